@@ -1,0 +1,49 @@
+"""The frame of every command: errors in one line with exit code 2, Ctrl-C in one line with 130."""
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from .errors import InputError
+
+
+def make_app(summary: str) -> typer.Typer:
+    """A Typer application without boxes: its errors are printed by `run`."""
+    return typer.Typer(
+        help=summary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command and leave the process with its exit code."""
+    sys.exit(_exit_code(app, name))
+
+
+def say(message: str) -> None:
+    """A word to the person at the terminal: one physical line on stderr."""
+    line = " ".join(message.split())
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+
+
+def _exit_code(app: typer.Typer, name: str) -> int:
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except InputError as error:
+        say(f"{name}: {error}")
+        return 2
+    except TyperException as error:
+        say(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        say(f"{name}: interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our stdout has gone, e.g. `| head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

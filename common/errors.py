@@ -1,0 +1,24 @@
+"""Errors that a user can mend: one line, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad input. The message is one line naming the place, what was found and what is accepted."""
+
+
+def shown(value: object, width: int = 60) -> str:
+    """A value for an error message: quoted if it is text, shortened, never more than one line."""
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A suggestion to end a message with: the nearest known word, or all of them where few are known."""
+    known = list(known)
+    folded = {name.casefold(): name for name in known}
+    matches = difflib.get_close_matches(word.casefold(), folded, n=1)
+    if matches:
+        return f"did you mean {folded[matches[0]]!r}?"
+    return "known: " + ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")

@@ -1,0 +1,178 @@
+"""Files are written whole or not at all, and read with errors that name the file and the place in it."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import InputError, nearest, shown
+
+
+class Record(BaseModel):
+    """A JSON file or a part of one: unknown keys, text instead of numbers, NaN and infinity are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, populate_by_name=True
+    )
+
+
+R = TypeVar("R", bound=Record)
+
+
+@contextmanager
+def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open `path` for writing so that it appears complete or not at all; an old file stays until then.
+
+    Args:
+        path: the file to make or replace.
+        mode: "w" for UTF-8 text without newline translation, "wb" for bytes.
+
+    Raises:
+        InputError: where the file cannot be written; the old file, if any, is then untouched.
+    """
+    target = path.resolve()  # a link keeps pointing at the new content
+    if _is_special(target):
+        raise InputError(f"{path}: cannot write: it is not a regular file; name a file")
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        try:
+            with open(temporary, mode, **text) as handle:  # type: ignore[call-overload]
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot write: {reason}; choose another place with -o") from error
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # no such file yet, or a name that opening it will complain of
+        return False
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file (a byte order mark is dropped).
+
+    Raises:
+        InputError: where it is missing, a directory, unreadable, or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        found = f"byte 0x{error.object[error.start]:02x}"
+        raise InputError(f"{path}: line {line}: not UTF-8 ({found}); save the file as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{shown_path(path)}: cannot read: {reason}; name an existing file") from error
+
+
+def shown_path(path: Path) -> str:
+    """A path for a message: as it is, or quoted where it holds what a terminal cannot show."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read and check one JSON file.
+
+    Args:
+        path: the file.
+        kind: its pydantic model, with a `schema_` field whose default is the schema's name.
+
+    Raises:
+        InputError: one line naming file, field, what was found and what is accepted.
+    """
+    data = _parse_json(path)
+    _check_schema(path, data, str(kind.model_fields["schema_"].default))
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_problem(error, kind)}") from error
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as JSON at full precision, whole or not at all."""
+    with whole_file(path) as handle:
+        handle.write(record_json(record))
+
+
+def record_json(record: Record) -> str:
+    """The text of a record's file."""
+    return json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _parse_json(path: Path) -> dict[str, Any]:
+    text = read_text(path)
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(
+            f"{path}: {place}: not valid JSON ({error.msg}); is the file cut short or edited?"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); mend or replace the file") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: found a {type(data).__name__} at the top, accepted: a JSON object")
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {shown(twice)} stands twice")
+    return keys
+
+
+def _check_schema(path: Path, data: dict[str, Any], accepted: str) -> None:
+    found = data.get("schema")
+    if found == accepted:
+        return
+    name, _, version = accepted.partition("@")
+    found_name, _, found_version = found.partition("@") if isinstance(found, str) else ("", "", "")
+    if found_name == name and found_version.isdecimal() and int(found_version[:9]) > int(version):
+        raise InputError(
+            f"{path}: field 'schema': found {shown(found)}, newer than the {accepted!r} that this edgesplit reads; "
+            "upgrade edgesplit"
+        )
+    raise InputError(f"{path}: field 'schema': found {shown(found)}, accepted: {accepted!r}")
+
+
+def _first_problem(error: ValidationError, kind: type[Record]) -> str:
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    if problem["type"] == "extra_forbidden":
+        return f"field {shown(field)}: unknown; {nearest(str(problem['loc'][-1]), _field_names(kind))}"
+    if problem["type"] == "missing":
+        return f"field {shown(field)}: missing; add it"
+    found = shown(problem["input"]) if not isinstance(problem["input"], dict) else "an object"
+    return f"field {shown(field)}: found {found}, accepted: {problem['msg']}"
+
+
+def _field_names(kind: type[Record]) -> list[str]:
+    """The keys of a record and of the records inside it."""
+    names: list[str] = []
+    for name, field in kind.model_fields.items():
+        names.append(field.alias or name)
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Record):
+            names += _field_names(inner)
+    return names

@@ -1,0 +1,47 @@
+"""Parameter files by name or path: wherever one is asked for, both serve."""
+
+from pathlib import Path
+
+from .. import data
+from ..common.errors import InputError, nearest, shown
+from ..common.files import read_record
+from .schemas import LatencyProfile, PaiCurveFile
+
+
+def load_profile(reference: str, beside: Path | None = None) -> LatencyProfile:
+    """A latency profile by its name ("RTX 4090", "rtx-4090": case, space and hyphen do not matter) or path.
+
+    Args:
+        reference: the name or path.
+        beside: folder that a relative path starts from (that of the file which names it);
+            None for the working directory.
+
+    Raises:
+        InputError: for an unknown name, with the nearest one, or a file that is not a profile.
+    """
+    return read_record(_find("profiles", "latency profile", reference, beside), LatencyProfile)
+
+
+def load_curve(reference: str, beside: Path | None = None) -> PaiCurveFile:
+    """A PAI curve by its name ("paper") or path; arguments and errors as in `load_profile`."""
+    return read_record(_find("pai", "PAI curve", reference, beside), PaiCurveFile)
+
+
+def plain(name: str) -> str:
+    """A name without case, spaces, hyphens and underscores."""
+    return "".join(name.split()).replace("-", "").replace("_", "").casefold()
+
+
+def _find(kind: str, what: str, reference: str, beside: Path | None) -> Path:
+    known = data.shipped(kind)
+    for name, path in known.items():
+        if plain(name) == plain(reference):
+            return path
+    if _looks_like_path(reference):
+        return (beside or Path()) / reference
+    hint = nearest(reference, known)
+    raise InputError(f"{what}: found {shown(reference)}, accepted: a name or a path ending in .json; {hint}")
+
+
+def _looks_like_path(reference: str) -> bool:
+    return "/" in reference or "\\" in reference or reference.casefold().endswith(".json")

@@ -1,0 +1,238 @@
+"""Make the shipped latency profiles from published step latencies: `python -m edgesplit.fitting.published DIR`.
+
+One profile per card of `CARDS`, fitted to the rows of `data/published/step_latency.csv` from the cleanest source
+that names exactly this card (`PREFERENCE`), and the H100 NVL, of which no measurement is public, as an estimate.
+Sources and what is known about them: `data/published/README.md`.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from .. import data
+from ..common.files import read_text, write_record
+from .latency import LatencyFit, fit_latency
+from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
+
+CARDS = (
+    "GTX 1060 6GB", "GTX 1070", "GTX 1070 Ti", "GTX 1080", "GTX 1080 Ti",
+    "RTX 2060", "RTX 2060 SUPER", "RTX 2070", "RTX 2070 SUPER", "RTX 2080", "RTX 2080 SUPER", "RTX 2080 Ti",
+    "RTX 3050", "RTX 3060", "RTX 3060 Ti", "RTX 3070", "RTX 3070 Ti", "RTX 3080", "RTX 3080 Ti", "RTX 3090",
+    "RTX 3090 Ti", "RTX 4060", "RTX 4060 Ti", "RTX 4070", "RTX 4070 Ti", "RTX 4080", "RTX 4090",
+    "Tesla T4", "L4", "A10", "Tesla V100-SXM2-16GB",
+    "A100-SXM4-40GB", "A100-SXM4-80GB", "A100 80GB PCIe", "H100 PCIe", "H200",
+)  # fmt: skip
+CALLED_ELSEWHERE = {"T4": "Tesla T4"}
+"""Rows that name a card otherwise. S2's "A100" and "V100" stay out: several different cards bear those names."""
+
+CLEANER_SIBLING = {
+    "A100-SXM4-80GB": "A100-SXM4-40GB",
+    "RTX 3080": "RTX 3090", "RTX 3080 Ti": "RTX 3090", "RTX 3090 Ti": "RTX 3090",
+    "RTX 2070 SUPER": "Tesla T4", "RTX 2080": "Tesla T4", "RTX 2080 SUPER": "Tesla T4",
+}  # fmt: skip
+"""S1-only cards with the same chip (GA100, GA102, TU104) as a card that a cleaner source covers."""
+
+S1_SLOPE_FACTOR = 0.87
+"""Mean ratio of the slopes of S2-S4 to those of S1, on cards that both cover."""
+
+SPILL_RATIO = 1.25
+"""A latency per image this much above that of a smaller batch means that GPU memory ran over: L(b) / b of
+k b + h only falls, and published medians rise by up to 1.14 from one batch size to another by noise."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published table: where it stands, when, and which of its rows (dtype, backend) are taken."""
+
+    title: str
+    date: str
+    dtype: str = "fp16"
+    backend: str = ""
+
+
+PREFERENCE = {
+    "S2": Source(
+        "huggingface/diffusers docs/source/en/optimization/torch2.0.md: loop iterations/s, SD1.5",
+        "2023",
+        backend="diffusers torch2.0 eager",
+    ),
+    "S4": Source(
+        "microsoft/onnxruntime onnxruntime/python/tools/transformers/models/stable_diffusion/README.md: "
+        "end-to-end seconds / 50 steps, SD1.5",
+        "2023",
+        backend="torch2.0",
+    ),
+    "S3": Source(
+        "LambdaLabsML/lambda-diffusers benchmarks/*.csv: end-to-end seconds / 31 UNet calls, SD1.4", "2023"
+    ),
+    "S1": Source(
+        "vladmandic/sd-data pages/benchmark-data.json: medians over community records, whole-image time / steps",
+        "2023-08",
+    ),
+    "S1-single": Source(
+        "vladmandic/sd-data input/benchmark-raw-2025-*.json: one record, whole-image time / steps",
+        "2025",
+        dtype="bf16",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published point: the median seconds of one step of a batch, guidance on, 512x512."""
+
+    gpu: str
+    dtype: str
+    source: str
+    model: str
+    backend: str
+    batch: int
+    median_s: float
+    records: int
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of `step_latency.csv`."""
+    return [
+        Row(
+            gpu=CALLED_ELSEWHERE.get(row["gpu"], row["gpu"]),
+            dtype=row["precision"],
+            source=row["source"],
+            model=row["model"],
+            backend=row["backend"],
+            batch=int(row["batch"]),
+            median_s=float(row["step_latency_s"]),
+            records=int(row["n_records"]),
+        )
+        for row in csv.DictReader(read_text(path).splitlines())
+    ]
+
+
+def best_rows(card: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows of the preferred source that names this card, in order of batch size, before memory ran over."""
+    for name, source in PREFERENCE.items():
+        found = [
+            row
+            for row in rows
+            if (row.gpu, row.source, row.dtype) == (card, name, source.dtype)
+            and source.backend in ("", row.backend)
+        ]
+        if found and not (card == "H200" and name == "S1"):  # one clean bf16 record beats two noisy fp16 ones
+            return before_spill(sorted(found, key=lambda row: row.batch))
+    raise LookupError(f"no published fp16 or bf16 row for {card}")
+
+
+def before_spill(rows: Sequence[Row]) -> list[Row]:
+    """The rows up to the first batch size whose latency per image shows that GPU memory ran over."""
+    fits = [
+        row.median_s / row.batch <= SPILL_RATIO * min(r.median_s / r.batch for r in rows[: i + 1])
+        for i, row in enumerate(rows)
+    ]
+    return [row for row, _ in takewhile(lambda pair: pair[1], zip(rows, fits, strict=True))]
+
+
+def published_profile(card: str, rows: Sequence[Row]) -> LatencyProfile:
+    """Fit one card's preferred rows, weighted by the number of records behind each median."""
+    fit = fit_latency([r.batch for r in rows], [r.median_s for r in rows], [r.records for r in rows])
+    source_id = rows[0].source
+    if source_id == "S1":
+        fit = replace(fit, model=replace(fit.model, slope_s=S1_SLOPE_FACTOR * fit.model.slope_s))
+    source = PREFERENCE[source_id]
+    return LatencyProfile(
+        name=slug(card),
+        device=card,
+        model=rows[0].model,
+        resolution=512,
+        dtype=source.dtype,
+        guidance=True,
+        samples=[_sample(row) for row in rows],
+        fit=_fit_record(fit),
+        max_batch=None,
+        telemetry=None,
+        provenance=Provenance(
+            kind="published",
+            source=f"{source_id}: {source.title}",
+            date=source.date,
+            versions={"backend": rows[0].backend},
+            notes=list(_notes(card, source_id)),
+        ),
+    )
+
+
+def estimated_h100_nvl() -> LatencyProfile:
+    """The paper's edge GPU, of which no SD1.5 step latency is public."""
+    fit = LatencyFitRecord(
+        slope_s=0.0105, intercept_s=0.012, floor_s=0.018,
+        slope_ci_s=None, intercept_ci_s=None, floor_ci_s=None,
+        r2=None, max_relative_residual=None, held_out_error=None,
+    )  # fmt: skip
+    return LatencyProfile(
+        name="h100-nvl", device="H100 NVL", model="SD1.5", resolution=512, dtype="fp16", guidance=True,
+        samples=[], fit=fit, max_batch=None, telemetry=None,
+        provenance=Provenance(
+            kind="estimated",
+            source="scaled from H100 PCIe, H100 SXM and H200 by their MLPerf Inference v4.1 SDXL throughput "
+            "(NVL/PCIe 1.200, NVL/SXM 0.722, NVL/H200 0.678)",
+            date="2024",
+            notes=[
+                "plausible ranges: slope_s 0.0096 to 0.015, intercept_s 0.009 to 0.02",
+                "measure yours and pass it with --edge",
+            ],
+        ),
+    )  # fmt: skip
+
+
+def slug(card: str) -> str:
+    """The profile name of a card: "RTX 4090" -> "rtx-4090"."""
+    return "-".join(card.casefold().replace("-", " ").split())
+
+
+def all_profiles() -> list[LatencyProfile]:
+    """Every shipped latency profile."""
+    rows = read_rows(data.sample("published/step_latency.csv"))
+    return [published_profile(card, best_rows(card, rows)) for card in CARDS] + [estimated_h100_nvl()]
+
+
+def _notes(card: str, source_id: str) -> Iterator[str]:
+    if source_id in ("S1", "S1-single"):
+        yield "image decoding and user-interface overhead are inside the published times"
+    if source_id == "S1-single":
+        yield "a single record; its slope is taken as published"
+    if source_id == "S1":
+        yield f"slope_s is the fitted slope times {S1_SLOPE_FACTOR}, the ratio of cleaner sources to this one"
+        yield "r2, max_relative_residual and held_out_error describe the fit before that factor"
+    if card in CLEANER_SIBLING and source_id == "S1":
+        yield f"intercept_s is an upper bound: see {slug(CLEANER_SIBLING[card])}, the same chip from a cleaner source"
+
+
+def _sample(row: Row) -> LatencySample:
+    return LatencySample(
+        batch=row.batch, median_s=row.median_s, n=row.records, ci_low_s=None, ci_high_s=None, durations_s=None
+    )
+
+
+def _fit_record(fit: LatencyFit) -> LatencyFitRecord:
+    return LatencyFitRecord(
+        slope_s=fit.model.slope_s,
+        intercept_s=fit.model.intercept_s,
+        floor_s=fit.model.floor_s or None,
+        slope_ci_s=None,
+        intercept_ci_s=None,
+        floor_ci_s=None,
+        r2=fit.r2,
+        max_relative_residual=fit.max_relative_residual,
+        held_out_error=fit.held_out_error,
+    )
+
+
+def main(folder: Path) -> None:
+    """Write all shipped latency profiles into a folder."""
+    for profile in all_profiles():
+        write_record(folder / f"{profile.name}.json", profile)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,136 @@
+"""The two parameter files: latency profiles (k, h of a GPU) and PAI curves (a_F, b_F of a model pair)."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..common.files import Record
+from .latency import LatencyModel
+from .pai import PaiCurve
+
+# Bounds that no real value comes near; they keep sums and products of valid numbers finite.
+LARGEST = 1e12
+SMALLEST = 1e-12
+Seconds = Annotated[float, Field(ge=0, le=LARGEST)]
+PositiveSeconds = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Steps = Annotated[int, Field(ge=0, le=100_000)]
+Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Provenance(Record):
+    """Where the numbers of a file come from."""
+
+    kind: Literal["measured", "published", "estimated"]
+    source: Text
+    date: Annotated[str, Field(pattern=r"^\d{4}(-\d\d(-\d\d)?)?$")]
+    versions: dict[str, str] | None = None
+    notes: list[str] = []
+
+
+class LatencySample(Record):
+    """The measurements at one batch size: seconds for one denoising step of the whole batch."""
+
+    batch: Count
+    median_s: PositiveSeconds
+    ci_low_s: Seconds | None
+    ci_high_s: Seconds | None
+    n: Count
+    durations_s: list[Seconds] | None
+
+
+class LatencyFitRecord(Record):
+    """A fitted L(b) = max(floor, k b + h); what the points do not allow is null."""
+
+    slope_s: Seconds
+    intercept_s: Seconds
+    floor_s: PositiveSeconds | None
+    slope_ci_s: Interval | None
+    intercept_ci_s: Interval | None
+    floor_ci_s: Interval | None
+    r2: Annotated[float, Field(le=1)] | None
+    max_relative_residual: Seconds | None
+    held_out_error: Seconds | None
+
+    def model(self) -> LatencyModel:
+        """The latency model itself."""
+        return LatencyModel(self.slope_s, self.intercept_s, self.floor_s or 0.0)
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> Self:
+        if self.model().step_latency(1) < SMALLEST:
+            raise ValueError("a step that takes time: slope_s, intercept_s or floor_s above 0")
+        return self
+
+
+class LatencyProfile(Record):
+    """A GPU's step latency against batch size, for one model, resolution, dtype and guidance."""
+
+    schema_: Literal["edgesplit/latency-profile@1"] = Field(
+        "edgesplit/latency-profile@1", alias="schema"
+    )
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    device: Text
+    model: Text
+    resolution: Count
+    dtype: Literal["fp16", "bf16", "fp32"]
+    guidance: bool
+    samples: list[LatencySample]
+    fit: LatencyFitRecord
+    max_batch: Count | None
+    telemetry: dict[str, Any] | None
+    provenance: Provenance
+
+
+class PaiPoint(Record):
+    """CLIP, LPIPS-bar and PAI of the pictures finished from one split point."""
+
+    local_steps: Steps
+    clip: Number
+    lpips: Number
+    pai: Number
+    clip_ci: Interval | None
+    lpips_ci: Interval | None
+    pai_ci: Interval | None
+    images: Count
+
+
+class PaiFitRecord(Record):
+    """A fitted c + A F(n); what the points do not allow is null."""
+
+    steepness: Number
+    midpoint: Number
+    amplitude: Number = 1.0
+    offset: Number = 0.0
+    steepness_ci: Interval | None
+    midpoint_ci: Interval | None
+    amplitude_ci: Interval | None
+    offset_ci: Interval | None
+    r2: Annotated[float, Field(le=1)] | None
+
+    def curve(self) -> PaiCurve:
+        """The curve itself."""
+        return PaiCurve(self.steepness, self.midpoint, self.amplitude, self.offset)
+
+
+class PaiCurveFile(Record):
+    """The PAI of a model pair against the split point."""
+
+    schema_: Literal["edgesplit/pai-curve@1"] = Field("edgesplit/pai-curve@1", alias="schema")
+    total_steps: Annotated[Steps, Field(ge=1)]
+    scheduler: Text
+    models: list[Text]
+    kappa: Number
+    points: list[PaiPoint]
+    fit: PaiFitRecord
+    min_local_steps: Steps
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _steps_in_range(self) -> Self:
+        last = max([self.min_local_steps, *(point.local_steps for point in self.points)])
+        if last > self.total_steps:
+            raise ValueError(f"local steps up to total_steps = {self.total_steps}, not {last}")
+        return self

@@ -1,0 +1,80 @@
+"""`plan`: who offloads and how many steps."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..common import console
+from ..common.errors import InputError
+
+Methods = StrEnum(  # the keys of planner.METHODS, here without importing NumPy before a command needs it
+    "Methods", [(name, name) for name in ("exact", "all-local", "offload-all", "offload-all-fixed")]
+)
+
+app = console.make_app(
+    "Grant or deny every user's offloading request and split the denoising steps, with the proven gap to the "
+    "optimum. `plan --users users.csv` does the whole job; `plan init` writes files to start from."
+)
+
+SCENARIO = "Replace the scenario's"
+
+
+@app.callback(invoke_without_command=True)
+def plan(
+    context: typer.Context,
+    users: Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")] = None,
+    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
+    method: Annotated[Methods, typer.Option(help="How to decide.")] = Methods.exact,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
+    pai: Annotated[
+        str | None, typer.Option(help=f"{SCENARIO} PAI curve, total and least local steps: a name or file.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs; alpha stays.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help=f"{SCENARIO} most granted users of a round.")] = None,
+    bandwidth_mhz: Annotated[float | None, typer.Option(help=f"{SCENARIO} shared bandwidth, MHz.")] = None,
+    latent_bits: Annotated[float | None, typer.Option(help=f"{SCENARIO} size of an intermediate, bit.")] = None,
+    total_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} steps of one image.")] = None,
+    min_local_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} last steps that stay local.")] = None,
+    fixed_offload: Annotated[
+        int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")] = False,
+    gpu_sweep: Annotated[
+        str | None, typer.Option(metavar="FROM:TO[:STEP]", help="Plan for each number of GPUs and draw it.")
+    ] = None,
+) -> None:
+    """Plan for the users of a file."""
+    if context.invoked_subcommand:
+        return
+    if users is None:
+        raise InputError("--users: found nothing, accepted: a users file; `plan init` writes one to start from")
+    options = {
+        "edge": edge, "pai": pai, "gpus": gpus, "max_batch": max_batch, "bandwidth_mhz": bandwidth_mhz,
+        "latent_bits": latent_bits, "total_steps": total_steps, "min_local_steps": min_local_steps,
+    }  # fmt: skip
+    from .run import Request, run
+
+    run(Request(users, scenario, options, str(method), fixed_offload, output, as_json, compare, gpu_sweep))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Write a scenario.json and a users.csv to start from."""
+    from .run import write_start_files
+
+    write_start_files(folder, force)
+
+
+def main() -> None:
+    """The `plan` command."""
+    console.run(app, "plan")

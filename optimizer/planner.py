@@ -1,0 +1,228 @@
+"""Every method behind one signature, scored by the one evaluator, with its proven gap to the optimum."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from ..common.arrays import Floats, Ints
+from .baselines import offload_all, offload_all_fixed
+from .exact import captured_share, optimum
+from .qoe import (
+    Evaluation,
+    Plan,
+    Scenario,
+    Users,
+    all_local,
+    batch_of,
+    edge_step_latency,
+    evaluate,
+    objective,
+)
+
+
+class Method(Protocol):
+    """What every method is: numbers in, a plan out."""
+
+    def __call__(self, scenario: Scenario, users: Users, /) -> Plan: ...
+
+
+METHODS: dict[str, Method] = {
+    "exact": optimum,
+    "all-local": all_local,
+    "offload-all": offload_all,
+    "offload-all-fixed": offload_all_fixed,
+}
+DEFAULT_METHOD = "exact"
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What every plan of a scenario is measured against; shape (cells,), seconds."""
+
+    all_local: Floats
+    optimum: Floats
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The totals of one plan over one cell or several; the keys of `--json`.
+
+    Attributes:
+        objective: the value of (P1), seconds, waiting included.
+        all_local_objective: its value with every request denied.
+        optimum_objective: its largest possible value.
+        gap: optimum_objective - objective, proven; seconds.
+        captured_share: share of the possible gain over all-local.
+        granted: users who offload.
+        edge_step_latency_s: seconds of one edge step at that batch; None where none is granted, or for a
+            sum over several cells.
+    """
+
+    objective: float
+    all_local_objective: float
+    optimum_objective: float
+    gap: float
+    captured_share: float
+    granted: int
+    edge_step_latency_s: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan and all that is known of it.
+
+    Attributes:
+        method: its name.
+        plan: the decisions.
+        evaluation: what each user gets.
+        planning_s: from checked arrays in memory to decisions and splits in memory.
+        objective: of every cell, shape (cells,).
+        batch: granted users of every cell, shape (cells,).
+        step_latency_s: of one edge step in every cell, shape (cells,).
+        yardstick: all-local and optimum of every cell.
+    """
+
+    method: str
+    plan: Plan
+    evaluation: Evaluation
+    planning_s: float
+    objective: Floats
+    batch: Ints
+    step_latency_s: Floats
+    yardstick: Yardstick
+
+    def cell(self, number: int) -> Totals:
+        """The totals of one cell."""
+        granted = int(self.batch[number])
+        step = float(self.step_latency_s[number]) if granted else None
+        return _totals(self, slice(number, number + 1), granted, step)
+
+    def total(self) -> Totals:
+        """The totals over all cells."""
+        granted = int(self.batch.sum())
+        one_batch = granted and self.batch.size == 1
+        return _totals(self, slice(None), granted, float(self.step_latency_s[0]) if one_batch else None)
+
+
+class OptimumBeaten(AssertionError):
+    """A plan scored above the exact optimum: a defect in this package, never to be hidden."""
+
+
+def plan_users(
+    scenario: Scenario, users: Users, name: str = DEFAULT_METHOD, fixed_offload: int | None = None
+) -> Outcome:
+    """Plan with one method and prove its gap."""
+    return compare(scenario, users, [name], fixed_offload)[0]
+
+
+def compare(
+    scenario: Scenario, users: Users, names: Iterable[str] = tuple(METHODS), fixed_offload: int | None = None
+) -> list[Outcome]:
+    """Plan with several methods; the optimum that all are measured against is computed once.
+
+    Args:
+        scenario: the system.
+        users: of one or more cells.
+        names: keys of `METHODS`.
+        fixed_offload: the steps that "offload-all-fixed" offloads; None for N - N-hat.
+    """
+    methods = METHODS | {"offload-all-fixed": partial(offload_all_fixed, offloaded_steps=fixed_offload)}
+    plans = {name: _timed(methods[name], scenario, users) for name in names}
+    best = plans["exact"][0] if "exact" in plans else optimum(scenario, users)
+    yardstick = Yardstick(
+        all_local=objective(users, evaluate(scenario, users, all_local(scenario, users))),
+        optimum=objective(users, evaluate(scenario, users, best)),
+    )
+    return [_outcome(scenario, users, name, *plans[name], yardstick) for name in plans]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One number of GPUs; the keys of `--gpu-sweep --json`.
+
+    Attributes:
+        gpus: G.
+        objective: of (P1), summed over cells.
+        captured_share: of the possible gain over all-local.
+        granted: users who offload.
+        mean_latency_s: over all users.
+        mean_pai: over all users.
+    """
+
+    gpus: int
+    objective: float
+    captured_share: float
+    granted: int
+    mean_latency_s: float
+    mean_pai: float
+
+
+def sweep_gpus(
+    scenario: Scenario,
+    users: Users,
+    gpus: Iterable[int],
+    name: str = DEFAULT_METHOD,
+    fixed_offload: int | None = None,
+) -> list[SweepPoint]:
+    """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare."""
+    points = []
+    for g in gpus:
+        outcome = plan_users(replace(scenario, gpus=g), users, name, fixed_offload)
+        total, gained = outcome.total(), outcome.evaluation
+        latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
+        points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai))
+    return points
+
+
+def knee(points: list[SweepPoint]) -> SweepPoint | None:
+    """The point farthest above the straight line from the first to the last objective: more GPUs pay less
+    from there on. None where the objective nowhere bends.
+    """
+    x = np.array([point.gpus for point in points], float)
+    y = np.array([point.objective for point in points])
+    if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    above = (y - y[0]) / np.ptp(y) - (x - x[0]) / np.ptp(x)
+    return points[int(np.argmax(above))] if above.max() > 1e-9 else None
+
+
+def _timed(method: Method, scenario: Scenario, users: Users) -> tuple[Plan, float]:
+    start = time.perf_counter()
+    plan = method(scenario, users)
+    return plan, time.perf_counter() - start
+
+
+def _outcome(
+    scenario: Scenario, users: Users, name: str, plan: Plan, planning_s: float, yardstick: Yardstick
+) -> Outcome:
+    evaluation = evaluate(scenario, users, plan)
+    value, batch = objective(users, evaluation), batch_of(plan, users)
+    _check_optimum(name, value, yardstick.optimum)
+    step = edge_step_latency(scenario, batch)
+    return Outcome(name, plan, evaluation, planning_s, value, batch, step, yardstick)
+
+
+def _check_optimum(name: str, value: Floats, best: Floats) -> None:
+    excess = np.max(value - best - _rounding(best))
+    if excess > 0:
+        raise OptimumBeaten(f"{name} beats the exact optimum by {excess:g} s")
+
+
+def _rounding(value: Floats | float) -> Floats:
+    """What rounding may make of a sum of this size."""
+    return 1e-9 * np.maximum(1, np.abs(value))
+
+
+def _totals(outcome: Outcome, cells: slice, granted: int, step_latency_s: float | None) -> Totals:
+    value = float(outcome.objective[cells].sum())
+    local = float(outcome.yardstick.all_local[cells].sum())
+    best = float(outcome.yardstick.optimum[cells].sum())
+    gap = best - value
+    if -_rounding(best) <= gap < 0:  # another plan of the same value, summed in another order
+        value, gap = best, 0.0
+    share = float(captured_share(np.array(value), np.array(local), np.array(best)))
+    return Totals(value, local, best, gap, share, granted, step_latency_s)

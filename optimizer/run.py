@@ -1,0 +1,133 @@
+"""What `plan` does: read, plan, write, print."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import data
+from ..common.console import say
+from ..common.errors import InputError, shown
+from ..common.files import read_text, whole_file
+from . import output
+from .planner import METHODS, Outcome, compare, knee, sweep_gpus
+from .qoe import Scenario
+from .scenario import Resolved, load_scenario, overrides
+from .users import UserTable, read_users
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of one `plan`; see its help."""
+
+    users: Path
+    scenario: str
+    options: dict[str, Any]
+    method: str
+    fixed_offload: int | None
+    output: Path | None
+    as_json: bool
+    compare: bool
+    gpu_sweep: str | None
+
+
+def run(request: Request) -> None:
+    """Do what was asked for.
+
+    Raises:
+        InputError: one line; nothing is printed or written then.
+    """
+    resolved = load_scenario(request.scenario, overrides(**request.options))
+    table = read_users(request.users, resolved.for_alpha)
+    for notice in resolved.notices:
+        say(f"plan: {notice}")
+    if request.gpu_sweep is not None:
+        _sweep(request, resolved, table)
+    else:
+        _plan(request, resolved, table)
+
+
+def write_start_files(folder: Path, force: bool) -> None:
+    """Copy the shipped scenario and sample users into a folder.
+
+    Raises:
+        InputError: where a file is there already (unless forced) or cannot be written.
+    """
+    sources = {"scenario.json": data.sample("scenarios/default.json"), "users.csv": data.sample("users.csv")}
+    for name in sources:
+        if (folder / name).exists() and not force:
+            raise InputError(f"{folder / name}: is there already; choose another folder or add --force")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder: {error.strerror}; choose another") from error
+    for name, source in sources.items():
+        with whole_file(folder / name) as handle:
+            handle.write(read_text(source))
+        say(f"wrote {folder / name}")
+    say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
+
+
+def parse_range(text: str) -> range:
+    """The range START:STOP[:STEP], STOP included, all >= 1.
+
+    Raises:
+        InputError: for anything else.
+    """
+    parts = text.split(":")
+    if len(parts) in (2, 3) and all(part.isdecimal() and len(part) < 10 for part in parts):
+        start, stop, step = (*map(int, parts), 1)[:3]
+        if 1 <= start <= stop and step >= 1 and (stop - start) // step < 10_000:
+            return range(start, stop + 1, step)
+    raise InputError(f"--gpu-sweep: found {shown(text)}, accepted: FROM:TO or FROM:TO:STEP, such as 1:16")
+
+
+def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
+    scenario = resolved.scenario
+    names = list(METHODS) if request.compare else [request.method]
+    outcomes = compare(scenario, table.users, names, request.fixed_offload)
+    chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
+    columns = output.plan_columns(scenario, table, chosen)
+    if request.output:
+        output.write_table(request.output, columns)
+    if request.as_json:
+        result = output.plan_json(scenario, table, chosen, None if request.output else columns)
+        if request.compare:
+            result["methods"] = [_method_json(outcome) for outcome in outcomes]
+        output.print_json(result)
+    else:
+        _print(scenario, resolved.edge_name, table, chosen, outcomes if request.compare else [])
+    if request.output:
+        say(f"wrote {request.output}")
+
+
+def _print(
+    scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]
+) -> None:
+    if compared:
+        output.print_comparison(compared)
+    else:
+        output.print_plan(scenario, edge_name, table, chosen)
+        say(f"planned in {1e3 * chosen.planning_s:.2f} ms")
+
+
+def _method_json(outcome: Outcome) -> dict[str, Any]:
+    return {"method": outcome.method, **asdict(outcome.total()), "planning_s": outcome.planning_s}
+
+
+def _sweep(request: Request, resolved: Resolved, table: UserTable) -> None:
+    from .figures import check_picture, draw_sweep, save_figure  # seaborn costs 1 s
+
+    gpus = parse_range(request.gpu_sweep or "")
+    picture = request.output or request.users.with_suffix(".gpu-sweep.png")
+    check_picture(picture)
+    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, request.fixed_offload)
+    bend = knee(points)
+    save_figure(picture, draw_sweep(points, bend))
+    if request.as_json:
+        knee_at = bend.gpus if bend else None
+        scenario = output.scenario_json(resolved.scenario)
+        rows = [asdict(point) for point in points]
+        output.print_json({"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": scenario})
+    else:
+        output.print_sweep(points, bend)
+    say(f"wrote {picture}")
