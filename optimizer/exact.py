@@ -36,6 +36,9 @@ SCREEN_FROM = 4096
 LEAF_RATINGS = 1 << 17
 """Rate all remaining users at all remaining counts directly once that takes no more ratings than this."""
 
+BLOCK_RATINGS = 1 << 19
+"""Ratings held in memory at a time."""
+
 CHUNK = 1 << 14
 """Users or ratings handled at a time, so that temporary arrays stay in the processor's cache."""
 
@@ -72,8 +75,12 @@ def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
     local_steps = np.full(len(users), scenario.total_steps)
     for places in _cells_by_size(users.cell):
         group = Group(users.step_latency_s[places], users.alpha[places])
-        solve = _screened if screen and places.shape[1] >= SCREEN_FROM else _rated
-        granted[places], local_steps[places] = solve(scenario, group)
+        if screen and group.latency.shape[1] >= SCREEN_FROM:
+            for row, latency, alpha in zip(places, group.latency, group.alpha, strict=True):
+                chosen, n = _screened(scenario, Group(latency[None], alpha[None]))
+                granted[row[chosen]], local_steps[row[chosen]] = True, n
+        else:
+            granted[places], local_steps[places] = _rated(scenario, group)
     return Plan(granted, local_steps)
 
 
@@ -87,8 +94,9 @@ def captured_share(value: Floats, all_local_value: Floats, optimum_value: Floats
 def gain_bound(scenario: Scenario, alpha: Floats, step_saving_s: Floats) -> Floats:
     """An upper bound of `best_split`'s gain, convex in the edge step latency: (P2) relaxed to real n.
 
-    It is the gain at the stationary point, clipped to [N-hat, N] by clipping q = d / (alpha A a) to the
-    values that it takes there, or at N-hat where F(N-hat) < 1/2 and the curve is not concave.
+    It is the largest of the gains at the stationary point, at N-hat (which wins where F(N-hat) < 1/2 and the
+    curve is not concave) and at N. The stationary point is kept within [N-hat, N] by clipping
+    q = d / (alpha A a) to the values that it takes there.
     """
     lo, hi = scenario.min_local_steps, scenario.total_steps
     curve = scenario.pai
@@ -101,11 +109,10 @@ def gain_bound(scenario: Scenario, alpha: Floats, step_saving_s: Floats) -> Floa
         q = step_saving_s / (worth * a)
     q = np.minimum(np.maximum(q, q_hi), q_lo)
     f = 0.5 + np.sqrt(0.25 - q)
-    n = b + np.log(f * f / q) / a
-    bound = worth * (f - loss) + (hi - n) * step_saving_s
-    if lo < b:
-        bound = np.maximum(bound, worth * (f_lo - loss) + (hi - lo) * step_saving_s)
-    return np.maximum(bound, 0)
+    n = np.minimum(np.maximum(b + np.log(f * f / q) / a, lo), hi)  # where q had to be kept above 0
+    interior = worth * (f - loss) + (hi - n) * step_saving_s
+    at_lo = worth * (f_lo - loss) + (hi - lo) * step_saving_s
+    return np.maximum(np.maximum(interior, at_lo), 0)
 
 
 def _shape(scenario: Scenario, n: int) -> float:
@@ -121,36 +128,62 @@ def _shape(scenario: Scenario, n: int) -> float:
 
 def _rated(scenario: Scenario, group: Group) -> tuple[Bools, Ints]:
     """The optimum of every cell of a group; (granted, local steps), both (cells, users)."""
-    step = max(1, CHUNK // group.latency.shape[1])
+    counts = np.arange(1, _largest_count(scenario, group) + 1)
+    step = max(1, CHUNK // (group.latency.shape[1] * max(1, counts.size)))
     starts = range(0, group.latency.shape[0], step)
     parts = [Group(group.latency[s : s + step], group.alpha[s : s + step]) for s in starts]
-    decisions = [_decide(scenario, part, _best_count(scenario, part)) for part in parts]
+    decisions = [_decide(scenario, part, _best_count(scenario, part, counts)) for part in parts]
     granted, local_steps = zip(*decisions, strict=True)
     return np.concatenate(granted), np.concatenate(local_steps)
 
 
-def _best_count(scenario: Scenario, group: Group) -> Ints:
-    """The smallest b that maximises V(b), for every cell; shape (cells,)."""
-    counts = np.arange(1, _largest_count(scenario, group) + 1)
-    values = [np.zeros(group.latency.shape[0])] + [count_value(scenario, group, b) for b in counts]
-    return np.argmax(values, axis=0)
+def _best_count(scenario: Scenario, group: Group, counts: Ints) -> Ints:
+    """The smallest b of 0 and `counts` = 1, 2, ... that maximises V(b), for every cell; shape (cells,)."""
+    values = count_values(scenario, group, counts)
+    nobody = np.zeros((1, group.latency.shape[0]))
+    return np.argmax(np.concatenate([nobody, values]), axis=0)
 
 
-def count_value(scenario: Scenario, group: Group, b: int) -> Floats:
-    """V(b): what the best plan that grants exactly b users is worth over all-local; shape (cells,)."""
-    _, gain = _rate(scenario, group, b)
-    largest = np.partition(gain, -b, axis=1)[:, -b:]
-    return np.sort(largest, axis=1).sum(axis=1) - b * transmit_time(scenario, b)
+def count_values(scenario: Scenario, group: Group, counts: Ints) -> Floats:
+    """V(b): what the best plan that grants exactly b users is worth over all-local.
+
+    Args:
+        scenario: the system.
+        group: cells of at least as many users as the largest count.
+        counts: the values of b, ascending, >= 1; shape (counts,).
+
+    Returns:
+        seconds, shape (counts, cells).
+    """
+    values = [np.zeros((0, group.latency.shape[0]))]
+    for block in _blocks(group, counts):
+        sums = np.cumsum(largest_gains(scenario, group, block), axis=2)
+        of_granted = np.take_along_axis(sums, block[:, None, None] - 1, axis=2)[:, :, 0]
+        values.append(of_granted - (block * transmit_time(scenario, block))[:, None])
+    return np.concatenate(values)
 
 
-def _rate(scenario: Scenario, group: Group, b: int | Ints) -> tuple[Ints, Floats]:
-    """Best split and gain u_i(b) of all users of a group; b one number, or one per cell as a column."""
-    return best_split(scenario, group.alpha, group.latency - edge_step_latency(scenario, b))
+def largest_gains(scenario: Scenario, group: Group, counts: Ints) -> Floats:
+    """The largest gains u_i(b) at each b, descending, as many as the largest b; (counts, cells, b)."""
+    saving = group.latency - edge_step_latency(scenario, counts)[:, None, None]
+    _, gain = best_split(scenario, group.alpha, saving)
+    most = int(counts[-1])
+    if most < gain.shape[2]:
+        gain = np.partition(gain, -most, axis=2)[:, :, -most:]
+    return np.sort(gain, axis=2)[:, :, ::-1]
+
+
+def _blocks(group: Group, counts: Ints) -> Iterator[Ints]:
+    """The counts in blocks that bound the memory of rating the group at all of a block."""
+    step = max(1, BLOCK_RATINGS // group.latency.size)
+    for start in range(0, counts.size, step):
+        yield counts[start : start + step]
 
 
 def _decide(scenario: Scenario, group: Group, counts: Ints) -> tuple[Bools, Ints]:
-    """Grant each cell's `counts` largest gains, in file order where they are equal."""
-    n, gain = _rate(scenario, group, counts[:, None])
+    """Grant each cell's `counts` largest gains, in file order where they are equal; counts (cells,)."""
+    saving = group.latency - edge_step_latency(scenario, counts)[:, None]
+    n, gain = best_split(scenario, group.alpha, saving)
     ranking = np.argsort(-gain, axis=1, kind="stable")
     granted = np.zeros(gain.shape, bool)
     np.put_along_axis(granted, ranking, np.arange(gain.shape[1]) < counts[:, None], axis=1)
@@ -168,10 +201,13 @@ def _largest_count(scenario: Scenario, group: Group) -> int:
 
 def _cells_by_size(cell: Ints) -> Iterator[Ints]:
     """The users' places, cells of equal size together: matrices (cells, users), file order within a cell."""
-    order = np.argsort(cell, kind="stable")
     sizes = np.bincount(cell)
+    if sizes.size == 1:
+        yield np.arange(cell.size)[None]
+        return
+    order = np.argsort(cell, kind="stable")
     ends = np.cumsum(sizes)
-    for size in np.unique(sizes[sizes > 0]):
+    for size in sorted(set(sizes.tolist()) - {0}):
         starts = (ends - sizes)[sizes == size]
         yield order[starts[:, None] + np.arange(size)]
 
@@ -181,24 +217,12 @@ def _cells_by_size(cell: Ints) -> Iterator[Ints]:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _screened(scenario: Scenario, group: Group) -> tuple[Bools, Ints]:
-    """As `_rated`, cell by cell, without rating every user at every count."""
-    cells = [Group(latency[None], alpha[None]) for latency, alpha in zip(group.latency, group.alpha, strict=True)]
-    granted, local_steps = zip(*(_screened_cell(scenario, cell) for cell in cells), strict=True)
-    return np.concatenate(granted), np.concatenate(local_steps)
-
-
-def _screened_cell(scenario: Scenario, cell: Group) -> tuple[Bools, Ints]:
-    granted = np.zeros(cell.latency.shape, bool)
-    local_steps = np.full(cell.latency.shape, scenario.total_steps)
+def _screened(scenario: Scenario, cell: Group) -> tuple[Ints, Ints]:
+    """The optimum of one cell without rating every user at every count: places of the granted, local steps."""
     search = Search(scenario)
     search.run(cell, np.arange(cell.latency.size), 1, _largest_count(scenario, cell))
-    if search.count:
-        kept = cell.take(search.places)
-        granted[:, search.places], local_steps[:, search.places] = _decide(
-            scenario, kept, np.array([search.count])
-        )
-    return granted, local_steps
+    granted, n = _decide(scenario, cell.take(search.places), np.array([search.count]))
+    return search.places[granted[0]], n[granted]
 
 
 class Search:
@@ -235,10 +259,12 @@ class Search:
         self.run(cell, places, first, middle)
 
     def _rate_all(self, cell: Group, places: Ints, lo: int, hi: int) -> None:
-        for b in range(lo, hi + 1):
-            value = float(count_value(self.scenario, cell, b)[0])
-            if value > self.value or (value == self.value and b < self.count):
-                self.count, self.value, self.places = b, value, places
+        if lo > hi:
+            return
+        values = count_values(self.scenario, cell, np.arange(lo, hi + 1))[:, 0]
+        b, value = lo + int(np.argmax(values)), float(np.max(values))
+        if value > self.value or (value == self.value and b < self.count):
+            self.count, self.value, self.places = b, value, places
         self._reached = max(self._reached, self.value)
 
     def _bounds(self, cell: Group, b: int) -> Floats:
@@ -251,16 +277,9 @@ class Search:
             out[part] = gain_bound(self.scenario, alpha[part], latency[part] - edge)
         return out
 
-    def _gains(self, pool: Group, counts: Ints) -> Floats:
-        """u_i(b) of a few users at several counts, each count's in descending order; (counts, users)."""
-        saving = pool.latency - edge_step_latency(self.scenario, counts)[:, None]
-        return -np.sort(-best_split(self.scenario, pool.alpha, saving)[1], axis=1)
-
     def _reach(self, pool: Group, lo: int, hi: int) -> None:
-        """Note the value of the best plan of a few users with lo..hi granted."""
-        counts = np.arange(lo, min(hi, pool.latency.size) + 1)
-        sums = np.cumsum(self._gains(pool, counts), axis=1)[np.arange(counts.size), counts - 1]
-        values = sums - counts * transmit_time(self.scenario, counts)
+        """Note the value of the best plan of a few users, hi or more, with lo..hi granted."""
+        values = count_values(self.scenario, pool, np.arange(lo, hi + 1))
         self._reached = float(np.max(values, initial=self._reached))
 
     def _open_counts(self, low: Floats, lo: int, hi: int) -> tuple[int, int]:
@@ -273,8 +292,9 @@ class Search:
     def _screen(self, cell: Group, low: Floats, lo: int, hi: int) -> Ints:
         """The places of the users whom some count of lo..hi may grant; `low` are their bounds at lo."""
         high = self._bounds(cell, hi)
-        pool = np.union1d(_promising(low, hi), _promising(high, hi))
-        line_lo, line_hi = self._threshold_line(cell.take(pool), lo, hi)
+        promising = np.zeros(low.size, bool)
+        promising[_promising(low, hi)] = promising[_promising(high, hi)] = True
+        line_lo, line_hi = self._threshold_line(cell.take(np.flatnonzero(promising)), lo, hi)
         return np.flatnonzero((low >= line_lo) | (high >= line_hi))
 
     def _threshold_line(self, pool: Group, lo: int, hi: int) -> tuple[float, float]:
@@ -283,13 +303,21 @@ class Search:
         t_b is taken as the hi-th largest gain at b: less than the b-th, but almost straight in l.
         """
         counts = np.arange(lo, hi + 1)
-        t = self._gains(pool, counts)[:, hi - 1]
+        blocks = _blocks(pool, counts)
+        t = np.concatenate([_nth_gain(self.scenario, pool, block, hi) for block in blocks])
         t = np.maximum(t, transmit_time(self.scenario, lo))
         t -= SLACK * (1 + np.abs(t))
         l = edge_step_latency(self.scenario, counts)
         share = (l - l[0]) / (l[-1] - l[0]) if l[-1] > l[0] else np.zeros(counts.size)
         drop = np.max(t[0] + share * (t[-1] - t[0]) - t)
         return float(t[0] - drop), float(t[-1] - drop)
+
+
+def _nth_gain(scenario: Scenario, pool: Group, counts: Ints, rank: int) -> Floats:
+    """The rank-th largest gain of a cell at each count; shape (counts,)."""
+    saving = pool.latency - edge_step_latency(scenario, counts)[:, None]
+    _, gain = best_split(scenario, pool.alpha, saving)
+    return np.partition(gain, -rank, axis=1)[:, -rank]
 
 
 def _stride(size: int, count: int) -> int:

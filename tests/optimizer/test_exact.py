@@ -1,0 +1,175 @@
+"""Laws of the exact optimum; oracles: brute force, and the solver without screening."""
+
+import numpy as np
+import pytest
+from oracles import (
+    brute_force,
+    joint_brute_force,
+    make_scenario,
+    make_users,
+    plan_value,
+    random_scenario,
+    random_users,
+)
+
+from edgesplit.optimizer import exact
+from edgesplit.optimizer.exact import captured_share, gain_bound, optimum
+from edgesplit.optimizer.planner import METHODS, compare, sweep_gpus
+from edgesplit.optimizer.qoe import Plan, Users, evaluate, feasible, objective
+from edgesplit.optimizer.split import alpha_from_emphasis, best_split
+
+BLOCKS, PER_BLOCK = 20, 100
+
+
+def value(scenario, users, plan):
+    return float(objective(users, evaluate(scenario, users, plan))[0])
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_exact_equals_brute_force(block):
+    rng = np.random.default_rng(block)
+    for _ in range(PER_BLOCK):
+        scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 9)))
+        plan = optimum(scenario, users)
+        assert feasible(scenario, users, plan)
+        best = brute_force(scenario, users)
+        assert plan_value(scenario, users, plan.granted, plan.local_steps) == pytest.approx(best, rel=1e-12, abs=1e-12)
+
+
+def test_exact_equals_joint_brute_force_over_decisions_and_splits():
+    rng = np.random.default_rng(99)
+    for _ in range(200):
+        scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 3)))
+        best = joint_brute_force(scenario, users)
+        assert value(scenario, users, optimum(scenario, users)) == pytest.approx(best, rel=1e-12, abs=1e-12)
+
+
+def test_no_method_beats_exact():
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 30)))
+        outcomes = compare(scenario, users)  # raises OptimumBeaten
+        assert [outcome.method for outcome in outcomes] == list(METHODS)
+        by_name = {outcome.method: outcome.total() for outcome in outcomes}
+        assert by_name["offload-all-fixed"].objective <= by_name["offload-all"].objective + 1e-9
+        assert all(total.gap >= 0 for total in by_name.values())
+        assert by_name["exact"].gap == 0
+        assert by_name["exact"].captured_share == 1
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 300])
+def test_screening_changes_nothing(count, monkeypatch):
+    monkeypatch.setattr(exact, "SCREEN_FROM", 1)
+    monkeypatch.setattr(exact, "LEAF_RATINGS", 64)
+    rng = np.random.default_rng(count)
+    for i in range(250):
+        scenario = random_scenario(rng)
+        scenario = make_scenario(**vars(scenario) | {"max_batch": int(rng.integers(1, 40))})
+        users = random_users(rng, count)
+        if i % 2:  # all different
+            users = make_users(rng.uniform(0, 1, count), rng.choice([1, 10, 1000]) * rng.uniform(size=count))
+        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+        np.testing.assert_array_equal(screened.granted, rated.granted)
+        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+
+
+@pytest.mark.parametrize(
+    "kind", ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"]
+)
+def test_screening_changes_nothing_in_a_large_cell(kind):
+    rng = np.random.default_rng(3)
+    count = 6000
+    latency = {
+        "cards": rng.choice([0.02, 0.1, 0.3, 0.8], count),
+        "any": rng.uniform(0.02, 1, count),
+        "heavy tail": np.exp(rng.normal(-2, 1, count)),
+        "fast": rng.uniform(0.01, 0.06, count),
+        "one device": np.full(count, 0.4),
+        "identical": np.full(count, 0.4),
+        "nearly identical": 0.4 + 1e-6 * rng.uniform(size=count),
+    }[kind]
+    emphasis = 0.25 if "identical" in kind else rng.uniform(0, 1, count)
+    for bits in (0.0, 262144.0, 4.4e6):
+        scenario = make_scenario(max_batch=64, latent_bits=bits)
+        users = make_users(latency, alpha_from_emphasis(scenario, latency, emphasis))
+        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+        np.testing.assert_array_equal(screened.granted, rated.granted)
+        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+
+
+def test_screening_bound_is_above_every_gain_and_convex_in_the_edge_latency():
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        scenario = random_scenario(rng)
+        alpha, latency = 10 ** rng.uniform(-3, 4, 50), rng.uniform(0, 1, 50)
+        edge = np.sort(rng.uniform(0, 1, 3))
+        gain = [best_split(scenario, alpha, latency - e)[1] for e in edge]
+        low, middle, high = (gain_bound(scenario, alpha, latency - e) for e in edge)
+        slack = 1e-11 * (1 + alpha)
+        assert np.all(np.array([low, middle, high]) + slack >= gain)
+        share = (edge[1] - edge[0]) / (edge[2] - edge[0])
+        assert np.all(middle <= (1 - share) * low + share * high + slack)
+
+
+def test_plan_does_not_depend_on_the_order_of_the_rows():
+    rng = np.random.default_rng(11)
+    for _ in range(100):
+        scenario = random_scenario(rng)
+        users = make_users(rng.uniform(0.01, 1, 12), rng.uniform(0, 50, 12), rng.integers(1, 11, 12))
+        order = rng.permutation(12)
+        shuffled = Users(*(column[order] for column in vars(users).values()))
+        plan, other = optimum(scenario, users), optimum(scenario, shuffled)
+        np.testing.assert_array_equal(plan.granted[order], other.granted)
+        np.testing.assert_array_equal(plan.local_steps[order], other.local_steps)
+
+
+def test_equal_users_are_granted_in_file_order():
+    users = make_users([0.5] * 5, 5.0)
+    plan = optimum(make_scenario(max_batch=2), users)
+    np.testing.assert_array_equal(plan.granted, [True, True, False, False, False])
+
+
+def test_a_user_who_gains_nothing_stays_local():
+    free = make_scenario(latent_bits=0.0, prompt_bits=0.0)
+    plan = optimum(free, make_users([0.001, 0.5], 5.0))  # the first is faster than the edge: n = N, gain 0
+    np.testing.assert_array_equal(plan.granted, [False, True])
+
+
+def test_cells_are_planned_as_if_alone():
+    rng = np.random.default_rng(13)
+    scenario = make_scenario(max_batch=4)
+    cell = rng.integers(0, 6, 60)
+    users = make_users(rng.uniform(0.01, 1, 60), rng.uniform(0, 20, 60), cell=cell)
+    plan = optimum(scenario, users)
+    for number in range(6):
+        mine = cell == number
+        alone = optimum(scenario, make_users(users.step_latency_s[mine], users.alpha[mine]))
+        np.testing.assert_array_equal(plan.granted[mine], alone.granted)
+        np.testing.assert_array_equal(plan.local_steps[mine], alone.local_steps)
+
+
+def test_optimum_never_falls_as_gpus_or_batch_limit_grow():
+    rng = np.random.default_rng(17)
+    scenario = make_scenario()
+    users = make_users(rng.uniform(0.01, 1, 40), rng.uniform(0, 20, 40))
+    by_gpus = [point.objective for point in sweep_gpus(scenario, users, range(1, 17))]
+    limits = [make_scenario(max_batch=b) for b in range(1, 21)]
+    by_limit = [value(s, users, optimum(s, users)) for s in limits]
+    assert np.all(np.diff(by_gpus) >= -1e-9)
+    assert np.all(np.diff(by_limit) >= -1e-9)
+
+
+def test_captured_share_is_one_where_nothing_can_be_gained():
+    shares = captured_share(np.array([3.0, 5.0, 1.0]), np.array([3.0, 1.0, 3.0]), np.array([3.0, 9.0, 7.0]))
+    np.testing.assert_allclose(shares, [1, 0.5, -0.5])
+
+
+def test_a_plan_above_the_optimum_is_a_defect_that_is_raised(monkeypatch):
+    from edgesplit.optimizer import planner
+
+    def deny_all(scenario, users):
+        return Plan(np.zeros(len(users), bool), np.full(len(users), scenario.total_steps))
+
+    monkeypatch.setattr(planner, "optimum", deny_all)
+    with pytest.raises(planner.OptimumBeaten):
+        planner.plan_users(make_scenario(), make_users([1.0, 1.0], 1.0), "offload-all")
