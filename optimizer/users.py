@@ -99,19 +99,10 @@ def read_users(path: Path, scenario: Scenario) -> UserTable:
 
 
 def _read_csv(path: Path) -> Rows:
-    text = read_text(path)
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty; accepted: a header ({', '.join(COLUMNS)}) and one row per user")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for record in reader:
-            if record and (len(record) > 1 or record[0].strip()):  # a blank line is no row
-                records.append(record)
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: not valid CSV ({error}); mend the quotes") from error
+    records, lines = _csv_records(path)
+    if not records:
+        known = ", ".join(COLUMNS)
+        raise InputError(f"{path}: the file is empty; accepted: a header ({known}) and one row per user")
     header = [name.strip() for name in records[0]]
     _check_header(path, header)
     for record, line in zip(records[1:], lines[1:], strict=True):
@@ -123,6 +114,20 @@ def _read_csv(path: Path) -> Rows:
     columns = zip(*records[1:], strict=True) if records[1:] else ([] for _ in header)
     stripped = ([text.strip() for text in column] for column in columns)
     return Rows(path, dict(zip(header, stripped, strict=True)), lines[1:])
+
+
+def _csv_records(path: Path) -> tuple[list[list[str]], list[int]]:
+    """The records that are not blank, and the line that each ends on."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    records, lines = [], []
+    try:
+        for record in reader:
+            if len(record) > 1 or "".join(record).strip():
+                records.append(record)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not valid CSV ({error}); mend the quotes") from error
+    return records, lines
 
 
 def _read_parquet(path: Path) -> Rows:
@@ -148,7 +153,8 @@ def _as_text(values: list[object]) -> list[str]:
 def _check_header(path: Path, header: Sequence[str]) -> None:
     for name in header:
         if name not in COLUMNS:
-            hint = nearest(name, COLUMNS)
+            one_column = any(separator in name for separator in ";\t|")
+            hint = "separate columns with commas" if one_column else nearest(name, COLUMNS)
             raise InputError(f"{path}: header: found unknown column {shown(name)}; {hint}")
         if header.count(name) > 1:
             raise InputError(f"{path}: header: column {shown(name)} stands twice; keep one of them")

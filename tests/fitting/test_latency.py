@@ -1,0 +1,102 @@
+"""Laws of L(b) and of its fit."""
+
+import csv
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from edgesplit import data
+from edgesplit.fitting.latency import LatencyModel, fit_latency, fit_line
+from edgesplit.fitting.published import CARDS, PREFERENCE, all_profiles, best_rows, read_rows
+
+BATCHES = np.array([1.0, 2, 4, 8, 16])
+
+
+def test_latency_is_a_line_with_a_floor():
+    model = LatencyModel(0.5, 1.0, 3.0)
+    np.testing.assert_array_equal(model.step_latency([0.5, 1, 4, 5, 8]), [3, 3, 3, 3.5, 5])
+
+
+@pytest.mark.parametrize(("k", "h"), [(0.02, 0.01), (0.0, 0.3), (0.3, 0.0), (1e-6, 5.0)])
+def test_fit_recovers_a_known_line(k, h):
+    fit = fit_latency(BATCHES, k * BATCHES + h)
+    assert fit.model.slope_s == pytest.approx(k, abs=1e-12)
+    assert fit.model.intercept_s == pytest.approx(h, abs=1e-12)
+    assert fit.model.floor_s == 0
+    assert fit.max_relative_residual < 1e-9
+    assert fit.held_out_error < 1e-9
+
+
+def test_fit_recovers_a_known_floor():
+    truth = LatencyModel(0.01, 0.002, 0.03)
+    fit = fit_latency([1, 2, 4, 8, 16, 32], truth.step_latency([1, 2, 4, 8, 16, 32]))
+    assert (fit.model.slope_s, fit.model.intercept_s) == pytest.approx((0.01, 0.002))
+    assert fit.model.floor_s == pytest.approx(0.03)
+
+
+def test_fit_minimises_the_relative_residual_under_weights_and_bounds():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        y = (0.02 * BATCHES + rng.uniform(-0.02, 0.02)) * np.exp(rng.normal(0, 0.2, 5))
+        y, w = np.abs(y) + 1e-3, rng.uniform(0.1, 10, 5)
+        line = fit_line(BATCHES, y, w)
+
+        def loss(kh, y=y, w=w):
+            return np.sum(w * ((kh[0] * BATCHES + kh[1]) / y - 1) ** 2)
+
+        best = minimize(loss, [0.02, 0.01], bounds=[(0, None)] * 2, tol=1e-14).fun
+        assert loss((line.slope_s, line.intercept_s)) <= best * (1 + 1e-9)
+
+
+def test_the_flat_h200_takes_the_floor_model():
+    medians = [0.0249, 0.0261, 0.0388, 0.0709, 0.1272]
+    assert 0.0249 < fit_latency(BATCHES, medians).model.floor_s < 0.0261
+
+
+def test_three_batch_sizes_never_take_the_floor_model():
+    assert fit_latency([1, 2, 16], [0.02, 0.02, 0.1]).model.floor_s == 0
+
+
+@pytest.mark.parametrize(
+    ("batches", "latencies", "weights", "says"),
+    [
+        ([1], [1.0], None, "two different"),
+        ([2, 2], [1.0, 1.1], None, "two different"),
+        ([1, 2], [1.0], None, "one latency"),
+        ([1, 2], [1.0, np.nan], None, "latencies must be finite"),
+        ([1, 2], [1.0, 0.0], None, "latencies must be finite"),
+        ([0, 2], [1.0, 2.0], None, "batch sizes must be finite"),
+        ([1, 2], [1.0, 2.0], [1.0, -1.0], "weights must be finite"),
+    ],
+)
+def test_bad_points_are_refused_in_words(batches, latencies, weights, says):
+    with pytest.raises(ValueError, match=says):
+        fit_latency(batches, latencies, weights)
+
+
+def test_every_card_takes_its_preferred_source():
+    rows = read_rows(data.sample("published/step_latency.csv"))
+    for card in CARDS:
+        taken = best_rows(card, rows)[0].source
+        better = list(PREFERENCE)[: list(PREFERENCE).index(taken)]
+        named_in = {row.source for row in rows if row.gpu == card and row.dtype == "fp16"}
+        assert not named_in & set(better) or card == "H200"
+
+
+def test_points_beyond_gpu_memory_are_left_out():
+    rows = read_rows(data.sample("published/step_latency.csv"))
+    assert [row.batch for row in best_rows("GTX 1060 6GB", rows)] == [1, 2, 4]  # 12.9 s at 8, 43 s at 16
+
+
+def test_profiles_agree_with_fits_record_by_record():
+    """The slope per card against the median over single records: same source, other statistics."""
+    published = {"RTX 3080": 0.05514, "RTX 4080": 0.03436, "RTX 2080 Ti": 0.06780, "RTX 3070": 0.07548}
+    slopes = {profile.device: profile.fit.slope_s for profile in all_profiles()}
+    for card, slope in published.items():
+        assert slopes[card] / 0.87 == pytest.approx(slope, rel=0.15)
+
+
+def test_published_points_carry_source_and_count():
+    with open(data.sample("published/step_latency.csv"), encoding="utf-8") as handle:
+        assert {row["source"] for row in csv.DictReader(handle)} == {*PREFERENCE}

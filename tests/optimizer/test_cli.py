@@ -1,0 +1,246 @@
+"""The installed `plan` command."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import BIN, refused, run
+from oracles import make_scenario, make_users, plan_value
+
+from edgesplit import data
+from edgesplit.fitting.latency import LatencyModel
+from edgesplit.fitting.pai import PaiCurve
+from edgesplit.optimizer.exact import optimum
+
+USERS = data.sample("users.csv")
+PLAN_COLUMNS = [
+    "user_id", "decision", "local_steps", "offloaded_steps", "pai", "latency_s", "wait_s", "transmit_s",
+    "edge_s", "local_s", "alpha", "qoe",
+]  # fmt: skip
+TOTALS = [
+    "objective", "all_local_objective", "optimum_objective", "gap", "captured_share", "granted",
+    "edge_step_latency_s",
+]  # fmt: skip
+
+
+def plan_json(*arguments):
+    result = run("plan", "--json", *arguments)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def celled(tmp_path):
+    rows = list(csv.reader(USERS.open()))
+    named = [[*row, ["north", "south"][i % 2]] for i, row in enumerate(rows)]
+    named[0][-1] = "cell"
+    path = tmp_path / "celled.csv"
+    with path.open("w", newline="") as handle:
+        csv.writer(handle).writerows(named)
+    return path
+
+
+def test_json_has_the_agreed_keys_and_recomputes_from_its_own_numbers():
+    result = plan_json("--users", USERS)
+    assert list(result) == ["method", *TOTALS, "planning_s", "scenario", "users"]
+    s, rows = result["scenario"], result["users"]
+    assert all(list(row) == PLAN_COLUMNS for row in rows)
+    scenario = make_scenario(**s | {"edge": LatencyModel(**s["edge"]), "pai": PaiCurve(**s["pai"])})
+    n = np.array([row["local_steps"] for row in rows])
+    latency = np.array([row["local_s"] for row in rows]) / n
+    slot = [round(s["slots"] - row["wait_s"] * s["slots"] / s["interval_s"]) for row in rows]
+    users = make_users(latency, [row["alpha"] for row in rows], slot)
+    granted = np.array([row["decision"] == "grant" for row in rows])
+    assert plan_value(scenario, users, granted, n) == pytest.approx(result["objective"], rel=1e-12)
+    assert sum(row["qoe"] for row in rows) == pytest.approx(result["objective"], rel=1e-12)
+    again = optimum(scenario, users)
+    np.testing.assert_array_equal(again.granted, granted)
+    np.testing.assert_array_equal(again.local_steps, n)
+    assert result["granted"] == granted.sum()
+    assert (result["gap"], result["captured_share"]) == (0, 1)
+
+
+def test_csv_parquet_and_json_agree(tmp_path):
+    rows = plan_json("--users", USERS)["users"]
+    for name, read in (("plan.csv", pd.read_csv), ("plan.parquet", pd.read_parquet)):
+        result = plan_json("--users", USERS, "-o", tmp_path / name)
+        assert "users" not in result
+        pd.testing.assert_frame_equal(read(tmp_path / name), pd.DataFrame(rows), check_exact=True, check_dtype=False)
+
+
+def test_same_input_same_output_byte_for_byte(tmp_path):
+    first, second = (run("plan", "--users", USERS, "-o", tmp_path / name) for name in ("a.csv", "b.csv"))
+    assert first.stdout == second.stdout != ""
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_cells_come_with_their_totals(celled):
+    result = plan_json("--users", celled)
+    assert [cell["cell"] for cell in result["cells"]] == ["south", "north"]
+    assert all(list(cell) == ["cell", *TOTALS] for cell in result["cells"])
+    for key in ("objective", "all_local_objective", "optimum_objective", "granted"):
+        assert result[key] == pytest.approx(sum(cell[key] for cell in result["cells"]))
+    assert list(result["users"][0])[:2] == ["user_id", "cell"]
+
+
+def test_every_method_runs_and_none_beats_the_optimum():
+    for method in ("exact", "all-local", "offload-all", "offload-all-fixed"):
+        result = plan_json("--users", USERS, "--method", method)
+        assert result["method"] == method
+        assert result["objective"] + result["gap"] == pytest.approx(result["optimum_objective"])
+    other = plan_json("--users", USERS, "--method", "offload-all-fixed", "--fixed-offload", "80")
+    assert {row["local_steps"] for row in other["users"]} == {120}
+
+
+def test_compare_lists_all_methods():
+    methods = plan_json("--users", USERS, "--compare")["methods"]
+    assert [entry["method"] for entry in methods] == ["exact", "all-local", "offload-all", "offload-all-fixed"]
+    assert all(list(entry) == ["method", *TOTALS, "planning_s"] for entry in methods)
+    text = run("plan", "--users", USERS, "--compare").stdout
+    assert all(entry["method"] in text for entry in methods)
+
+
+def test_gpu_sweep_prints_draws_and_marks_the_knee(tmp_path):
+    picture = tmp_path / "gpus.svg"
+    result = run("plan", "--users", USERS, "--gpu-sweep", "1:5:2", "-o", picture)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["GPUs", "1", "3", "5"]
+    assert "knee" in result.stdout
+    assert picture.read_text().startswith("<?xml")
+    alone = plan_json("--users", USERS, "--gpus", "3")
+    swept = plan_json("--users", USERS, "--gpu-sweep", "3:3", "-o", picture)["points"]
+    assert swept[0]["objective"] == alone["objective"]
+
+
+def test_gpu_sweep_draws_beside_the_users_file_by_default(tmp_path):
+    users = tmp_path / "mine.csv"
+    users.write_bytes(USERS.read_bytes())
+    assert run("plan", "--users", users, "--gpu-sweep", "1:3").returncode == 0
+    assert (tmp_path / "mine.gpu-sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_terminal_output_fits_80_columns_and_is_not_read_as_markup(celled, tmp_path):
+    odd = tmp_path / "odd.csv"
+    odd.write_text('user_id,step_latency_s\n[red]bold[/red],0.5\n"a\nb",0.7\n' + "x" * 300 + ",0.9\n")
+    for path in (USERS, celled, odd):
+        for extra in ([], ["--compare"]):
+            result = run("plan", "--users", path, *extra)
+            assert result.returncode == 0, result.stderr
+            assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "[red]bold" in run("plan", "--users", odd).stdout
+
+
+def test_a_long_list_is_shortened_in_words(tmp_path):
+    many = tmp_path / "many.csv"
+    many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(1000)))
+    result = run("plan", "--users", many)
+    assert "... and 940 more users: -o plan.csv writes all of them" in result.stdout
+
+
+def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
+    folder = tmp_path / "new"
+    assert run("plan", "init", folder).returncode == 0
+    result = plan_json("--users", folder / "users.csv", "--scenario", folder / "scenario.json")
+    assert result["objective"] == plan_json("--users", USERS)["objective"]
+    (folder / "users.csv").write_text("mine")
+    assert "is there already" in refused(run("plan", "init", folder))
+    assert (folder / "users.csv").read_text() == "mine"
+    assert run("plan", "init", folder, "--force").returncode == 0
+    assert (folder / "users.csv").read_bytes() == USERS.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--users: found nothing, accepted: a users file"),
+        (["--users", "missing.csv"], "missing.csv: cannot read: No such file"),
+        (["--users", "."], ".: cannot read: Is a directory"),
+        (["--users", "missing.parquet"], "missing.parquet: cannot read"),
+        (["--users", USERS, "--gpu", "3"], "No such option: --gpu"),
+        (["--users", USERS, "--gpus", "many"], "'--gpus': .*integer"),
+        (["--users", USERS, "--gpus", "0"], "--gpus: found 0"),
+        (["--users", USERS, "--method", "exakt"], "'--method': .*exact"),
+        (["--users", USERS, "--fixed-offload", "500", "--method", "offload-all-fixed"], "--fixed-offload: found 500"),
+        (["--users", USERS, "--gpu-sweep", "0:3"], "--gpu-sweep: found '0:3', accepted: FROM:TO"),
+        (["--users", USERS, "--gpu-sweep", "4:1"], "--gpu-sweep: found '4:1'"),
+        (["--users", USERS, "--gpu-sweep", "1:4", "-o", "x.csv"], "x.csv: found suffix '.csv', accepted: .png"),
+        (["--users", USERS, "-o", "plan.txt"], "plan.txt: found suffix '.txt', accepted: .csv or .parquet"),
+        (["--users", USERS, "-o", "no/such/plan.csv"], "plan.csv: cannot write: No such file"),
+        (["--users", USERS, "--scenario", "none.json"], "none.json: cannot read"),
+        (["--users", USERS, "surplus"], "No such command"),
+        (["--users"], "requires an argument"),
+    ],
+)
+def test_wrong_use_is_one_line_with_exit_code_2(arguments, says, tmp_path):
+    line = refused(run("plan", *arguments, cwd=tmp_path))
+    assert line.startswith("plan: ")
+    import re
+
+    assert re.search(says, line), line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_keeps_the_old_plan(tmp_path):
+    target = tmp_path / "plan.csv"
+    target.mkdir()
+    assert "cannot write" in refused(run("plan", "--users", USERS, "-o", target))
+    assert target.is_dir()
+
+
+def test_help_names_every_option_and_takes_no_heavy_import():
+    help_text = run("plan", "--help").stdout
+    for option in ("--users", "--scenario", "--edge", "--pai", "--gpus", "--max-batch", "--bandwidth-mhz",
+                   "--latent-bits", "--total-steps", "--min-local-steps", "--method", "--fixed-offload",
+                   "--compare", "--gpu-sweep", "--json", "--output"):  # fmt: skip
+        assert option in help_text
+    assert max(map(len, help_text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "banned"),
+    [
+        (["--help"], ["torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn", "pydantic"]),
+        (["--users", str(USERS)], ["torch", "scipy.optimize", "pandas", "matplotlib", "seaborn", "pyarrow"]),
+    ],
+)
+def test_commands_import_only_what_they_need(arguments, banned):
+    code = (
+        "import sys\nfrom edgesplit.optimizer.cli import main\n"
+        f"sys.argv = ['plan', *{arguments!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert end.code == 0\n"
+        f"print([name for name in {banned!r} if name in sys.modules], file=sys.stderr)"
+    )
+    result = run("python", "-c", code)
+    assert result.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    many = tmp_path / "many.csv"
+    many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(20_000)))
+    process = subprocess.Popen(
+        [BIN / "plan", "--users", many, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
+
+
+def test_ctrl_c_is_one_line_with_exit_code_130(tmp_path):
+    fifo = tmp_path / "users.csv"
+    os.mkfifo(fifo)  # reading blocks until interrupted
+    process = subprocess.Popen([BIN / "plan", "--users", fifo], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, errors) == (b"", b"plan: interrupted\n")

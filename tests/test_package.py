@@ -1,0 +1,79 @@
+"""The package as installed, and the documents that describe it."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import pytest
+from commands import run
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_folder_with_code_is_a_listed_package():
+    nested = {".".join(path.parent.relative_to(ROOT).parts) for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/__init__.py")}
+    assert sorted(f"edgesplit.{name}" for name in nested) == sorted(PYPROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_tests_run_against_the_installed_package():
+    for folder in FOLDERS:
+        module = importlib.import_module(f"edgesplit.{folder}")
+        assert ROOT not in Path(module.__file__).parents or ".venv" in module.__file__
+    assert version("edgesplit") == PYPROJECT["project"]["version"]
+
+
+def test_no_second_copy_can_be_imported():
+    for folder in FOLDERS:
+        assert folder not in sys.modules
+    banned = PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+    assert set(FOLDERS) <= set(banned)
+
+
+def test_every_installed_file_of_data_is_there():
+    installed = Path(importlib.import_module("edgesplit.data").__file__).parent
+    tracked = subprocess.run(
+        ["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert tracked
+    assert [name for name in tracked if not (installed / Path(name).relative_to("data")).exists()] == []
+
+
+def test_the_core_needs_no_torch():
+    core = [line for line in requires("edgesplit") if "extra ==" not in line]
+    assert not [line for line in core if re.match(r"torch|diffusers|transformers", line)]
+
+
+@pytest.mark.parametrize("extra", ["models", "train", "ray", "bench", "test"])
+def test_every_extra_is_pinned(extra):
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    wanted = PYPROJECT["project"]["optional-dependencies"][extra] + PYPROJECT["project"]["dependencies"]
+    names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower().replace("_", "-") for line in wanted}
+    assert names <= pins
+
+
+def test_readme_names_every_option_and_field():
+    for option in re.findall(r"--[a-z-]+", run("plan", "--help", COLUMNS="200").stdout):
+        assert option == "--help" or option in README, option
+    from edgesplit.optimizer.scenario import Radio, ScenarioFile
+    from edgesplit.optimizer.users import COLUMNS
+
+    fields = [field.alias or name for name, field in (ScenarioFile.model_fields | Radio.model_fields).items()]
+    for name in (*fields, *COLUMNS):
+        assert f"`{name}`" in README, name
+
+
+def test_readme_commands_run(tmp_path):
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("plan ")]
+    assert lines
+    for line in lines:
+        command, *arguments = line.split("#")[0].split()
+        result = run(command, *arguments, cwd=tmp_path)
+        assert result.returncode == 0, f"{line}: {result.stderr}"
