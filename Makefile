@@ -9,7 +9,7 @@ SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '
 .PHONY: demo test test-slow lint types bench profiles clean
 
 demo: $(VENV)/core  ## run the main job on shipped input
-	mkdir -p demo
+	@mkdir -p demo
 	$(BIN)/plan --users data/users.csv -o demo/plan.csv
 	@echo
 	$(BIN)/plan --users data/users.csv --compare
@@ -42,18 +42,20 @@ clean:
 
 # The package is installed as users have it (not editable), anew whenever a source changed.
 $(VENV)/core: $(VENV)/pip $(SOURCES)
-	rm -rf build edgesplit.egg-info
-	$(PIP) --no-build-isolation --force-reinstall --no-deps . && $(PIP) --no-build-isolation .
-	touch $@
+	@echo "installing edgesplit into $(VENV) ..."
+	@rm -rf build edgesplit.egg-info
+	@$(PIP) --no-build-isolation --force-reinstall --no-deps . && $(PIP) --no-build-isolation .
+	@touch $@
 
 $(VENV)/test: $(VENV)/core
-	$(PIP) --no-build-isolation '.[test]'
-	touch $@
+	@echo "installing the test tools ..."
+	@$(PIP) --no-build-isolation '.[test]'
+	@touch $@
 
 $(VENV)/pip: constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) setuptools
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) setuptools
+	@touch $@
 
 .build/edgesplit:
 	mkdir -p .build

@@ -1,6 +1,7 @@
 """The frame of every command: errors in one line with exit code 2, Ctrl-C in one line with 130."""
 
 import contextlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -10,16 +11,20 @@ from typer.exceptions import TyperException
 
 from .errors import InputError
 
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
+
 
 def make_app(summary: str) -> typer.Typer:
     """A Typer application without boxes: its errors are printed by `run`."""
-    return typer.Typer(
-        help=summary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
+    return typer.Typer(help=summary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command and leave the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale: user ids are UTF-8
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(_exit_code(app, name))
 
 
@@ -31,18 +36,17 @@ def say(message: str) -> None:
 
 def _exit_code(app: typer.Typer, name: str) -> int:
     try:
-        code = app(prog_name=name, standalone_mode=False)
+        code = int(app(prog_name=name, standalone_mode=False) or 0)
         sys.stdout.flush()
-        return int(code or 0)
+        if code == INTERRUPTED:
+            say(f"{name}: interrupted")
+        return code
     except InputError as error:
         say(f"{name}: {error}")
         return 2
     except TyperException as error:
         say(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        say(f"{name}: interrupted")
-        return 130
     except BrokenPipeError:  # the reader of our stdout has gone, e.g. `| head`
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,9 +16,7 @@ from .errors import InputError, nearest, shown
 class Record(BaseModel):
     """A JSON file or a part of one: unknown keys, text instead of numbers, NaN and infinity are refused."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, populate_by_name=True)
 
 
 R = TypeVar("R", bound=Record)
@@ -119,9 +117,7 @@ def _parse_json(path: Path) -> dict[str, Any]:
         data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(
-            f"{path}: {place}: not valid JSON ({error.msg}); is the file cut short or edited?"
-        ) from error
+        raise InputError(f"{path}: {place}: not valid JSON ({error.msg}); is the file cut short or edited?") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); mend or replace the file") from error
     if not isinstance(data, dict):

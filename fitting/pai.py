@@ -31,7 +31,8 @@ class PaiCurve:
         """F(n), without amplitude and offset, for local steps of any shape."""
         t = self._centred(n)
         decay = np.exp(-np.abs(t))  # never overflows
-        return np.where(t >= 0, 1, decay) / (1 + decay)
+        share: Floats = np.where(t >= 0, 1.0, decay) / (1 + decay)
+        return share
 
     def value(self, n: ArrayLike) -> Floats:
         """The PAI at n local steps: c + A F(n)."""
@@ -40,7 +41,8 @@ class PaiCurve:
     def sigmoid_derivative(self, n: ArrayLike) -> Floats:
         """F'(n) = a F (1 - F), accurate where F rounds to 0 or 1; per step."""
         decay = np.exp(-np.abs(self._centred(n)))
-        return self.steepness * decay / (1 + decay) ** 2
+        slope: Floats = self.steepness * decay / (1 + decay) ** 2
+        return slope
 
     def derivative(self, n: ArrayLike) -> Floats:
         """The slope of the PAI curve at n: A a F (1 - F), per step."""

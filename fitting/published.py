@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 from .. import data
 from ..common.files import read_text, write_record
@@ -49,7 +50,7 @@ class Source:
 
     title: str
     date: str
-    dtype: str = "fp16"
+    dtype: Literal["fp16", "bf16"] = "fp16"
     backend: str = ""
 
 
@@ -65,9 +66,7 @@ PREFERENCE = {
         "2023",
         backend="torch2.0",
     ),
-    "S3": Source(
-        "LambdaLabsML/lambda-diffusers benchmarks/*.csv: end-to-end seconds / 31 UNet calls, SD1.4", "2023"
-    ),
+    "S3": Source("LambdaLabsML/lambda-diffusers benchmarks/*.csv: end-to-end seconds / 31 UNet calls, SD1.4", "2023"),
     "S1": Source(
         "vladmandic/sd-data pages/benchmark-data.json: medians over community records, whole-image time / steps",
         "2023-08",
@@ -117,8 +116,7 @@ def best_rows(card: str, rows: Sequence[Row]) -> list[Row]:
         found = [
             row
             for row in rows
-            if (row.gpu, row.source, row.dtype) == (card, name, source.dtype)
-            and source.backend in ("", row.backend)
+            if (row.gpu, row.source, row.dtype) == (card, name, source.dtype) and source.backend in ("", row.backend)
         ]
         if found and not (card == "H200" and name == "S1"):  # one clean bf16 record beats two noisy fp16 ones
             return before_spill(sorted(found, key=lambda row: row.batch))

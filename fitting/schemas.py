@@ -27,7 +27,7 @@ class Provenance(Record):
     source: Text
     date: Annotated[str, Field(pattern=r"^\d{4}(-\d\d(-\d\d)?)?$")]
     versions: dict[str, str] | None = None
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
 
 
 class LatencySample(Record):
@@ -68,9 +68,7 @@ class LatencyFitRecord(Record):
 class LatencyProfile(Record):
     """A GPU's step latency against batch size, for one model, resolution, dtype and guidance."""
 
-    schema_: Literal["edgesplit/latency-profile@1"] = Field(
-        "edgesplit/latency-profile@1", alias="schema"
-    )
+    schema_: Literal["edgesplit/latency-profile@1"] = Field(default="edgesplit/latency-profile@1", alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     device: Text
     model: Text
@@ -118,7 +116,7 @@ class PaiFitRecord(Record):
 class PaiCurveFile(Record):
     """The PAI of a model pair against the split point."""
 
-    schema_: Literal["edgesplit/pai-curve@1"] = Field("edgesplit/pai-curve@1", alias="schema")
+    schema_: Literal["edgesplit/pai-curve@1"] = Field(default="edgesplit/pai-curve@1", alias="schema")
     total_steps: Annotated[Steps, Field(ge=1)]
     scheduler: Text
     models: list[Text]

@@ -9,9 +9,15 @@ import typer
 from ..common import console
 from ..common.errors import InputError
 
-Methods = StrEnum(  # the keys of planner.METHODS, here without importing NumPy before a command needs it
-    "Methods", [(name, name) for name in ("exact", "all-local", "offload-all", "offload-all-fixed")]
-)
+
+class Methods(StrEnum):
+    """The keys of planner.METHODS, here so that --help needs no NumPy."""
+
+    EXACT = "exact"
+    ALL_LOCAL = "all-local"
+    OFFLOAD_ALL = "offload-all"
+    OFFLOAD_ALL_FIXED = "offload-all-fixed"
+
 
 app = console.make_app(
     "Grant or deny every user's offloading request and split the denoising steps, with the proven gap to the "
@@ -26,7 +32,7 @@ def plan(
     context: typer.Context,
     users: Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")] = None,
     scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    method: Annotated[Methods, typer.Option(help="How to decide.")] = Methods.exact,
+    method: Annotated[Methods, typer.Option(help="How to decide.")] = Methods.EXACT,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here."),

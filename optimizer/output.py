@@ -74,9 +74,7 @@ def _write_parquet(path: Path, columns: Columns) -> None:
         pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), handle)
 
 
-def plan_json(
-    scenario: Scenario, table: UserTable, outcome: Outcome, columns: Columns | None
-) -> dict[str, Any]:
+def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: Columns | None) -> dict[str, Any]:
     """The object of `--json`; `columns` None leaves the users out."""
     result = {
         "method": outcome.method,
@@ -99,9 +97,16 @@ def scenario_json(scenario: Scenario) -> dict[str, Any]:
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """One JSON object to stdout, numbers at full precision."""
-    json.dump(result, sys.stdout, allow_nan=False, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """One JSON object to stdout, numbers at full precision; of `users`, `cells` and the like one object per line."""
+    entries = [f" {json.dumps(key)}: {_json_value(value)}" for key, value in result.items()]
+    sys.stdout.write("{\n" + ",\n".join(entries) + "\n}\n")
+
+
+def _json_value(value: Any) -> str:
+    """Compact where it is short or long: Python's own indentation of a million rows takes minutes."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {_json_value(entry)}" for entry in value) + "\n ]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def print_plan(scenario: Scenario, edge_name: str, table: UserTable, outcome: Outcome) -> None:
@@ -127,7 +132,16 @@ def _user_table(columns: Columns, width: int) -> Table:
     names = [name for name in ("user_id", "cell") if name in columns]
     room = max(8, (width - NUMBERS_WIDTH) // len(names) - 1)
     rows = _table(*(f"\n{name.removesuffix('_id')}" for name in names), "\ndecision", right_from=len(names) + 1)
-    for heading in ("steps\nedge+own", "latency\ns", "\nwait", "\nsend", "\nedge", "\nown", "\nPAI", "QoE\ns"):
+    for heading in (
+        "steps\nedge+own",
+        "latency\ns",
+        "\nwait",
+        "\nsend",
+        "\nedge",
+        "\nown",
+        "\nPAI",
+        "QoE\ns",
+    ):
         rows.add_column(heading, justify="right", no_wrap=True)
     keys = [*names, "decision", "offloaded_steps", "local_steps", "latency_s"]
     keys += ["wait_s", "transmit_s", "edge_s", "local_s", "pai", "qoe"]
@@ -157,21 +171,27 @@ def summary(scenario: Scenario, edge_name: str, outcome: Outcome) -> list[str]:
     """What the plan achieves, in a few lines."""
     total, e = outcome.total(), outcome.evaluation
     users, gpus = e.pai.size, scenario.gpus
-    lines = [
+    return [
         f"{outcome.method}: {total.granted} of {users} users granted; edge {gpus} x {edge_name}"
         + (f", {1e3 * total.edge_step_latency_s:.1f} ms a step" if total.edge_step_latency_s else ""),
         f"mean latency {e.latency_s.mean():.2f} s, mean PAI {e.pai.mean():.3f}",
         f"objective {total.objective:.3f} s; all local {total.all_local_objective:.3f} s; "
         f"optimum {total.optimum_objective:.3f} s",
-        f"captured share {total.captured_share:.2%} of what offloading can gain; "
-        f"proven gap {total.gap:.3g} s",
+        f"captured share {total.captured_share:.2%} of what offloading can gain; proven gap {total.gap:.3g} s",
     ]
-    return lines
 
 
 def print_comparison(outcomes: Sequence[Outcome]) -> None:
     """All methods side by side."""
-    headings = ("objective\ns", "captured\nshare", "gap\ns", "\ngranted", "mean\nlatency s", "mean\nPAI", "planned\nin ms")
+    headings = (
+        "objective\ns",
+        "captured\nshare",
+        "gap\ns",
+        "\ngranted",
+        "mean\nlatency s",
+        "mean\nPAI",
+        "planned\nin ms",
+    )
     rows = _table("\nmethod", *headings)
     for outcome in outcomes:
         total, e = outcome.total(), outcome.evaluation

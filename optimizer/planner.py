@@ -27,7 +27,8 @@ from .qoe import (
 class Method(Protocol):
     """What every method is: numbers in, a plan out."""
 
-    def __call__(self, scenario: Scenario, users: Users, /) -> Plan: ...
+    def __call__(self, scenario: Scenario, users: Users, /) -> Plan:
+        """Plan every cell."""
 
 
 METHODS: dict[str, Method] = {
@@ -108,7 +109,7 @@ class Outcome:
         return _totals(self, slice(None), granted, float(self.step_latency_s[0]) if one_batch else None)
 
 
-class OptimumBeaten(AssertionError):
+class OptimumBeatenError(AssertionError):
     """A plan scored above the exact optimum: a defect in this package, never to be hidden."""
 
 
@@ -179,8 +180,9 @@ def sweep_gpus(
 
 
 def knee(points: list[SweepPoint]) -> SweepPoint | None:
-    """The point farthest above the straight line from the first to the last objective: more GPUs pay less
-    from there on. None where the objective nowhere bends.
+    """The point from which on more GPUs pay less; None where the objective nowhere bends.
+
+    It is the point farthest above the straight line from the first objective to the last.
     """
     x = np.array([point.gpus for point in points], float)
     y = np.array([point.objective for point in points])
@@ -209,7 +211,7 @@ def _outcome(
 def _check_optimum(name: str, value: Floats, best: Floats) -> None:
     excess = np.max(value - best - _rounding(best))
     if excess > 0:
-        raise OptimumBeaten(f"{name} beats the exact optimum by {excess:g} s")
+        raise OptimumBeatenError(f"{name} beats the exact optimum by {excess:g} s")
 
 
 def _rounding(value: Floats | float) -> Floats:

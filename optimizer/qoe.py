@@ -139,12 +139,14 @@ def transmit_time(scenario: Scenario, batch: ArrayLike) -> Floats:
 
 def edge_time(scenario: Scenario, local_steps: ArrayLike, step_latency_s: ArrayLike) -> Floats:
     """l^E = (N - n) L_e, eq. (10)."""
-    return (scenario.total_steps - np.asarray(local_steps)) * np.asarray(step_latency_s, float)
+    seconds: Floats = (scenario.total_steps - np.asarray(local_steps, float)) * np.asarray(step_latency_s, float)
+    return seconds
 
 
 def local_time(local_steps: ArrayLike, step_latency_s: ArrayLike) -> Floats:
     """l^L = n L_i(1), section 4."""
-    return np.asarray(local_steps) * np.asarray(step_latency_s, float)
+    seconds: Floats = np.asarray(local_steps, float) * np.asarray(step_latency_s, float)
+    return seconds
 
 
 def batch_of(plan: Plan, users: Users) -> Ints:
@@ -167,7 +169,7 @@ def evaluate(scenario: Scenario, users: Users, plan: Plan) -> Evaluation:
 
 def objective(users: Users, evaluation: Evaluation) -> Floats:
     """The objective of (P1), the sum of the QoE, for every cell; shape (cells,)."""
-    return np.bincount(users.cell, weights=evaluation.qoe, minlength=users.cells)
+    return np.bincount(users.cell, weights=evaluation.qoe, minlength=users.cells).astype(float)
 
 
 def all_local(scenario: Scenario, users: Users) -> Plan:

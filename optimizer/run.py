@@ -100,9 +100,7 @@ def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
         say(f"wrote {request.output}")
 
 
-def _print(
-    scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]
-) -> None:
+def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]) -> None:
     if compared:
         output.print_comparison(compared)
     else:

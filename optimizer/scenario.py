@@ -30,7 +30,7 @@ class Radio(Record):
 class ScenarioFile(Record):
     """One edge server, its radio and its rounds; `edge` and `pai` are names or paths of parameter files."""
 
-    schema_: Literal["edgesplit/scenario@1"] = Field("edgesplit/scenario@1", alias="schema")
+    schema_: Literal["edgesplit/scenario@1"] = Field(default="edgesplit/scenario@1", alias="schema")
     edge: Text
     gpus: Count
     max_batch: Count

@@ -66,15 +66,15 @@ def best_split(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -
 def pai_loss(scenario: Scenario) -> Floats:
     """F(n) - F(N) for n = 0..N, shape (N + 1,)."""
     values = scenario.pai.value(scenario.steps)
-    return values - values[-1]
+    loss: Floats = values - values[-1]
+    return loss
 
 
-def split_gain(
-    scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike, table: Floats
-) -> Floats:
+def split_gain(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike, table: Floats) -> Floats:
     """alpha (F(n) - F(N)) + (N - n) d: what offloading to the split n is worth, eq. (20) less its value at N."""
-    loss = table[np.asarray(n)]
-    return np.asarray(alpha) * loss + (scenario.total_steps - np.asarray(n)) * np.asarray(step_saving_s)
+    saved = (scenario.total_steps - np.asarray(n, float)) * np.asarray(step_saving_s, float)
+    gain: Floats = np.asarray(alpha, float) * table[np.asarray(n)] + saved
+    return gain
 
 
 def alpha_of_split(scenario: Scenario, step_latency_s: ArrayLike, n: ArrayLike) -> Floats:

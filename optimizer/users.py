@@ -111,9 +111,10 @@ def _read_csv(path: Path) -> Rows:
                 f"{path}: line {line}: found {len(record)} fields, accepted: {len(header)} as in the header; "
                 "quote a field that holds a comma"
             )
-    columns = zip(*records[1:], strict=True) if records[1:] else ([] for _ in header)
-    stripped = ([text.strip() for text in column] for column in columns)
-    return Rows(path, dict(zip(header, stripped, strict=True)), lines[1:])
+    columns: dict[str, Sequence[str]] = {name: [] for name in header}
+    for name, column in zip(header, zip(*records[1:], strict=True), strict=False):  # none where there are no rows
+        columns[name] = [text.strip() for text in column]
+    return Rows(path, columns, lines[1:])
 
 
 def _csv_records(path: Path) -> tuple[list[list[str]], list[int]]:
@@ -142,7 +143,9 @@ def _read_parquet(path: Path) -> Rows:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not valid Parquet ({reason[:80]}); write the file again") from error
     _check_header(path, table.column_names)
-    columns = {name: _as_text(table.column(name).to_pylist()) for name in table.column_names}
+    columns: dict[str, Sequence[str]] = {}
+    for name in table.column_names:
+        columns[name] = _as_text(table.column(name).to_pylist())
     return Rows(path, columns, None)
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires, version
@@ -18,7 +17,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_folder_with_code_is_a_listed_package():
-    nested = {".".join(path.parent.relative_to(ROOT).parts) for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/__init__.py")}
+    nested = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for folder in FOLDERS
+        for path in ROOT.glob(f"{folder}/**/__init__.py")
+    }
     assert sorted(f"edgesplit.{name}" for name in nested) == sorted(PYPROJECT["tool"]["setuptools"]["packages"])
 
 
@@ -38,11 +41,9 @@ def test_no_second_copy_can_be_imported():
 
 def test_every_installed_file_of_data_is_there():
     installed = Path(importlib.import_module("edgesplit.data").__file__).parent
-    tracked = subprocess.run(
-        ["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert tracked
-    assert [name for name in tracked if not (installed / Path(name).relative_to("data")).exists()] == []
+    files = [path.relative_to(ROOT / "data") for path in (ROOT / "data").rglob("*.*") if path.suffix != ".pyc"]
+    assert files
+    assert [str(name) for name in files if not (installed / name).exists()] == []
 
 
 def test_the_core_needs_no_torch():
@@ -52,7 +53,9 @@ def test_the_core_needs_no_torch():
 
 @pytest.mark.parametrize("extra", ["models", "train", "ray", "bench", "test"])
 def test_every_extra_is_pinned(extra):
-    pins = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    pins = {
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
     wanted = PYPROJECT["project"]["optional-dependencies"][extra] + PYPROJECT["project"]["dependencies"]
     names = {re.match(r"[A-Za-z0-9_.-]+", line)[0].lower().replace("_", "-") for line in wanted}
     assert names <= pins

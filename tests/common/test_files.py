@@ -50,7 +50,8 @@ def test_a_device_is_not_replaced():
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"a\n\xff", r"line 2: not UTF-8 \(byte 0xff\)"), (None, "cannot read: No such file")]
+    ("content", "says"),
+    [(b"a\n\xff", r"line 2: not UTF-8 \(byte 0xff\)"), (None, "cannot read: No such file")],
 )
 def test_what_cannot_be_read_is_named(content, says, tmp_path):
     path = tmp_path / "users.csv"

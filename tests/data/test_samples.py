@@ -4,10 +4,11 @@ import csv
 
 from edgesplit import data
 
-CAPTION_WORDS = set(
+CAPTION = (
     "a photo of wearing a hat wearing a scarf with a ball on grass on the beach in snow at night in the forest "
-    "in the desert in a red room in a purple room in the city on the left on the right".split()
+    "in the desert in a red room in a purple room in the city on the left on the right"
 )
+CAPTION_WORDS = set(CAPTION.split())
 
 
 def test_twenty_users_show_every_column_and_blank_cells():

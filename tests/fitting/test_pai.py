@@ -6,7 +6,12 @@ from scipy.special import expit
 
 from edgesplit.fitting.pai import PaiCurve, log_odds
 
-CURVES = [PaiCurve(0.0413, 71.44), PaiCurve(0.5, 12, 0.7, 0.1), PaiCurve(40.0, 100), PaiCurve(0.1, -5, 2.0, -0.3)]
+CURVES = [
+    PaiCurve(0.0413, 71.44),
+    PaiCurve(0.5, 12, 0.7, 0.1),
+    PaiCurve(40.0, 100),
+    PaiCurve(0.1, -5, 2.0, -0.3),
+]
 N = np.linspace(0, 200, 401)
 
 

@@ -87,17 +87,29 @@ def put(*keys, value):
         (PROFILE.read_text().replace('"name"', '"device"', 1), "key 'device' stands twice"),
         ("[" * 100_000, "not valid JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
-        (spoil(PROFILE, put("fit", "slope_s", value=-1)), "field 'fit.slope_s': found -1, accepted: .*greater"),
-        (spoil(PROFILE, put("fit", "slope_s", value="0.1")), "field 'fit.slope_s': found '0.1', accepted: .*number"),
+        (
+            spoil(PROFILE, put("fit", "slope_s", value=-1)),
+            "field 'fit.slope_s': found -1, accepted: .*greater",
+        ),
+        (
+            spoil(PROFILE, put("fit", "slope_s", value="0.1")),
+            "field 'fit.slope_s': found '0.1', accepted: .*number",
+        ),
         (spoil(PROFILE, put("fit", "slope_s", value=1e300)), "field 'fit.slope_s': found 1e"),
         (spoil(PROFILE, put("fit", "slop", value=1)), "field 'fit.slop': unknown; did you mean 'slope_s'"),
         (spoil(PROFILE, lambda c: c.pop("device")), "field 'device': missing"),
         (spoil(PROFILE, lambda c: c["fit"].update(slope_s=0, intercept_s=0)), "a step that takes time"),
         (spoil(PROFILE, put("dtype", value="fp8")), "field 'dtype': found 'fp8', accepted: .*fp16"),
         (spoil(PROFILE, put("samples", 0, "batch", value=0)), "field 'samples.0.batch': found 0"),
-        (spoil(PROFILE, put("schema", value="edgesplit/latency-profile@2")), "newer than .* upgrade edgesplit"),
+        (
+            spoil(PROFILE, put("schema", value="edgesplit/latency-profile@2")),
+            "newer than .* upgrade edgesplit",
+        ),
         (spoil(PROFILE, put("schema", value="edgesplit/pai-curve@1")), "field 'schema': found .* accepted"),
-        (spoil(PROFILE, lambda c: c.pop("schema")), "field 'schema': found None, accepted: 'edgesplit/latency"),
+        (
+            spoil(PROFILE, lambda c: c.pop("schema")),
+            "field 'schema': found None, accepted: 'edgesplit/latency",
+        ),
     ],
 )
 def test_a_spoilt_profile_is_refused_in_one_line(text, says, tmp_path):

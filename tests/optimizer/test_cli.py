@@ -37,7 +37,7 @@ def plan_json(*arguments):
 
 @pytest.fixture
 def celled(tmp_path):
-    rows = list(csv.reader(USERS.open()))
+    rows = list(csv.reader(USERS.read_text().splitlines()))
     named = [[*row, ["north", "south"][i % 2]] for i, row in enumerate(rows)]
     named[0][-1] = "cell"
     path = tmp_path / "celled.csv"
@@ -100,7 +100,12 @@ def test_every_method_runs_and_none_beats_the_optimum():
 
 def test_compare_lists_all_methods():
     methods = plan_json("--users", USERS, "--compare")["methods"]
-    assert [entry["method"] for entry in methods] == ["exact", "all-local", "offload-all", "offload-all-fixed"]
+    assert [entry["method"] for entry in methods] == [
+        "exact",
+        "all-local",
+        "offload-all",
+        "offload-all-fixed",
+    ]
     assert all(list(entry) == ["method", *TOTALS, "planning_s"] for entry in methods)
     text = run("plan", "--users", USERS, "--compare").stdout
     assert all(entry["method"] in text for entry in methods)
@@ -166,10 +171,16 @@ def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
         (["--users", USERS, "--gpus", "many"], "'--gpus': .*integer"),
         (["--users", USERS, "--gpus", "0"], "--gpus: found 0"),
         (["--users", USERS, "--method", "exakt"], "'--method': .*exact"),
-        (["--users", USERS, "--fixed-offload", "500", "--method", "offload-all-fixed"], "--fixed-offload: found 500"),
+        (
+            ["--users", USERS, "--fixed-offload", "500", "--method", "offload-all-fixed"],
+            "--fixed-offload: found 500",
+        ),
         (["--users", USERS, "--gpu-sweep", "0:3"], "--gpu-sweep: found '0:3', accepted: FROM:TO"),
         (["--users", USERS, "--gpu-sweep", "4:1"], "--gpu-sweep: found '4:1'"),
-        (["--users", USERS, "--gpu-sweep", "1:4", "-o", "x.csv"], "x.csv: found suffix '.csv', accepted: .png"),
+        (
+            ["--users", USERS, "--gpu-sweep", "1:4", "-o", "x.csv"],
+            "x.csv: found suffix '.csv', accepted: .png",
+        ),
         (["--users", USERS, "-o", "plan.txt"], "plan.txt: found suffix '.txt', accepted: .csv or .parquet"),
         (["--users", USERS, "-o", "no/such/plan.csv"], "plan.csv: cannot write: No such file"),
         (["--users", USERS, "--scenario", "none.json"], "none.json: cannot read"),

@@ -12,10 +12,11 @@ from oracles import (
     random_users,
 )
 
-from edgesplit.optimizer import exact
-from edgesplit.optimizer.exact import captured_share, gain_bound, optimum
+from edgesplit.optimizer import exact, screening
+from edgesplit.optimizer.exact import captured_share, optimum
 from edgesplit.optimizer.planner import METHODS, compare, sweep_gpus
 from edgesplit.optimizer.qoe import Plan, Users, evaluate, feasible, objective
+from edgesplit.optimizer.screening import gain_bound
 from edgesplit.optimizer.split import alpha_from_emphasis, best_split
 
 BLOCKS, PER_BLOCK = 20, 100
@@ -48,7 +49,7 @@ def test_no_method_beats_exact():
     rng = np.random.default_rng(7)
     for _ in range(300):
         scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 30)))
-        outcomes = compare(scenario, users)  # raises OptimumBeaten
+        outcomes = compare(scenario, users)  # raises OptimumBeatenError
         assert [outcome.method for outcome in outcomes] == list(METHODS)
         by_name = {outcome.method: outcome.total() for outcome in outcomes}
         assert by_name["offload-all-fixed"].objective <= by_name["offload-all"].objective + 1e-9
@@ -60,7 +61,7 @@ def test_no_method_beats_exact():
 @pytest.mark.parametrize("count", [1, 3, 50, 300])
 def test_screening_changes_nothing(count, monkeypatch):
     monkeypatch.setattr(exact, "SCREEN_FROM", 1)
-    monkeypatch.setattr(exact, "LEAF_RATINGS", 64)
+    monkeypatch.setattr(screening, "LEAF_RATINGS", 64)
     rng = np.random.default_rng(count)
     for i in range(250):
         scenario = random_scenario(rng)
@@ -73,9 +74,7 @@ def test_screening_changes_nothing(count, monkeypatch):
         np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
 
 
-@pytest.mark.parametrize(
-    "kind", ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"]
-)
+@pytest.mark.parametrize("kind", ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"])
 def test_screening_changes_nothing_in_a_large_cell(kind):
     rng = np.random.default_rng(3)
     count = 6000
@@ -171,5 +170,5 @@ def test_a_plan_above_the_optimum_is_a_defect_that_is_raised(monkeypatch):
         return Plan(np.zeros(len(users), bool), np.full(len(users), scenario.total_steps))
 
     monkeypatch.setattr(planner, "optimum", deny_all)
-    with pytest.raises(planner.OptimumBeaten):
+    with pytest.raises(planner.OptimumBeatenError):
         planner.plan_users(make_scenario(), make_users([1.0, 1.0], 1.0), "offload-all")

@@ -40,7 +40,13 @@ def test_a_sweep_keeps_alpha_and_all_local_does_not_depend_on_gpus():
 
 @pytest.mark.parametrize(
     ("objectives", "expected"),
-    [([0, 8, 10, 11, 12], 2), ([0, 1, 2, 3, 4], None), ([5, 5, 5], None), ([1, 2], None), ([0, 0, 6, 7, 8], None)],
+    [
+        ([0, 8, 10, 11, 12], 2),
+        ([0, 1, 2, 3, 4], None),
+        ([5, 5, 5], None),
+        ([1, 2], None),
+        ([0, 0, 6, 7, 8], None),
+    ],
 )
 def test_knee_is_the_point_farthest_above_the_chord(objectives, expected):
     points = [SweepPoint(i + 1, value, 1, 1, 1, 1) for i, value in enumerate(objectives)]

@@ -40,7 +40,13 @@ def test_options_override_the_file():
     s = load_scenario(
         "default",
         overrides(
-            edge="H200", gpus=2, max_batch=5, bandwidth_mhz=3.5, latent_bits=0.0, total_steps=100, min_local_steps=0
+            edge="H200",
+            gpus=2,
+            max_batch=5,
+            bandwidth_mhz=3.5,
+            latent_bits=0.0,
+            total_steps=100,
+            min_local_steps=0,
         ),
     ).scenario
     assert (s.gpus, s.max_batch, s.bandwidth_hz, s.latent_bits) == (2, 5, 3.5e6, 0)
@@ -76,7 +82,10 @@ def test_paths_in_a_scenario_start_at_its_folder(edited, tmp_path):
         ({"bandwidth_mhz": 0.0}, "--bandwidth-mhz: found 0.0"),
         ({"latent_bits": float("nan")}, "--latent-bits: found nan"),
         ({"total_steps": 0}, "--total-steps: found 0"),
-        ({"total_steps": 79}, "--total-steps, --min-local-steps: found min_local_steps 80, accepted: 0 to .* 79"),
+        (
+            {"total_steps": 79},
+            "--total-steps, --min-local-steps: found min_local_steps 80, accepted: 0 to .* 79",
+        ),
         ({"min_local_steps": 201}, "found min_local_steps 201"),
         ({"edge": "h300"}, "found 'h300', accepted: .*did you mean 'h200'"),
         ({"pai": "nowhere.json"}, "nowhere.json: cannot read"),
@@ -107,7 +116,7 @@ def test_bad_scenarios_are_refused_in_one_line(edited, changes, says):
 
 
 def test_an_unknown_scenario_suggests_the_nearest():
-    with pytest.raises(InputError, match="--scenario: found 'defualt', .*did you mean 'default'"):
+    with pytest.raises(InputError, match=r"--scenario: found 'defualt', .*did you mean 'default'"):
         load_scenario("defualt")
 
 

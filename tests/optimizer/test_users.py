@@ -27,10 +27,7 @@ def read(tmp_path):
 
 def test_device_or_number_alpha_or_emphasis_or_neither(read):
     table = read(
-        "user_id,device,step_latency_s,alpha,emphasis,request_slot\n"
-        "a,RTX 4090,,,,\n"
-        "b,,0.5,7,,3\n"
-        "c,,0.5,,0.5,10\n"
+        "user_id,device,step_latency_s,alpha,emphasis,request_slot\na,RTX 4090,,,,\nb,,0.5,7,,3\nc,,0.5,,0.5,10\n"
     )
     latency = float(load_profile("rtx-4090").fit.model().step_latency(1))
     np.testing.assert_array_equal(table.users.step_latency_s, [latency, 0.5, 0.5])
@@ -98,7 +95,10 @@ def row(text, header="user_id,device,step_latency_s,alpha,emphasis,request_slot"
         (row("a,,0.5,,,,"), "line 3: found 7 fields, accepted: 6"),
         (row("a,,0.5"), "line 3: found 3 fields, accepted: 6"),
         (row('a,,0.5,"x'), "line 3: not valid CSV"),
-        (row("ok,,0.5,,,"), r"row 2 \(line 3\), column 'user_id': found 'ok', accepted: .*row 1 has it already"),
+        (
+            row("ok,,0.5,,,"),
+            r"row 2 \(line 3\), column 'user_id': found 'ok', accepted: .*row 1 has it already",
+        ),
         (row(",,0.5,,,"), "column 'user_id': found nothing, accepted: a name"),
         (row("a,RTX 409O,,,,"), r"column 'device': .*found 'RTX 409O', .*did you mean 'rtx-4090'\?"),
         (row("a,missing.json,,,,"), "column 'device': .*missing.json: cannot read: No such file"),
@@ -115,7 +115,10 @@ def row(text, header="user_id,device,step_latency_s,alpha,emphasis,request_slot"
         (row("a,,0.5,-1,,"), "column 'alpha': found '-1', accepted: a number of seconds, 0 or more"),
         (row("a,,0.5,NaN,,"), "column 'alpha': found 'NaN'"),
         (row("a,,0.5,,1.01,"), "column 'emphasis': found '1.01', accepted: a number from 0 to 1"),
-        (row("a,,0.5,1,0.5,"), "column 'emphasis': found '0.5', accepted: a blank cell where 'alpha' is filled"),
+        (
+            row("a,,0.5,1,0.5,"),
+            "column 'emphasis': found '0.5', accepted: a blank cell where 'alpha' is filled",
+        ),
         (row("a,,0.5,,,0"), "column 'request_slot': found '0', accepted: a whole number from 1 to 10"),
         (row("a,,0.5,,,11"), "column 'request_slot': found '11'"),
         (row("a,,0.5,,,2.5"), "column 'request_slot': found '2.5'"),
