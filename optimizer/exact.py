@@ -34,11 +34,11 @@ def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
     granted = np.zeros(len(users), bool)
     local_steps = np.full(len(users), scenario.total_steps)
     for places in _cells_by_size(users.cell):
-        group = Group(users.step_latency_s[places], users.alpha[places])
+        group = Group(_gather(users.step_latency_s, places), _gather(users.alpha, places))
         if screen and group.latency.shape[1] >= SCREEN_FROM:
             for row, latency, alpha in zip(places, group.latency, group.alpha, strict=True):
-                chosen, n = screened(scenario, Group(latency[None], alpha[None]))
-                granted[row[chosen]], local_steps[row[chosen]] = True, n
+                chosen, n = screened(scenario, Group(latency[None], alpha[None]), row)
+                granted[chosen], local_steps[chosen] = True, n
         else:
             granted[places], local_steps[places] = _rated(scenario, group)
     return Plan(granted, local_steps)
@@ -60,6 +60,11 @@ def _rated(scenario: Scenario, group: Group) -> tuple[Bools, Ints]:
     decisions = [decide(scenario, part, best_count(scenario, part, counts)) for part in parts]
     granted, local_steps = zip(*decisions, strict=True)
     return np.concatenate(granted), np.concatenate(local_steps)
+
+
+def _gather(values: Floats, places: Ints) -> Floats:
+    """The values at these places; not copied where one cell holds them all."""
+    return values[None] if places.shape == (1, values.size) else values[places]
 
 
 def _cells_by_size(cell: Ints) -> Iterator[Ints]:

@@ -32,11 +32,20 @@ SLACK = 1e-9
 """Relative, on the safe side: screening keeps what rounding could have put on either side of a threshold."""
 
 
-def screened(scenario: Scenario, cell: Group) -> tuple[Ints, Ints]:
-    """The optimum of one cell without rating every user at every count: places of the granted, local steps."""
-    search = Search(scenario)
-    search.run(cell, np.arange(cell.latency.size), 1, largest_count(scenario, cell))
-    granted, n = decide(scenario, cell.take(search.places), np.array([search.count]))
+def screened(scenario: Scenario, cell: Group, places: Ints) -> tuple[Ints, Ints]:
+    """The optimum of one cell without rating every user at every count.
+
+    Args:
+        scenario: the system.
+        cell: a group of one cell.
+        places: where its users stand, in file order; shape (users,).
+
+    Returns:
+        (places of the granted users, their local steps), both of shape (granted,).
+    """
+    search = Search(scenario, cell)
+    search.run(cell, places, 1, largest_count(scenario, cell))
+    granted, n = decide(scenario, search.cell, np.array([search.count]))
     return search.places[granted[0]], n[granted]
 
 
@@ -46,12 +55,14 @@ class Search:
     Attributes:
         count: b of the best plan found.
         value: its V(b).
-        places: the users among whom its granted ones are.
+        cell: the users among whom its granted ones are.
+        places: where those stand.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, cell: Group) -> None:
         self.scenario = scenario
-        self.count, self.value, self.places = 0, 0.0, np.arange(0)
+        self.count, self.value = 0, 0.0
+        self.cell, self.places = cell.take(slice(0)), np.arange(0)
         self._reached = 0.0  # the value of some plan, perhaps not the best one of its count
 
     def run(self, cell: Group, places: Ints, lo: int, hi: int) -> None:
@@ -79,7 +90,7 @@ class Search:
         values = count_values(self.scenario, cell, np.arange(lo, hi + 1))[:, 0]
         b, value = lo + int(np.argmax(values)), float(np.max(values))
         if value > self.value or (value == self.value and b < self.count):
-            self.count, self.value, self.places = b, value, places
+            self.count, self.value, self.cell, self.places = b, value, cell, places
         self._reached = max(self._reached, self.value)
 
     def _bounds(self, cell: Group, b: int) -> Floats:

@@ -74,10 +74,22 @@ def test_screening_changes_nothing(count, monkeypatch):
         np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
 
 
-@pytest.mark.parametrize("kind", ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"])
+KINDS = ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_screening_changes_nothing_in_a_large_cell(kind):
+    check_large_cell(kind, 6000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_screening_changes_nothing_in_a_very_large_cell(kind):
+    check_large_cell(kind, 200_000)
+
+
+def check_large_cell(kind, count):
     rng = np.random.default_rng(3)
-    count = 6000
     latency = {
         "cards": rng.choice([0.02, 0.1, 0.3, 0.8], count),
         "any": rng.uniform(0.02, 1, count),
