@@ -3,6 +3,7 @@
 k: slope, s/image. h: intercept, s. b: batch size, images. L(b): seconds for one step of the whole batch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -10,6 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.arrays import Bools, Floats
+
+BOOTSTRAP_DRAWS = 1000
+MODEL_ERROR = 0.005
+"""Relative error of the model itself, added to each median's own: no single point may dominate the line."""
+POOR_RESIDUAL = 0.05
+"""A relative residual above this is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +39,46 @@ class LatencyModel:
         return np.maximum(self.floor_s, k * b + h)
 
 
-@dataclass(frozen=True)
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LatencyFit:
     """A latency model and how well it describes the points that it was fitted to.
 
     Attributes:
         model: the fitted model.
+        slope_ci_s: 95 % interval of k; None where only medians are known. So are the other two.
+        intercept_ci_s: of h.
+        floor_ci_s: of the floor; None also where the model has none.
         r2: share of the variance of the latencies explained; None where they do not vary.
         max_relative_residual: largest |L(b) - measured| / measured.
+        worst_batch: the batch size where that is.
         held_out_error: mean |L(b) - measured| / measured at a batch size left out of the fit;
             None below three batch sizes.
     """
 
     model: LatencyModel
+    slope_ci_s: Interval | None = None
+    intercept_ci_s: Interval | None = None
+    floor_ci_s: Interval | None = None
     r2: float | None
     max_relative_residual: float
+    worst_batch: float
     held_out_error: float | None
+
+    def warning(self) -> str | None:
+        """A sentence where the line is poor, with the batch where it fails."""
+        if self.max_relative_residual <= POOR_RESIDUAL:
+            return None
+        return (
+            f"the fit is poor: at batch {self.worst_batch:g} it is {self.max_relative_residual:.1%} off the measured "
+            "latency; measure fewer or other batch sizes, or plan with the sizes that you will use"
+        )
 
 
 def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike | None = None) -> LatencyFit:
-    """Fit L(b) by weighted relative least squares with k, h >= 0.
+    """Fit L(b) to medians by weighted relative least squares with k, h >= 0.
 
     The floor model is taken where it has the lower Akaike information criterion (`choose_model`).
 
@@ -67,16 +94,41 @@ def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike |
     w = np.ones_like(y) if weights is None else np.asarray(weights, float)
     _check_points(b, y, w)
     order = np.argsort(b, kind="stable")
-    b, y, w = b[order], y[order], w[order]
-    model = choose_model(b, y, w)
-    residual = model.step_latency(b) - y
-    spread = float(np.sum((y - y.mean()) ** 2))
-    return LatencyFit(
-        model=model,
-        r2=1 - float(np.sum(residual**2)) / spread if spread > 0 else None,
-        max_relative_residual=float(np.max(np.abs(residual) / y)),
-        held_out_error=_held_out_error(b, y, w),
-    )
+    return _describe(choose_model(b[order], y[order], w[order]), b[order], y[order], w[order])
+
+
+def fit_samples(durations_s: Mapping[int, Sequence[float]], seed: int = 0) -> LatencyFit:
+    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over the samples.
+
+    The floor model is taken where it lowers the corrected Akaike criterion over all samples.
+
+    Args:
+        durations_s: batch size -> seconds of each step; at least two batch sizes.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: as `fit_latency`.
+    """
+    sizes = sorted(durations_s)
+    groups = [np.asarray(durations_s[size], float) for size in sizes]
+    if not all(group.size for group in groups):
+        raise ValueError("every batch size needs a sample")
+    b, y = np.array(sizes, float), np.array([np.median(group) for group in groups])
+    draws = _bootstrap_medians(groups, np.random.default_rng(seed))  # (draws, points)
+    w = 1 / (np.var(draws / y, axis=0) + MODEL_ERROR**2)
+    _check_points(b, y, w)
+    each_b, each_y = np.repeat(b, [group.size for group in groups]), np.concatenate(groups)
+
+    def criterion(model: LatencyModel, parameters: int) -> float:
+        return _aic(model, each_b, each_y, np.ones_like(each_y), parameters, corrected=True)
+
+    line = fit_line(b, y, w)
+    models = [(criterion(line, 2), 0, line)]
+    models += [(criterion(model, 3), i, model) for i, model in enumerate(_floor_models(b, y, w), 1)]
+    best = min(models)[2]
+    slope, intercept, floor = _intervals(best, b, draws, w)
+    described = _describe(best, b, y, w)
+    return replace(described, slope_ci_s=slope, intercept_ci_s=intercept, floor_ci_s=floor)
 
 
 def choose_model(b: Floats, y: Floats, w: Floats) -> LatencyModel:
@@ -95,17 +147,69 @@ def choose_model(b: Floats, y: Floats, w: Floats) -> LatencyModel:
 
 def fit_line(b: Floats, y: Floats, w: Floats) -> LatencyModel:
     """Minimise sum w ((k b + h - y) / y)^2 over k, h >= 0."""
-    from scipy.optimize import nnls  # costs 0.2 s, and planning does not fit
-
-    root = np.sqrt(w)
-    design = np.column_stack([b / y, 1 / y]) * root[:, None]
-    (k, h), _ = nnls(design, root)
-    return LatencyModel(slope_s=float(k), intercept_s=float(h))
+    k, h = fit_lines(b, y[None], w)
+    return LatencyModel(slope_s=float(k[0]), intercept_s=float(h[0]))
 
 
-def fit_floor(y: Floats, w: Floats) -> float:
-    """Minimise sum w ((floor - y) / y)^2."""
-    return float(np.sum(w / y) / np.sum(w / y**2))
+def fit_lines(b: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
+    """The same for many sets of latencies at once, by the normal equations.
+
+    As the latencies are positive, at most one of k and h can come out negative; the least squares under the
+    bounds then lie on that bound.
+
+    Args:
+        b: batch sizes, shape (points,).
+        y: latencies, shape (sets, points).
+        w: weights, shape (points,).
+
+    Returns:
+        (k, h), both of shape (sets,).
+    """
+    bb, b1, one = ((w * power / y**2).sum(axis=-1) for power in (b * b, b, np.ones_like(b)))
+    yb, y1 = (w * b / y).sum(axis=-1), (w / y).sum(axis=-1)
+    determinant = bb * one - b1 * b1
+    k, h = (yb * one - y1 * b1) / determinant, (bb * y1 - b1 * yb) / determinant
+    slope = np.where(h < 0, yb / bb, np.maximum(k, 0))
+    intercept = np.where(k < 0, y1 / one, np.maximum(h, 0))
+    return slope, intercept
+
+
+def fit_floor(y: Floats, w: Floats) -> Floats:
+    """Minimise sum w ((floor - y) / y)^2 over the last axis."""
+    floor: Floats = np.sum(w / y, axis=-1) / np.sum(w / y**2, axis=-1)
+    return floor
+
+
+def _describe(model: LatencyModel, b: Floats, y: Floats, w: Floats) -> LatencyFit:
+    residual = model.step_latency(b) - y
+    relative = np.abs(residual) / y
+    spread = float(np.sum((y - y.mean()) ** 2))
+    return LatencyFit(
+        model=model,
+        r2=1 - float(np.sum(residual**2)) / spread if spread > 0 else None,
+        max_relative_residual=float(relative.max()),
+        worst_batch=float(b[np.argmax(relative)]),
+        held_out_error=_held_out_error(b, y, w),
+    )
+
+
+def _bootstrap_medians(groups: Sequence[Floats], rng: np.random.Generator) -> Floats:
+    """Medians of resampled groups, shape (draws, groups)."""
+    draws = [np.median(rng.choice(group, (BOOTSTRAP_DRAWS, group.size)), axis=1) for group in groups]
+    return np.column_stack(draws)
+
+
+def _intervals(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Interval, Interval, Interval | None]:
+    """95 % intervals of k, h and the floor, the flat part kept where it is."""
+    flat = _is_flat(model, b) if model.floor_s else np.zeros(b.size, bool)
+    k, h = fit_lines(b[~flat], draws[:, ~flat], w[~flat])
+    floor = _middle(fit_floor(draws[:, flat], w[flat])) if model.floor_s else None
+    return _middle(k), _middle(h), floor
+
+
+def _middle(draws: Floats) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _floor_models(b: Floats, y: Floats, w: Floats) -> list[LatencyModel]:
@@ -115,7 +219,7 @@ def _floor_models(b: Floats, y: Floats, w: Floats) -> list[LatencyModel]:
     for last_flat, first_steep in pairwise(sizes[1:-1]):
         flat, steep = b <= last_flat, b >= first_steep
         line = fit_line(b[steep], y[steep], w[steep])
-        model = replace(line, floor_s=fit_floor(y[flat], w[flat]))
+        model = replace(line, floor_s=float(fit_floor(y[flat], w[flat])))
         if np.unique(b[_is_flat(model, b)]).size >= 2:
             models.append(model)
     return models
@@ -125,10 +229,12 @@ def _is_flat(model: LatencyModel, b: Floats) -> Bools:
     return model.slope_s * b + model.intercept_s <= model.floor_s
 
 
-def _aic(model: LatencyModel, b: Floats, y: Floats, w: Floats, parameters: int) -> float:
+def _aic(model: LatencyModel, b: Floats, y: Floats, w: Floats, parameters: int, corrected: bool = False) -> float:
     relative = model.step_latency(b) / y - 1
     mean_square = float(np.sum(w * relative**2) / np.sum(w))
-    return b.size * float(np.log(max(mean_square, 1e-24))) + 2 * parameters
+    free = b.size - parameters - 1
+    correction = 2 * parameters * (parameters + 1) / free if corrected and free > 0 else 0.0
+    return b.size * float(np.log(max(mean_square, 1e-24))) + 2 * parameters + correction
 
 
 def _held_out_error(b: Floats, y: Floats, w: Floats) -> float | None:

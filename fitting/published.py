@@ -15,7 +15,7 @@ from typing import Literal
 
 from .. import data
 from ..common.files import read_text, write_record
-from .latency import LatencyFit, fit_latency
+from .latency import fit_latency
 from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 
 CARDS = (
@@ -147,7 +147,7 @@ def published_profile(card: str, rows: Sequence[Row]) -> LatencyProfile:
         dtype=source.dtype,
         guidance=True,
         samples=[_sample(row) for row in rows],
-        fit=_fit_record(fit),
+        fit=LatencyFitRecord.of(fit),
         max_batch=None,
         telemetry=None,
         provenance=Provenance(
@@ -209,20 +209,6 @@ def _notes(card: str, source_id: str) -> Iterator[str]:
 def _sample(row: Row) -> LatencySample:
     return LatencySample(
         batch=row.batch, median_s=row.median_s, n=row.records, ci_low_s=None, ci_high_s=None, durations_s=None
-    )
-
-
-def _fit_record(fit: LatencyFit) -> LatencyFitRecord:
-    return LatencyFitRecord(
-        slope_s=fit.model.slope_s,
-        intercept_s=fit.model.intercept_s,
-        floor_s=fit.model.floor_s or None,
-        slope_ci_s=None,
-        intercept_ci_s=None,
-        floor_ci_s=None,
-        r2=fit.r2,
-        max_relative_residual=fit.max_relative_residual,
-        held_out_error=fit.held_out_error,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ..common.files import Record
-from .latency import LatencyModel
+from .latency import LatencyFit, LatencyModel
 from .pai import PaiCurve
 
 # Bounds that no real value comes near; they keep sums and products of valid numbers finite.
@@ -53,6 +53,21 @@ class LatencyFitRecord(Record):
     r2: Annotated[float, Field(le=1)] | None
     max_relative_residual: Seconds | None
     held_out_error: Seconds | None
+
+    @classmethod
+    def of(cls, fit: LatencyFit) -> Self:
+        """The record of a fit."""
+        return cls(
+            slope_s=fit.model.slope_s,
+            intercept_s=fit.model.intercept_s,
+            floor_s=fit.model.floor_s or None,
+            slope_ci_s=fit.slope_ci_s and list(fit.slope_ci_s),
+            intercept_ci_s=fit.intercept_ci_s and list(fit.intercept_ci_s),
+            floor_ci_s=fit.floor_ci_s and list(fit.floor_ci_s),
+            r2=fit.r2,
+            max_relative_residual=fit.max_relative_residual,
+            held_out_error=fit.held_out_error,
+        )
 
     def model(self) -> LatencyModel:
         """The latency model itself."""

@@ -4,10 +4,10 @@ import csv
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 from edgesplit import data
-from edgesplit.fitting.latency import LatencyModel, fit_latency, fit_line
+from edgesplit.fitting.latency import LatencyModel, fit_latency, fit_line, fit_lines, fit_samples
 from edgesplit.fitting.published import CARDS, PREFERENCE, all_profiles, best_rows, read_rows
 
 BATCHES = np.array([1.0, 2, 4, 8, 16])
@@ -100,3 +100,49 @@ def test_profiles_agree_with_fits_record_by_record():
 def test_published_points_carry_source_and_count():
     with open(data.sample("published/step_latency.csv"), encoding="utf-8") as handle:
         assert {row["source"] for row in csv.DictReader(handle)} == {*PREFERENCE}
+
+
+def noisy_samples(rng, model, noise=0.02, count=40):
+    return {int(b): model.step_latency(b) * np.exp(rng.normal(0, noise, count)) for b in BATCHES}
+
+
+@pytest.mark.parametrize("truth", [LatencyModel(0.01, 0.02), LatencyModel(0.01, 0.005, 0.03)])
+def test_intervals_cover_the_truth_at_their_rate(truth):
+    rng = np.random.default_rng(0)
+    draws, hits, floors = 500, np.zeros(2), 0
+    for _ in range(draws):
+        fit = fit_samples(noisy_samples(rng, truth))
+        hits += [
+            fit.slope_ci_s[0] <= truth.slope_s <= fit.slope_ci_s[1],
+            fit.intercept_ci_s[0] <= truth.intercept_s <= fit.intercept_ci_s[1],
+        ]
+        floors += fit.model.floor_s > 0
+    assert np.all(hits >= 0.9 * draws), hits / draws
+    assert floors == (draws if truth.floor_s else floors)
+
+
+def test_samples_of_a_line_rarely_take_the_floor_model_and_of_a_floor_always():
+    rng = np.random.default_rng(1)
+    line = [fit_samples(noisy_samples(rng, LatencyModel(0.01, 0.02))).model.floor_s > 0 for _ in range(50)]
+    floor = [fit_samples(noisy_samples(rng, LatencyModel(0.01, 0.002, 0.03))).model.floor_s > 0 for _ in range(50)]
+    assert np.mean(line) <= 0.1
+    assert all(floor)
+
+
+def test_many_lines_at_once_are_the_non_negative_least_squares_of_scipy():
+    rng = np.random.default_rng(2)
+    y = rng.choice([-0.01, 0.02], (300, 1)) * BATCHES + rng.uniform(-0.02, 0.05, (300, 1))
+    y = np.abs(y * np.exp(rng.normal(0, 0.3, (300, 5)))) + 1e-3
+    w = rng.uniform(0.1, 10, 5)
+    slopes, intercepts = fit_lines(BATCHES, y, w)
+    for row, k, h in zip(y, slopes, intercepts, strict=True):
+        design = np.column_stack([BATCHES / row, 1 / row]) * np.sqrt(w)[:, None]
+        np.testing.assert_allclose((k, h), nnls(design, np.sqrt(w))[0], atol=1e-9)
+    assert np.any(slopes == 0)
+    assert np.any(intercepts == 0)
+
+
+def test_a_poor_line_is_said_in_words_with_the_batch_where_it_fails():
+    fit = fit_latency([1, 2, 4, 8], [0.02, 0.03, 0.05, 0.2])
+    assert f"at batch {fit.worst_batch:g} it is {fit.max_relative_residual:.1%} off" in fit.warning()
+    assert fit_latency([1, 2, 4], [0.02, 0.03, 0.05]).warning() is None

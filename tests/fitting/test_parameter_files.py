@@ -6,7 +6,7 @@ import pytest
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.common.files import read_record, record_json, write_record
+from edgesplit.common.files import read_record, write_record
 from edgesplit.fitting.library import load_curve, load_profile, plain
 from edgesplit.fitting.published import CARDS, all_profiles, slug
 from edgesplit.fitting.schemas import LatencyProfile, PaiCurveFile
@@ -16,9 +16,15 @@ CURVE = data.shipped("pai")["paper"]
 
 
 def test_shipped_profiles_are_what_the_fit_script_makes():
-    made = {profile.name: record_json(profile) for profile in all_profiles()}
-    shipped = {name: path.read_text() for name, path in data.shipped("profiles").items() if name in made}
-    assert shipped == made
+    made = {profile.name: profile for profile in all_profiles()}
+    shipped = {name: read_record(path, LatencyProfile) for name, path in data.shipped("profiles").items()}
+    for name, profile in made.items():
+        fit, again = (
+            {key: value for key, value in vars(record.fit).items() if value is not None}
+            for record in (profile, shipped[name])
+        )
+        assert fit == pytest.approx(again, rel=1e-9)  # the last digits differ from processor to processor
+        assert profile.model_copy(update={"fit": shipped[name].fit}) == shipped[name]
     assert {slug(card) for card in CARDS} <= shipped.keys()
 
 
