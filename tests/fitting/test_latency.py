@@ -131,8 +131,8 @@ def test_samples_of_a_line_rarely_take_the_floor_model_and_of_a_floor_always():
 
 def test_many_lines_at_once_are_the_non_negative_least_squares_of_scipy():
     rng = np.random.default_rng(2)
-    y = rng.choice([-0.01, 0.02], (300, 1)) * BATCHES + rng.uniform(-0.02, 0.05, (300, 1))
-    y = np.abs(y * np.exp(rng.normal(0, 0.3, (300, 5)))) + 1e-3
+    truth = np.stack([0.02 * BATCHES, 0.05 + 0.01 * BATCHES, 0.5 - 0.02 * BATCHES]).repeat(100, axis=0)
+    y = truth * np.exp(rng.normal(0, 0.2, (300, 5)))
     w = rng.uniform(0.1, 10, 5)
     slopes, intercepts = fit_lines(BATCHES, y, w)
     for row, k, h in zip(y, slopes, intercepts, strict=True):
