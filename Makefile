@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-FOLDERS := common data fitting optimizer
+FOLDERS := common data diffusion fitting optimizer profiler
 SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
 .PHONY: demo test test-slow lint types bench profiles clean
@@ -49,7 +49,7 @@ $(VENV)/core: $(VENV)/pip $(SOURCES)
 
 $(VENV)/test: $(VENV)/core
 	@echo "installing the test tools ..."
-	@$(PIP) --no-build-isolation '.[test]'
+	@$(PIP) --no-build-isolation '.[test,models,gpu]'
 	@touch $@
 
 $(VENV)/pip: constraints.txt

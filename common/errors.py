@@ -1,6 +1,7 @@
 """Errors that a user can mend: one line, exit code 2."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -22,3 +23,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if matches:
         return f"did you mean {folded[matches[0]]!r}?"
     return "known: " + ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+
+
+def require(extra: str, *modules: str) -> None:
+    """Refuse to go on without the modules of an extra, in words that say what to install.
+
+    Raises:
+        InputError: naming the first missing module.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"needs the module '{module}', which is not installed: pip install 'edgesplit[{extra}]'")

@@ -97,24 +97,27 @@ def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike |
     return _describe(choose_model(b[order], y[order], w[order]), b[order], y[order], w[order])
 
 
-def fit_samples(durations_s: Mapping[int, Sequence[float]], seed: int = 0) -> LatencyFit:
-    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over the samples.
+def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0) -> LatencyFit:
+    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over visits.
 
+    Steps timed one after another share what the machine does meanwhile, so whole visits are drawn, not steps.
     The floor model is taken where it lowers the corrected Akaike criterion over all samples.
 
     Args:
-        durations_s: batch size -> seconds of each step; at least two batch sizes.
+        visits_s: batch size -> visits -> seconds of each step; at least two batch sizes. Where nothing is known of
+            visits, each sample is one.
         seed: of the bootstrap.
 
     Raises:
         ValueError: as `fit_latency`.
     """
-    sizes = sorted(durations_s)
-    groups = [np.asarray(durations_s[size], float) for size in sizes]
+    sizes = sorted(visits_s)
+    groups = [_flat(visits_s[size]) for size in sizes]
     if not all(group.size for group in groups):
         raise ValueError("every batch size needs a sample")
     b, y = np.array(sizes, float), np.array([np.median(group) for group in groups])
-    draws = _bootstrap_medians(groups, np.random.default_rng(seed))  # (draws, points)
+    rng = np.random.default_rng(seed)
+    draws = np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sizes])  # (draws, points)
     w = 1 / (np.var(draws / y, axis=0) + MODEL_ERROR**2)
     _check_points(b, y, w)
     each_b, each_y = np.repeat(b, [group.size for group in groups]), np.concatenate(groups)
@@ -129,6 +132,27 @@ def fit_samples(durations_s: Mapping[int, Sequence[float]], seed: int = 0) -> La
     slope, intercept, floor = _intervals(best, b, draws, w)
     described = _describe(best, b, y, w)
     return replace(described, slope_ci_s=slope, intercept_ci_s=intercept, floor_ci_s=floor)
+
+
+def bootstrap_lines(
+    visits_s: Mapping[int, Sequence[Sequence[float]]], model: LatencyModel, at: Floats, seed: int = 0
+) -> Floats:
+    """L(b) refitted to bootstrap draws of the visits, for the band around a fitted line.
+
+    Args:
+        visits_s: as for `fit_samples`.
+        model: the fitted model, whose flat part is kept.
+        at: batch sizes, shape (points,).
+        seed: of the bootstrap.
+
+    Returns:
+        seconds, shape (draws, points).
+    """
+    sizes = sorted(visits_s)
+    rng = np.random.default_rng(seed)
+    draws = np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sizes])
+    k, h, floor = _refitted(model, np.array(sizes, float), draws, np.ones(len(sizes)))
+    return np.maximum(floor[:, None], k[:, None] * at + h[:, None])
 
 
 def choose_model(b: Floats, y: Floats, w: Floats) -> LatencyModel:
@@ -193,18 +217,31 @@ def _describe(model: LatencyModel, b: Floats, y: Floats, w: Floats) -> LatencyFi
     )
 
 
-def _bootstrap_medians(groups: Sequence[Floats], rng: np.random.Generator) -> Floats:
-    """Medians of resampled groups, shape (draws, groups)."""
-    draws = [np.median(rng.choice(group, (BOOTSTRAP_DRAWS, group.size)), axis=1) for group in groups]
-    return np.column_stack(draws)
+def _flat(visits: Sequence[Sequence[float]]) -> Floats:
+    return np.array([seconds for visit in visits for seconds in visit], float)
+
+
+def _bootstrap_medians(visits: Sequence[Sequence[float]], rng: np.random.Generator) -> Floats:
+    """Medians over visits drawn with replacement, shape (draws,); longer visits count as the shortest."""
+    steps = min(len(visit) for visit in visits)
+    table = np.array([list(visit)[:steps] for visit in visits], float)
+    drawn = rng.integers(0, len(table), (BOOTSTRAP_DRAWS, len(table)))
+    medians: Floats = np.median(table[drawn].reshape(BOOTSTRAP_DRAWS, -1), axis=1)
+    return medians
 
 
 def _intervals(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Interval, Interval, Interval | None]:
     """95 % intervals of k, h and the floor, the flat part kept where it is."""
+    k, h, floor = _refitted(model, b, draws, w)
+    return _middle(k), _middle(h), _middle(floor) if model.floor_s else None
+
+
+def _refitted(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
+    """k, h and floor (0 for none) of each draw, shape (draws,) each."""
     flat = _is_flat(model, b) if model.floor_s else np.zeros(b.size, bool)
     k, h = fit_lines(b[~flat], draws[:, ~flat], w[~flat])
-    floor = _middle(fit_floor(draws[:, flat], w[flat])) if model.floor_s else None
-    return _middle(k), _middle(h), floor
+    floor = fit_floor(draws[:, flat], w[flat]) if model.floor_s else np.zeros(len(draws))
+    return k, h, floor
 
 
 def _middle(draws: Floats) -> Interval:

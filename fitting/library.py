@@ -27,13 +27,25 @@ def load_curve(reference: str, beside: Path | None = None) -> PaiCurveFile:
     return read_record(_find("pai", "PAI curve", reference, beside), PaiCurveFile)
 
 
+def own_folder(kind: str) -> Path:
+    """Where the user's own parameter files of a kind live: the platform's user data folder."""
+    from platformdirs import user_data_path
+
+    return user_data_path("edgesplit", appauthor=False) / kind
+
+
+def own(kind: str) -> dict[str, Path]:
+    """The user's own parameter files, by name; one of a shipped file's name takes its place."""
+    return {path.stem: path for path in sorted(own_folder(kind).glob("*.json"))}
+
+
 def plain(name: str) -> str:
     """A name without case, spaces, hyphens and underscores."""
     return "".join(name.split()).replace("-", "").replace("_", "").casefold()
 
 
 def _find(kind: str, what: str, reference: str, beside: Path | None) -> Path:
-    known = data.shipped(kind)
+    known = data.shipped(kind) | own(kind)
     for name, path in known.items():
         if plain(name) == plain(reference):
             return path

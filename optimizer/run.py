@@ -7,7 +7,7 @@ from typing import Any
 from .. import data
 from ..common.console import say
 from ..common.errors import InputError, shown
-from ..common.files import read_text, whole_file
+from ..common.files import make_folder, read_text, whole_file
 from . import output
 from .planner import METHODS, Outcome, compare, knee, sweep_gpus
 from .qoe import Scenario
@@ -56,10 +56,7 @@ def write_start_files(folder: Path, force: bool) -> None:
     for name in sources:
         if (folder / name).exists() and not force:
             raise InputError(f"{folder / name}: is there already; choose another folder or add --force")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make this folder: {error.strerror}; choose another") from error
+    make_folder(folder)
     for name, source in sources.items():
         with whole_file(folder / name) as handle:
             handle.write(read_text(source))

@@ -103,7 +103,8 @@ def test_published_points_carry_source_and_count():
 
 
 def noisy_samples(rng, model, noise=0.02, count=40):
-    return {int(b): model.step_latency(b) * np.exp(rng.normal(0, noise, count)) for b in BATCHES}
+    noisy = {int(b): model.step_latency(b) * np.exp(rng.normal(0, noise, count)) for b in BATCHES}
+    return {b: durations[:, None] for b, durations in noisy.items()}
 
 
 @pytest.mark.parametrize("truth", [LatencyModel(0.01, 0.02), LatencyModel(0.01, 0.005, 0.03)])

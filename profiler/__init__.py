@@ -1,0 +1,1 @@
+"""`hwprof`: a GPU's step latency against batch size, measured."""

@@ -1,0 +1,370 @@
+"""The batch sweep of `hwprof bench`: measure, fit, and make a latency profile."""
+
+import gc
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import InputError
+from ..fitting.latency import LatencyFit, fit_samples
+from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
+from .capacity import largest_batch
+from .journal import Journal
+from .telemetry import NOTHING, Reading, Telemetry, load_nvml, open_telemetry
+from .timing import (
+    CpuTimer,
+    CudaTimer,
+    Samples,
+    Settings,
+    Timer,
+    Visit,
+    WarmUp,
+    median_interval,
+    precise,
+    relative_half_width,
+    sample,
+    slowed,
+    warm_up,
+)
+from .workloads import Bench, Workload
+
+BATCH_LIMIT = 1024
+Say = Callable[[str], None]
+Progress = Callable[[Samples, Visit], None]
+
+
+@dataclass
+class Measurement:
+    """All that one sweep measured.
+
+    Attributes:
+        samples: the visits, and why they ended.
+        warm_ups: batch size -> its warm-up.
+        readings: one per visit, taken right after it.
+        max_batch: the largest batch that fits; None where that was not tried.
+        missing: telemetry that the GPU does not give.
+    """
+
+    samples: Samples = field(default_factory=Samples)
+    warm_ups: dict[int, WarmUp] = field(default_factory=dict)
+    readings: list[Reading] = field(default_factory=list)
+    max_batch: int | None = None
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def throttled_visits(self) -> int:
+        """How many visits ended with the clocks slowed down."""
+        return sum(bool(reading.throttled_by) for reading in self.readings)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to measure on a device.
+
+    Attributes:
+        timer: of steps.
+        telemetry: readings of the GPU; None for none.
+        fits: whether a batch fits into its memory; None where that is not tried.
+    """
+
+    timer: Timer
+    telemetry: Telemetry | None = None
+    fits: Callable[[Bench, int], bool] | None = None
+
+
+def machine_of(device: str) -> Machine:
+    """CUDA events, NVML and the memory limit of a GPU; wall time on a CPU, whose memory limit would end us."""
+    if device == "cpu":
+        return Machine(CpuTimer())
+    return Machine(CudaTimer(), open_gpu_telemetry(device), fits_gpu)
+
+
+def measure(
+    bench: Bench,
+    machine: Machine,
+    batches: Sequence[int],
+    settings: Settings,
+    journal: Journal,
+    say: Say,
+    progress: Progress,
+) -> Measurement:
+    """Time every batch size that fits.
+
+    Args:
+        bench: the UNet.
+        machine: how to measure.
+        batches: sizes to time.
+        settings: when to stop.
+        journal: receives every visit as it ends, and holds those of an interrupted run.
+        say: receives notices for the user.
+        progress: called after every visit.
+
+    Raises:
+        InputError: where the device, its memory or its number formats do not allow a single image.
+    """
+    result = Measurement(samples=Samples(journal.visits()), readings=journal.readings())
+    warn_of_company(machine.telemetry, say)
+    probe(bench)
+    if machine.fits:
+        result.max_batch = largest_batch(partial(machine.fits, bench), BATCH_LIMIT)
+        batches = _fitting(batches, result.max_batch, say)
+    steps = {batch: bench.make_step(batch) for batch in batches}
+    result.warm_ups = {batch: warm_up(machine.timer, step) for batch, step in steps.items()}
+    _say_unsettled(result.warm_ups, say)
+    step_s = {batch: warm.step_s for batch, warm in result.warm_ups.items()}
+    for visit in sample(machine.timer, steps, step_s, settings, journal.visits()):
+        reading = machine.telemetry.read() if machine.telemetry else NOTHING
+        journal.add(visit, reading)
+        result.samples.visits.append(visit)
+        result.readings.append(reading)
+        progress(result.samples, visit)
+    result.samples.stopped_by = "precision" if precise(result.samples, settings.precision) else "time"
+    result.missing = machine.telemetry.missing if machine.telemetry else []
+    return result
+
+
+def build(workload: Workload) -> Bench:
+    """The UNet on its device.
+
+    Raises:
+        InputError: for a device that is not there, or that holds not even the weights.
+    """
+    check_device(workload)
+    try:
+        return Bench(workload)
+    except RuntimeError as error:
+        raise _device_error(workload, error) from error
+
+
+def check_device(workload: Workload) -> None:
+    """Refuse a device or number format that is not there, in words that say what to do.
+
+    Raises:
+        InputError: one line.
+    """
+    import torch
+
+    if workload.device == "cpu":
+        if workload.cuda_graph:
+            raise InputError("--cuda-graph: found --device cpu, accepted: an NVIDIA GPU; leave it out")
+        return
+    index = int(workload.device.partition(":")[2])
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise InputError(f"--gpu: found {index}, but no NVIDIA GPU is usable here; use --device cpu --model tiny")
+    if index >= count:
+        raise InputError(f"--gpu: found {index}, accepted: 0 to {count - 1} (torch sees {count} GPUs)")
+    if workload.dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(f"--dtype: found bf16, which {torch.cuda.get_device_name(index)} lacks; use --dtype fp16")
+
+
+def probe(bench: Bench) -> None:
+    """Run one image.
+
+    Raises:
+        InputError: where the device cannot.
+    """
+    try:
+        bench.make_step(1)()
+    except RuntimeError as error:  # out of memory is one, too
+        raise _device_error(bench.workload, error) from error
+
+
+def fits_gpu(bench: Bench, batch: int) -> bool:
+    """Whether a step of this batch fits into GPU memory; what it took is freed either way."""
+    import torch
+
+    try:
+        bench.make_step(batch)()
+        torch.cuda.synchronize()
+        return True
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def open_gpu_telemetry(device: str) -> Telemetry | None:
+    """NVML's view of the CUDA device; None on a CPU or without NVML."""
+    if device == "cpu":
+        return None
+    import torch
+
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return open_telemetry(load_nvml(), uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}", os.getpid())
+
+
+def warn_of_company(telemetry: Telemetry | None, say: Say) -> None:
+    """Say where other processes share the GPU."""
+    others = telemetry.read().other_processes if telemetry else None
+    if others:
+        say(f"{others} other process(es) use this GPU: the latencies include their disturbance")
+
+
+def _fitting(batches: Sequence[int], most: int, say: Say) -> list[int]:
+    if most == 0:
+        raise InputError(
+            "GPU memory: not even one image fits; use a smaller --resolution, --dtype fp16 or another --gpu"
+        )
+    kept = [batch for batch in batches if batch <= most]
+    if len(kept) < len(batches):
+        say(f"batches above {most} do not fit into GPU memory and are left out")
+    return kept
+
+
+def _say_unsettled(warm_ups: Mapping[int, WarmUp], say: Say) -> None:
+    unsettled = [str(batch) for batch, warm in warm_ups.items() if not warm.settled]
+    if unsettled:
+        say(f"warm-up did not settle at batch {', '.join(unsettled)}: other load on this machine?")
+
+
+def _device_error(workload: Workload, error: RuntimeError) -> InputError:
+    reason = " ".join(str(error).split())[:120]
+    if "memory" in reason.casefold():
+        return InputError(
+            f"{workload.device}: not even one image of {workload.model} fits into memory ({reason}); use a smaller "
+            "--model or --resolution, or another --gpu"
+        )
+    return InputError(
+        f"{workload.device}: cannot run {workload.model} as {workload.dtype} ({reason}); use another --dtype"
+    )
+
+
+# -- the profile --------------------------------------------------------------------------------------------
+
+
+def make_profile(
+    measurement: Measurement, workload: Workload, settings: Settings, resolution: int, name: str | None
+) -> tuple[LatencyProfile, LatencyFit]:
+    """Fit the samples and record everything."""
+    samples = measurement.samples
+    fit = fit_samples(samples.by_visit())
+    device = device_name(workload.device)
+    profile = LatencyProfile(
+        name=name or slug(device),
+        device=device,
+        model=workload.model,
+        resolution=resolution,
+        dtype=workload.dtype,
+        guidance=workload.guidance,
+        samples=[_sample(samples, batch) for batch in samples.by_visit()],
+        fit=LatencyFitRecord.of(fit),
+        max_batch=measurement.max_batch,
+        telemetry=_telemetry(measurement, settings, workload),
+        provenance=Provenance(
+            kind="measured",
+            source="hwprof bench",
+            date=datetime.now(UTC).date().isoformat(),
+            versions=versions(),
+            notes=[warning] if (warning := fit.warning()) else [],
+        ),
+    )
+    return profile, fit
+
+
+def notices(measurement: Measurement, fit: LatencyFit) -> list[str]:
+    """What the user should know of the measurement."""
+    lines = [warning] if (warning := fit.warning()) else []
+    rises = {batch: slowed(measurement.samples.durations(batch)) or 0 for batch in measurement.samples.by_visit()}
+    worst = max(rises, key=lambda batch: rises[batch])
+    if rises[worst]:
+        count = sum(rise > 0 for rise in rises.values())
+        lines.append(
+            f"{count} of {len(rises)} batch sizes became slower while they were measured, batch {worst} by "
+            f"{rises[worst]:.0%}: heat, or other load on this machine?"
+        )
+    if measurement.throttled_visits:
+        lines.append(
+            f"{measurement.throttled_visits} of {len(measurement.readings)} visits were throttled; "
+            "they are kept and marked"
+        )
+    if measurement.missing:
+        lines.append(f"this GPU does not report: {', '.join(measurement.missing)}")
+    return lines
+
+
+def device_name(device: str) -> str:
+    """The name of a GPU or of this machine's processor."""
+    if device != "cpu":
+        import torch
+
+        return re.sub(r"^NVIDIA (GeForce )?", "", torch.cuda.get_device_name(device))
+    return _processor() or platform.machine() or "cpu"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        return platform.processor()
+
+
+def slug(name: str) -> str:
+    """A profile's name from a device's: lower case, words joined by hyphens."""
+    return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or "device"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a latency depends on."""
+    import torch
+
+    found = {name: version(name) for name in ("edgesplit", "torch", "diffusers")}
+    return found | {"python": platform.python_version(), "cuda": torch.version.cuda or "none"}
+
+
+def _sample(samples: Samples, batch: int) -> LatencySample:
+    durations = samples.durations(batch)
+    low, high = median_interval(durations)
+    known = np.isfinite(high)
+    return LatencySample(
+        batch=batch,
+        median_s=float(np.median(durations)),
+        ci_low_s=low if known else None,
+        ci_high_s=high if known else None,
+        n=durations.size,
+        durations_s=durations.tolist(),
+    )
+
+
+def _telemetry(measurement: Measurement, settings: Settings, workload: Workload) -> dict[str, Any]:
+    samples = measurement.samples
+    width = max(relative_half_width(samples.durations(batch)) for batch in samples.by_visit())
+    return {
+        "workload": asdict(workload),
+        "precision": settings.precision,
+        "max_seconds": settings.max_seconds,
+        "stopped_by": samples.stopped_by,
+        "widest_interval": width if np.isfinite(width) else None,
+        "warm_ups": [{"batch": batch, **asdict(warm)} for batch, warm in measurement.warm_ups.items()],
+        "throttled_visits": measurement.throttled_visits,
+        "energy_per_step_j": energy_per_step(measurement),
+        "missing": measurement.missing,
+        "visits": [
+            {"round": visit.round, "batch": visit.batch, "steps": len(visit.durations_s), **reading.as_json()}
+            for visit, reading in zip(samples.visits, measurement.readings, strict=True)
+        ],
+    }
+
+
+def energy_per_step(measurement: Measurement) -> dict[str, float] | None:
+    """Joules of one step at each batch size: what the energy counter rose during its visits, over their steps.
+
+    None where the GPU has no such counter.
+    """
+    spent: dict[str, list[float]] = {}
+    visits, readings = measurement.samples.visits, measurement.readings
+    for visit, before, after in zip(visits[1:], readings, readings[1:], strict=False):
+        if before.energy_j is None or after.energy_j is None or after.energy_j < before.energy_j:
+            continue
+        spent.setdefault(str(visit.batch), []).append((after.energy_j - before.energy_j) / len(visit.durations_s))
+    return {batch: float(np.median(joules)) for batch, joules in sorted(spent.items(), key=lambda p: int(p[0]))} or None

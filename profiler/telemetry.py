@@ -1,0 +1,113 @@
+"""What the GPU was doing while it was timed, through NVML: read between visits, never inside a timed step."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+THROTTLING = {
+    0x04: "software power cap",
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+"""NVML's clock event reasons that slow a running kernel down (nvml.h, nvmlClocksEventReason*)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One look at the GPU; None where NVML does not answer.
+
+    Attributes:
+        sm_clock_mhz: streaming multiprocessors.
+        memory_clock_mhz: memory.
+        temperature_c: of the chip.
+        power_w: drawn now.
+        throttled_by: reasons that slow the clocks down now; empty for none.
+        memory_used_bytes: on the whole GPU.
+        other_processes: processes with memory on the GPU, without this one.
+        energy_j: counter since the driver was loaded.
+    """
+
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
+    throttled_by: list[str] | None
+    memory_used_bytes: int | None
+    other_processes: int | None
+    energy_j: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The reading as JSON values."""
+        return asdict(self)
+
+
+NOTHING = Reading(**dict.fromkeys(Reading.__annotations__))
+
+
+class Telemetry:
+    """Readings of one GPU.
+
+    Attributes:
+        missing: the fields that NVML refused so far, each named once.
+    """
+
+    def __init__(self, nvml: Any, handle: Any, own_pid: int) -> None:
+        self._nvml, self._handle, self._own_pid = nvml, handle, own_pid
+        self.missing: list[str] = []
+
+    def read(self) -> Reading:
+        """Look at the GPU now."""
+        nvml, handle = self._nvml, self._handle
+        return Reading(
+            sm_clock_mhz=self._ask("sm_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            memory_clock_mhz=self._ask(
+                "memory_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)
+            ),
+            temperature_c=self._ask(
+                "temperature_c", lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+            ),
+            power_w=self._ask("power_w", lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3),
+            throttled_by=self._ask("throttled_by", self._throttled_by),
+            memory_used_bytes=self._ask("memory_used_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used),
+            other_processes=self._ask("other_processes", self._other_processes),
+            energy_j=self._ask("energy_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3),
+        )
+
+    def _ask(self, name: str, question: Callable[[], Any]) -> Any:
+        if name in self.missing:
+            return None
+        try:
+            return question()
+        except (self._nvml.NVMLError, AttributeError):  # a VM, MIG, or a driver older than the question
+            self.missing.append(name)
+            return None
+
+    def _throttled_by(self) -> list[str]:
+        reasons = self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
+        return [name for bit, name in THROTTLING.items() if reasons & bit]
+
+    def _other_processes(self) -> int:
+        running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        return sum(process.pid != self._own_pid for process in running)
+
+
+def open_telemetry(nvml: Any, uuid: str, own_pid: int) -> Telemetry | None:
+    """The telemetry of the GPU with this UUID (CUDA's order of GPUs is not NVML's); None without NVML."""
+    if nvml is None:
+        return None
+    try:
+        nvml.nvmlInit()
+        return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid), own_pid)
+    except nvml.NVMLError:
+        return None
+
+
+def load_nvml() -> Any:
+    """The `nvidia-ml-py` module; None where it is not installed."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml

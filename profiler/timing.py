@@ -1,0 +1,222 @@
+"""How long a step takes: timers, warm-up, and sampling until the medians are known well enough.
+
+A *visit* is a few successive steps at one batch size. A *round* visits every batch size once, in a new random
+order, until all medians are known well enough or the time is up. All batch sizes thus share whatever the machine's
+speed does meanwhile: a drift moves all medians alike instead of posing as slope.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from ..common.arrays import Floats
+
+Step = Callable[[], object]
+
+WARM_UP_BLOCK = 3
+WARM_UP_AGREEMENT = 0.05
+"""Successive block medians that lie this close together, relative, are settled."""
+WARM_UP_BLOCKS = 20
+VISIT_S = 0.03
+"""A visit takes about this long, and at least one step."""
+LEAST_ROUNDS = 5
+SLOWED = 0.05
+"""A median of the last third this far above that of the first third is worth a notice."""
+
+
+class Timer(Protocol):
+    """Seconds of each of several successive calls of a step."""
+
+    def durations(self, step: Step, count: int) -> list[float]:
+        """Call the step `count` times."""
+
+
+class CpuTimer:
+    """Wall time around each call."""
+
+    def durations(self, step: Step, count: int) -> list[float]:
+        """Call the step `count` times; seconds of each."""
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+
+class CudaTimer:
+    """CUDA events around each step, read after one synchronisation."""
+
+    def durations(self, step: Step, count: int) -> list[float]:
+        """Call the step `count` times; seconds of each on the device."""
+        import torch
+
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        events[0].record()
+        for event in events[1:]:
+            step()
+            event.record()
+        torch.cuda.synchronize()
+        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """When to stop.
+
+    Attributes:
+        precision: half-width of the median's 95 % interval, relative, at which it is known well enough.
+        max_seconds: for all sampling together.
+        seed: of the order of visits.
+    """
+
+    precision: float = 0.01
+    max_seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """The calls before sampling, kept apart.
+
+    Attributes:
+        first_s: the very first call, which compiles, allocates and loads.
+        calls: how many there were, the first one included.
+        settled: three successive medians agreed; else the cap was reached.
+        step_s: the last median.
+    """
+
+    first_s: float
+    calls: int
+    settled: bool
+    step_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """Successive steps at one batch size.
+
+    Attributes:
+        round: number of the round, from 0.
+        batch: images.
+        durations_s: of each step.
+    """
+
+    round: int
+    batch: int
+    durations_s: list[float]
+
+
+@dataclass
+class Samples:
+    """All visits so far, and why sampling ended.
+
+    Attributes:
+        visits: in the order in which they were made.
+        stopped_by: "precision" or "time"; None while sampling.
+    """
+
+    visits: list[Visit] = field(default_factory=list)
+    stopped_by: str | None = None
+
+    def durations(self, batch: int) -> Floats:
+        """Every duration at a batch size, in order; seconds."""
+        return np.array([s for visit in self.visits if visit.batch == batch for s in visit.durations_s])
+
+    def by_visit(self) -> dict[int, list[list[float]]]:
+        """Batch size -> the durations of each visit."""
+        grouped: dict[int, list[list[float]]] = {}
+        for visit in self.visits:
+            grouped.setdefault(visit.batch, []).append(visit.durations_s)
+        return dict(sorted(grouped.items()))
+
+
+def warm_up(timer: Timer, step: Step) -> WarmUp:
+    """Call a step until three successive block medians agree, or a cap."""
+    (first,) = timer.durations(step, 1)
+    medians: list[float] = []
+    for _ in range(WARM_UP_BLOCKS):
+        medians.append(float(np.median(timer.durations(step, WARM_UP_BLOCK))))
+        if _agree(medians[-3:]):
+            break
+    settled = _agree(medians[-3:])
+    calls = 1 + WARM_UP_BLOCK * len(medians)
+    return WarmUp(first_s=first, calls=calls, settled=settled, step_s=medians[-1])
+
+
+def sample(
+    timer: Timer,
+    steps: Mapping[int, Step],
+    step_s: Mapping[int, float],
+    settings: Settings,
+    done: Sequence[Visit] = (),
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Visit]:
+    """Visit batch sizes in shuffled rounds; yields every visit as it ends.
+
+    Args:
+        timer: how to time a step.
+        steps: batch size -> its step.
+        step_s: batch size -> about how long one takes, for the length of a visit.
+        settings: when to stop.
+        done: visits of an earlier, interrupted run: they count.
+        clock: seconds; for tests.
+    """
+    samples = Samples(list(done))
+    rng = np.random.default_rng(settings.seed)
+    start = clock()
+    first_round = 1 + max((visit.round for visit in done), default=-1)
+    for number in range(first_round, 1_000_000):
+        for batch in rng.permutation(sorted(steps)).tolist():
+            if clock() - start > settings.max_seconds and number - first_round >= 1:
+                return
+            count = max(1, round(VISIT_S / step_s[batch]))
+            visit = Visit(round=number, batch=batch, durations_s=timer.durations(steps[batch], count))
+            samples.visits.append(visit)
+            yield visit
+        if number + 1 >= LEAST_ROUNDS and precise(samples, settings.precision):
+            return
+
+
+def precise(samples: Samples, precision: float) -> bool:
+    """Whether the median of every batch size is known well enough."""
+    return all(relative_half_width(samples.durations(batch)) <= precision for batch in samples.by_visit())
+
+
+def relative_half_width(durations_s: Floats) -> float:
+    """Half the width of the median's interval over the median; infinite below six samples."""
+    low, high = median_interval(durations_s)
+    return (high - low) / 2 / float(np.median(durations_s))
+
+
+def median_interval(durations_s: Floats) -> tuple[float, float]:
+    """The distribution-free 95 % interval of the median: order statistics n/2 -+ 0.98 sqrt(n).
+
+    Infinite below six samples, where no two order statistics hold the median that often.
+    """
+    n = durations_s.size
+    if n < 6:
+        return 0.0, float("inf")
+    ordered = np.sort(durations_s)
+    reach = 0.98 * np.sqrt(n)
+    low, high = max(0, int(np.floor(n / 2 - reach))), min(n - 1, int(np.ceil(n / 2 + reach)))
+    return float(ordered[low]), float(ordered[high])
+
+
+def slowed(durations_s: Floats) -> float | None:
+    """By how much, relative, the last third is slower than the first; None where it is not worth a notice."""
+    third = durations_s.size // 3
+    if third < 6:
+        return None
+    first, last = durations_s[:third], durations_s[-third:]
+    rise = float(np.median(last) / np.median(first)) - 1
+    apart = median_interval(last)[0] > median_interval(first)[1]
+    return rise if rise > SLOWED and apart else None
+
+
+def _agree(medians: Sequence[float]) -> bool:
+    return len(medians) == 3 and max(medians) <= (1 + WARM_UP_AGREEMENT) * min(medians)

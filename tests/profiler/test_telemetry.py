@@ -1,0 +1,89 @@
+"""NVML paths against a fake library that answers, refuses a field, or is absent."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from edgesplit.profiler.telemetry import NOTHING, THROTTLING, open_telemetry
+
+
+class FakeNvml:
+    """The functions of pynvml that are used; `refused` ones raise as NVML does where a field is not supported."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, refused=(), reasons=0, pids=(1,)):
+        self.refused, self.reasons, self.pids, self.asked = set(refused), reasons, pids, []
+
+    def __getattribute__(self, name):
+        if name.startswith("nvml"):
+            self.asked.append(name)
+            if name in self.refused:
+                raise self.NVMLError("Not Supported")
+        return super().__getattribute__(name)
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return uuid
+
+    def nvmlDeviceGetClockInfo(self, handle, kind):
+        return {1: 1980, 2: 3201}[kind]
+
+    def nvmlDeviceGetTemperature(self, handle, kind):
+        return 61
+
+    def nvmlDeviceGetPowerUsage(self, handle):
+        return 412_500
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+        return self.reasons
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return SimpleNamespace(used=5 * 2**30)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return [SimpleNamespace(pid=pid) for pid in self.pids]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return 9_000
+
+
+def test_a_reading_has_every_field_in_its_unit():
+    reading = open_telemetry(FakeNvml(pids=(1, 7, 8)), "GPU-x", 1).read()
+    assert (reading.sm_clock_mhz, reading.memory_clock_mhz, reading.temperature_c) == (1980, 3201, 61)
+    assert (reading.power_w, reading.energy_j, reading.memory_used_bytes) == (412.5, 9.0, 5 * 2**30)
+    assert (reading.throttled_by, reading.other_processes) == ([], 2)
+
+
+@pytest.mark.parametrize(("bit", "name"), [*THROTTLING.items()])
+def test_each_throttle_reason_is_named(bit, name):
+    assert open_telemetry(FakeNvml(reasons=bit | 0x1), "GPU-x", 1).read().throttled_by == [name]
+
+
+def test_a_refused_field_is_null_and_named_and_asked_for_once():
+    nvml = FakeNvml(refused=["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
+    telemetry = open_telemetry(nvml, "GPU-x", 1)
+    for _ in range(3):
+        reading = telemetry.read()
+        assert (reading.energy_j, reading.power_w, reading.temperature_c) == (None, None, 61)
+    assert telemetry.missing == ["power_w", "energy_j"]
+    assert nvml.asked.count("nvmlDeviceGetPowerUsage") == 1
+
+
+@pytest.mark.parametrize(
+    "nvml", [None, FakeNvml(refused=["nvmlInit"]), FakeNvml(refused=["nvmlDeviceGetHandleByUUID"])]
+)
+def test_without_nvml_there_is_no_telemetry(nvml):
+    assert open_telemetry(nvml, "GPU-x", 1) is None
+    assert set(NOTHING.as_json().values()) == {None}
+
+
+def test_no_clock_is_ever_changed():
+    nvml = FakeNvml()
+    open_telemetry(nvml, "GPU-x", 1).read()
+    assert not [name for name in nvml.asked if "Set" in name or "Reset" in name]

@@ -1,0 +1,101 @@
+"""The shipped UNets and their steps."""
+
+import json
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from edgesplit.common.errors import InputError
+from edgesplit.profiler.workloads import GUIDANCE_SCALE, Bench, Workload, model_names, read_config, resolution_of
+
+PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684, "bk-sdm-small": 482_346_884}
+
+
+def tiny(**changes):
+    return Workload(**{"model": "tiny", "device": "cpu", "dtype": "fp32"} | changes)
+
+
+@pytest.mark.parametrize(("name", "count"), [*PARAMETERS.items()])
+def test_a_shipped_configuration_is_the_published_unet(name, count):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(read_config(name))
+    assert sum(parameter.numel() for parameter in unet.parameters()) == count
+
+
+def test_every_shipped_configuration_is_listed():
+    assert {*model_names()} == {*PARAMETERS, "tiny"}
+    sides = {name: resolution_of(tiny(model=name), read_config(name)) for name in model_names()}
+    assert sides == {"sd15": 512, "sd21": 512, "bk-sdm-small": 512, "sdxl": 1024, "tiny": 64}
+
+
+def calls_of(bench):
+    """The batch sizes that the UNet sees."""
+    seen = []
+    bench.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
+    return seen
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(True, 6), (False, 3)])
+def test_b_counts_images_and_guidance_doubles_what_the_unet_sees(guidance, rows):
+    bench = Bench(tiny(guidance=guidance))
+    seen = calls_of(bench)
+    assert bench.make_step(3)().shape == (3, 4, 8, 8)
+    assert seen == [rows]
+
+
+def test_a_step_is_prediction_guidance_and_scheduler():
+    bench = Bench(tiny())
+    torch.manual_seed(1)
+    step = bench.make_step(2)
+    torch.manual_seed(1)
+    inputs = bench._inputs(2)
+    t = int(bench.scheduler.timesteps[25])
+    with torch.inference_mode():
+        both = bench.unet(torch.cat([inputs["latents"]] * 2), t, inputs["embeddings"]).sample
+        guided = both[:2] + GUIDANCE_SCALE * (both[2:] - both[:2])
+        expected = bench.scheduler.step(guided, t, inputs["latents"]).prev_sample
+    torch.testing.assert_close(step(), expected)
+
+
+def test_a_step_changes_no_input_so_that_it_can_be_repeated():
+    step = Bench(tiny()).make_step(2)
+    torch.testing.assert_close(step(), step())
+
+
+@pytest.mark.parametrize("changes", [{"channels_last": True}, {"resolution": 128}, {"dtype": "bf16"}])
+def test_variants_run(changes):
+    side = changes.get("resolution", 64) // 8
+    assert Bench(tiny(**changes)).make_step(1)().shape == (1, 4, side, side)
+
+
+def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
+    config = read_config("tiny") | {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 32 + 6 * 8,
+    }
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"_class_name": "UNet2DConditionModel"}))
+    assert Bench(tiny(model=str(tmp_path))).make_step(2)().shape == (2, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot read: No such file"),
+        ("{", "not valid JSON"),
+        ("[]", "not a text-conditioned UNet"),
+        ('{"cross_attention_dim": 8, "class_embed_type": "timestep"}', "found conditions beyond text"),
+    ],
+)
+def test_a_folder_without_a_unet_is_refused(content, says, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=says):
+        read_config(str(tmp_path))
+
+
+def test_an_unknown_model_suggests_the_nearest():
+    with pytest.raises(InputError, match=r"--model: found 'sd-15', accepted: .*did you mean 'sd15'\?"):
+        read_config("sd-15")
