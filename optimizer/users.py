@@ -217,7 +217,7 @@ def _alphas(rows: Rows, latency: Floats, scenario: Scenario) -> Floats:
     emphasis = _numbers(rows, "emphasis", "a number from 0 to 1", 0, 1)
     emphasis = np.where(np.isnan(emphasis), DEFAULT_EMPHASIS, emphasis)
     alpha = np.where(given, alpha, alpha_from_emphasis(scenario, latency, emphasis))
-    flat = "an alpha: the PAI curve is too flat there to turn an emphasis into one"
+    flat = f"an alpha instead: at this emphasis it would be above {LARGEST:g} (a flat PAI curve, or a huge latency)"
     _refuse_first(rows, ~(alpha <= LARGEST), "emphasis" if "emphasis" in rows.columns else "alpha", flat)
     return alpha
 

@@ -337,10 +337,13 @@ def _sample(samples: Samples, batch: int) -> LatencySample:
 
 
 def _telemetry(measurement: Measurement, settings: Settings, workload: Workload) -> dict[str, Any]:
+    import torch
+
     samples = measurement.samples
     width = max(relative_half_width(samples.durations(batch)) for batch in samples.by_visit())
     return {
         "workload": asdict(workload),
+        "threads": torch.get_num_threads() if workload.device == "cpu" else None,
         "precision": settings.precision,
         "max_seconds": settings.max_seconds,
         "stopped_by": samples.stopped_by,

@@ -97,6 +97,8 @@ class Bench:
         self.workload, self.config = workload, read_config(workload.model)
         self.resolution = resolution_of(workload, self.config)
         self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[workload.dtype]
+        if workload.device == "cpu" and workload.model == "tiny":
+            torch.set_num_threads(1)  # too small for more: they would only wait for each other
         torch.manual_seed(SEED)
         with torch.device(workload.device):
             unet = UNet2DConditionModel.from_config(self.config)

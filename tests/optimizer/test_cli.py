@@ -246,6 +246,14 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     assert "BrokenPipe" not in errors
 
 
+def test_a_full_or_closed_stdout_is_no_traceback():
+    for redirection, code in ((">/dev/full", 2), (">&-", 0)):
+        result = run("bash", "-c", f"exec '{BIN / 'plan'}' --users '{USERS}' {redirection}")
+        assert result.returncode == code, result
+        assert "Traceback" not in result.stderr
+        assert ("stdout: cannot write" in result.stderr) == (code == 2)
+
+
 def test_ctrl_c_is_one_line_with_exit_code_130(tmp_path):
     fifo = tmp_path / "users.csv"
     os.mkfifo(fifo)  # reading blocks until interrupted

@@ -11,7 +11,7 @@ BIN = Path(sys.executable).parent
 def run(command, *arguments, cwd=None, **environment):
     """Run an installed command; returns the completed process with text output."""
     return subprocess.run(
-        [BIN / command, *map(str, arguments)],
+        [BIN / command if (BIN / command).exists() else command, *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
