@@ -33,6 +33,7 @@ types: $(VENV)/test .build/edgesplit
 
 bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/planner.py .build/bench
+	$(BIN)/python benchmarks/profiler.py
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles
