@@ -50,7 +50,7 @@ $(VENV)/core: $(VENV)/pip $(SOURCES)
 
 $(VENV)/test: $(VENV)/core
 	@echo "installing the test tools ..."
-	@$(PIP) --no-build-isolation '.[test,models,gpu]'
+	@$(PIP) --no-build-isolation '.[test,models]'
 	@touch $@
 
 $(VENV)/pip: constraints.txt

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..common.errors import InputError
 from ..common.files import whole_file
+from ..common.tables import plain_table
 from .planner import Outcome, SweepPoint, Totals
 from .qoe import Scenario
 from .users import UserTable
@@ -131,7 +132,7 @@ def print_plan(scenario: Scenario, edge_name: str, table: UserTable, outcome: Ou
 def _user_table(columns: Columns, width: int) -> Table:
     names = [name for name in ("user_id", "cell") if name in columns]
     room = max(8, (width - NUMBERS_WIDTH) // len(names) - 1)
-    rows = _table(*(f"\n{name.removesuffix('_id')}" for name in names), "\ndecision", right_from=len(names) + 1)
+    rows = plain_table(*(f"\n{name.removesuffix('_id')}" for name in names), "\ndecision", right_from=len(names) + 1)
     for heading in (
         "steps\nedge+own",
         "latency\ns",
@@ -156,7 +157,7 @@ def _user_table(columns: Columns, width: int) -> Table:
 
 
 def _cell_table(table: UserTable, outcome: Outcome) -> Table:
-    rows = _table("cell", "granted", "objective s", "all local s", "captured", "gap s")
+    rows = plain_table("cell", "granted", "objective s", "all local s", "captured", "gap s")
     for number, name in enumerate(table.cell_names[:CELLS_SHOWN]):
         rows.add_row(_name(name, 20), *_total_fields(outcome.cell(number)))
     return rows
@@ -192,7 +193,7 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
         "mean\nPAI",
         "planned\nin ms",
     )
-    rows = _table("\nmethod", *headings)
+    rows = plain_table("\nmethod", *headings)
     for outcome in outcomes:
         total, e = outcome.total(), outcome.evaluation
         means = [f"{e.latency_s.mean():.2f}", f"{e.pai.mean():.3f}", f"{1e3 * outcome.planning_s:.2f}"]
@@ -203,21 +204,13 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
 
 def print_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> None:
     """One row per number of GPUs, the knee marked."""
-    rows = _table("GPUs", "objective s", "captured", "granted", "mean latency s", "mean PAI", right_from=0)
+    rows = plain_table("GPUs", "objective s", "captured", "granted", "mean latency s", "mean PAI", right_from=0)
     rows.add_column("")
     for point in points:
         means = [f"{point.mean_latency_s:.2f}", f"{point.mean_pai:.3f}"]
         totals = [f"{point.objective:.3f}", f"{point.captured_share:.1%}", str(point.granted)]
         rows.add_row(str(point.gpus), *totals, *means, "<- knee" if point is bend else "")
     Console(highlight=False).print(rows)
-
-
-def _table(*headings: str, right_from: int = 1) -> Table:
-    """A table without lines; columns from number `right_from` on are flushed right."""
-    table = Table(box=None, padding=(0, 0, 0, 1), header_style="bold", pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number >= right_from else "left", no_wrap=True)
-    return table
 
 
 def _name(text: str, width: int) -> Text:

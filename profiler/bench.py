@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.arrays import Floats
 from ..common.errors import InputError
 from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
@@ -256,7 +257,7 @@ def make_profile(
         resolution=resolution,
         dtype=workload.dtype,
         guidance=workload.guidance,
-        samples=[_sample(samples, batch) for batch in samples.by_visit()],
+        samples=[latency_sample(batch, samples.durations(batch)) for batch in samples.by_visit()],
         fit=LatencyFitRecord.of(fit),
         max_batch=measurement.max_batch,
         telemetry=_telemetry(measurement, settings, workload),
@@ -322,17 +323,17 @@ def versions() -> dict[str, str]:
     return found | {"python": platform.python_version(), "cuda": torch.version.cuda or "none"}
 
 
-def _sample(samples: Samples, batch: int) -> LatencySample:
-    durations = samples.durations(batch)
-    low, high = median_interval(durations)
+def latency_sample(batch: int, durations_s: Floats) -> LatencySample:
+    """The record of all measurements at one batch size."""
+    low, high = median_interval(durations_s)
     known = np.isfinite(high)
     return LatencySample(
         batch=batch,
-        median_s=float(np.median(durations)),
+        median_s=float(np.median(durations_s)),
         ci_low_s=low if known else None,
         ci_high_s=high if known else None,
-        n=durations.size,
-        durations_s=durations.tolist(),
+        n=durations_s.size,
+        durations_s=durations_s.tolist(),
     )
 
 

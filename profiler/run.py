@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,12 +18,13 @@ from .. import data
 from ..common.console import say
 from ..common.errors import InputError, require, shown
 from ..common.files import make_folder, read_record, read_text, record_json, write_record
+from ..common.tables import plain_table
 from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own, own_folder
-from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
+from ..fitting.schemas import LatencyFitRecord, LatencyProfile, Provenance
 from . import bench
 from .journal import Journal
-from .timing import Samples, Settings, Visit, median_interval, relative_half_width
+from .timing import Samples, Settings, Visit, relative_half_width
 from .workloads import Dtype, Workload, read_config, resolution_of
 
 MOST_BATCH = 4096
@@ -112,7 +114,7 @@ def run_fit(request: FitRequest) -> None:
         resolution=request.resolution,
         dtype=request.dtype,
         guidance=request.guidance,
-        samples=[_record(batch, seconds) for batch, seconds in sorted(durations.items())],
+        samples=[bench.latency_sample(batch, np.array(s)) for batch, s in sorted(durations.items())],
         fit=LatencyFitRecord.of(fit),
         max_batch=None,
         telemetry=None,
@@ -190,7 +192,7 @@ def list_profiles(as_json: bool) -> None:
 
         print(json.dumps({name: {"own": name in mine, **_facts(p)} for name, p in profiles.items()}, indent=1))
         return
-    table = _table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
+    table = plain_table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
     for name, profile in profiles.items():
         origin = "own, " + profile.provenance.kind if name in mine else profile.provenance.kind
         table.add_row(name, profile.model, profile.dtype, *_fit_ms(profile), origin)
@@ -215,7 +217,7 @@ def compare_profiles(references: Sequence[str], picture: Path, as_json: bool) ->
 
         print(json.dumps([{"name": profile.name, **_facts(profile)} for profile in profiles], indent=1))
     else:
-        table = _table("name", "k ms/image", "h ms", "floor ms", "L(1) ms", "L(8) ms", "L(16) ms", "L(16) / first")
+        table = plain_table("name", "k ms/image", "h ms", "floor ms", "L(1) ms", "L(8) ms", "L(16) ms", "L(16) / first")
         first = float(profiles[0].fit.model().step_latency(16))
         for profile in profiles:
             at = 1e3 * profile.fit.model().step_latency([1, 8, 16])
@@ -287,21 +289,6 @@ def progress_bar(settings: Settings) -> Iterator[bench.Progress]:
         yield update
 
 
-def _record(batch: int, seconds: Sequence[float]) -> LatencySample:
-    import numpy as np
-
-    low, high = median_interval(np.array(seconds))
-    known = math.isfinite(high)
-    return LatencySample(
-        batch=batch,
-        median_s=float(np.median(seconds)),
-        ci_low_s=low if known else None,
-        ci_high_s=high if known else None,
-        n=len(seconds),
-        durations_s=list(seconds),
-    )
-
-
 def _facts(profile: LatencyProfile) -> dict[str, Any]:
     described = {key: getattr(profile, key) for key in ("device", "model", "resolution", "dtype", "guidance")}
     return described | {
@@ -327,7 +314,7 @@ def _print(profile: LatencyProfile, as_json: bool) -> None:
     console, fit = Console(highlight=False), profile.fit
     form = f"{profile.resolution} px, {profile.dtype}, {'with' if profile.guidance else 'no'} guidance"
     console.print(f"{profile.name}: {profile.device}, {profile.model}, {form}", markup=False, soft_wrap=True)
-    table = _table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
+    table = plain_table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
     for sample in profile.samples:
         fitted = float(fit.model().step_latency(sample.batch))
         known = sample.ci_low_s is not None and sample.ci_high_s is not None
@@ -363,15 +350,6 @@ def _fit_lines(profile: LatencyProfile) -> Iterator[str]:
 def _with_interval(seconds: float, interval: Sequence[float] | None) -> str:
     text = f"{1e3 * seconds:.3f}"
     return text if interval is None else f"{text} ({1e3 * interval[0]:.3f} to {1e3 * interval[1]:.3f})"
-
-
-def _table(*headings: str, right_from: int = 1) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 0, 0, 1), header_style="bold", pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number >= right_from else "left", no_wrap=True)
-    return table
 
 
 def _number(text: str | None) -> float:
