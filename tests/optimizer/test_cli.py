@@ -258,8 +258,19 @@ def test_ctrl_c_is_one_line_with_exit_code_130(tmp_path):
     fifo = tmp_path / "users.csv"
     os.mkfifo(fifo)  # reading blocks until interrupted
     process = subprocess.Popen([BIN / "plan", "--users", fifo], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    time.sleep(1)
+    writer = open_when_read(fifo)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
+    os.close(writer)
     assert process.returncode == 130
     assert (out, errors) == (b"", b"plan: interrupted\n")
+
+
+def open_when_read(fifo):
+    """The writing end, once the command has opened the reading one."""
+    for _ in range(600):
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError
