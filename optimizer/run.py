@@ -36,6 +36,7 @@ def run(request: Request) -> None:
     Raises:
         InputError: one line; nothing is printed or written then.
     """
+    _check_together(request)
     resolved = load_scenario(request.scenario, overrides(**request.options))
     table = read_users(request.users, resolved.for_alpha)
     for notice in resolved.notices:
@@ -44,6 +45,16 @@ def run(request: Request) -> None:
         _sweep(request, resolved, table)
     else:
         _plan(request, resolved, table)
+
+
+def _check_together(request: Request) -> None:
+    """Refuse options that would be ignored beside each other."""
+    if request.compare and request.gpu_sweep is not None:
+        raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
+    if request.fixed_offload is not None and not (request.compare or request.method == "offload-all-fixed"):
+        raise InputError(
+            f"--fixed-offload: found --method {request.method}, accepted: --method offload-all-fixed or --compare"
+        )
 
 
 def write_start_files(folder: Path, force: bool) -> None:
