@@ -225,6 +225,6 @@ def _totals(outcome: Outcome, cells: slice, granted: int, step_latency_s: float 
     best = float(outcome.yardstick.optimum[cells].sum())
     gap = best - value
     if -_rounding(best) <= gap < 0:  # another plan of the same value, summed in another order
-        value, gap = best, 0.0
-    share = float(captured_share(np.array(value), np.array(local), np.array(best)))
+        gap = 0.0
+    share = float(captured_share(np.array(best - gap), np.array(local), np.array(best)))
     return Totals(value, local, best, gap, share, granted, step_latency_s)

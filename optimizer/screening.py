@@ -6,10 +6,10 @@ Symbols as in `counts`. Three facts, for an interval lo..hi of b:
    all g_j fall with b; so in the smallest best b every granted user has u_i(b) > T b.
 2. Threshold. Let t_b be the b-th largest u(b) within any subset of the users, or T b where that is more. A user
    granted in the optimum at b has u_i(b) >= t_b: else b users of the subset beat it, or fact 1 excludes it.
-3. Chord. u_i is a maximum of functions linear in l, so it is convex in l: on l_lo..l_hi it lies below its chord,
-   and so does any bound of it that is convex in l (`gain_bound`). Take a straight line through or below all
-   points (l_b, t_b). A user whose bound lies below that line at both ends has its chord, and so u_i(b), below
-   t_b for every b of the interval: it is screened out, at the cost of two evaluations for all of lo..hi.
+3. Chord. u_i is a maximum of functions linear in l, so it is convex in l: on l_lo..l_hi it lies below its chord.
+   Take a straight line through or below all points (l_b, t_b). A user whose bound (`gain_bound`, at least u_i)
+   lies below that line at both ends has its chord, and so u_i(b), below t_b for every b of the interval: it is
+   screened out, at the cost of two evaluations for all of lo..hi.
 
 Whole counts are discarded likewise: V(b) <= (sum of the b largest bounds at l_lo) - T b^2; a b for which
 that is below a value already reached is not the optimum. `optimum(..., screen=False)` is the unscreened solver.
@@ -182,7 +182,7 @@ def _first_copies(cell: Group, count: int) -> Ints:
 
 
 def gain_bound(scenario: Scenario, alpha: Floats, step_saving_s: Floats) -> Floats:
-    """An upper bound of `best_split`'s gain, convex in the edge step latency: (P2) relaxed to real n.
+    """An upper bound of `best_split`'s gain: (P2) relaxed to real n.
 
     It is the largest of the gains at the stationary point, at N-hat (which wins where F(N-hat) < 1/2 and the
     curve is not concave) and at N. The stationary point is kept within [N-hat, N] by clipping
@@ -209,4 +209,5 @@ def gain_bound(scenario: Scenario, alpha: Floats, step_saving_s: Floats) -> Floa
 def _shape(scenario: Scenario, n: int) -> float:
     """F (1 - F) at n, or its maximum 1/4 left of the midpoint; > 0."""
     curve = scenario.pai
-    return max(float(curve.sigmoid_derivative(max(n, curve.midpoint)) / curve.steepness), 1e-300)
+    shape = float(curve.sigmoid_derivative(max(n, curve.midpoint)) / curve.steepness)
+    return min(max(shape, 1e-300), 0.25)  # rounding may lift it above its maximum, whose root would be NaN

@@ -12,6 +12,7 @@ from oracles import (
     random_users,
 )
 
+from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer import exact, screening
 from edgesplit.optimizer.exact import captured_share, optimum
 from edgesplit.optimizer.planner import METHODS, compare, sweep_gpus
@@ -108,18 +109,56 @@ def check_large_cell(kind, count):
         np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
 
 
-def test_screening_bound_is_above_every_gain_and_convex_in_the_edge_latency():
+def test_screening_bound_is_above_every_gain():
     rng = np.random.default_rng(5)
     for _ in range(300):
         scenario = random_scenario(rng)
         alpha, latency = 10 ** rng.uniform(-3, 4, 50), rng.uniform(0, 1, 50)
-        edge = np.sort(rng.uniform(0, 1, 3))
-        gain = [best_split(scenario, alpha, latency - e)[1] for e in edge]
-        low, middle, high = (gain_bound(scenario, alpha, latency - e) for e in edge)
-        slack = 1e-11 * (1 + alpha)
-        assert np.all(np.array([low, middle, high]) + slack >= gain)
-        share = (edge[1] - edge[0]) / (edge[2] - edge[0])
-        assert np.all(middle <= (1 - share) * low + share * high + slack)
+        saving = latency - rng.uniform(0, 1)
+        gain = best_split(scenario, alpha, saving)[1]
+        assert np.all(gain_bound(scenario, alpha, saving) >= gain * (1 - screening.SLACK))
+
+
+@pytest.mark.parametrize("steepness", [1e-10, 1e-6, 0.1, 10.0])
+def test_screening_bound_is_a_number_where_an_end_is_almost_the_midpoint(steepness):
+    """F (1 - F) then rounds to a hair above 1/4, which once made NaN of the bound."""
+    rng = np.random.default_rng(6)
+    alpha, saving = rng.uniform(0, 20, 200), rng.uniform(-0.1, 1, 200)
+    for distance in np.append(10 ** rng.uniform(-16, -7, 300) / steepness, 0):
+        for end in (80, 200):
+            scenario = make_scenario(pai=PaiCurve(steepness, end - distance))
+            assert np.all(gain_bound(scenario, alpha, saving) >= best_split(scenario, alpha, saving)[1] * (1 - 1e-9))
+
+
+@pytest.mark.parametrize("midpoint", [79.999999999, 60.0])
+@pytest.mark.parametrize("steepness", [0.1, 1e-10])
+def test_screening_changes_nothing_where_an_end_is_almost_the_midpoint(midpoint, steepness):
+    rng = np.random.default_rng(0)
+    latency, alpha = rng.uniform(0.02, 0.3, 20_000), rng.uniform(0, 20, 20_000)
+    latency[:3], alpha[:3] = 1, 1
+    scenario = make_scenario(pai=PaiCurve(steepness, midpoint), max_batch=8)
+    users = make_users(latency, alpha)
+    screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+    np.testing.assert_array_equal(screened.granted, rated.granted)
+    np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_screening_changes_nothing_among_groups_of_nearly_equal_users(seed, monkeypatch):
+    """Thresholds bend most where whole groups overtake each other: the line must lie below them."""
+    monkeypatch.setattr(exact, "SCREEN_FROM", 1)
+    monkeypatch.setattr(screening, "LEAF_RATINGS", 1)
+    rng = np.random.default_rng(seed)
+    for _ in range(150):
+        limit = int(rng.integers(3, 12))
+        sizes = rng.integers(1, 2 * limit + 1, rng.integers(2, 5))
+        latency = np.repeat(rng.uniform(0.05, 1, sizes.size), sizes) + 1e-6 * rng.uniform(size=sizes.sum())
+        alpha = np.repeat(10 ** rng.uniform(-1, 3, sizes.size), sizes)
+        scenario = make_scenario(gpus=1, max_batch=limit, latent_bits=float(rng.choice([0, 1e5, 1e6])))
+        users = make_users(latency, alpha)
+        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+        np.testing.assert_array_equal(screened.granted, rated.granted)
+        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
 
 
 def test_plan_does_not_depend_on_the_order_of_the_rows():
