@@ -15,6 +15,8 @@ from ..common.arrays import Bools, Floats
 BOOTSTRAP_DRAWS = 1000
 MODEL_ERROR = 0.005
 """Relative error of the model itself, added to each median's own: no single point may dominate the line."""
+LEAST_VISITS = 8
+"""Below this many visits a bootstrap interval is too narrow to be called one."""
 POOR_RESIDUAL = 0.05
 """A relative residual above this is worth a warning."""
 
@@ -48,7 +50,7 @@ class LatencyFit:
 
     Attributes:
         model: the fitted model.
-        slope_ci_s: 95 % interval of k; None where only medians are known. So are the other two.
+        slope_ci_s: 95 % interval of k; None where only medians or few visits are known. So are the other two.
         intercept_ci_s: of h.
         floor_ci_s: of the floor; None also where the model has none.
         r2: share of the variance of the latencies explained; None where they do not vary.
@@ -129,8 +131,10 @@ def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0
     models = [(criterion(line, 2), 0, line)]
     models += [(criterion(model, 3), i, model) for i, model in enumerate(_floor_models(b, y, w), 1)]
     best = min(models)[2]
-    slope, intercept, floor = _intervals(best, b, draws, w)
     described = _describe(best, b, y, w)
+    if min(len(visits_s[size]) for size in sizes) < LEAST_VISITS:
+        return described
+    slope, intercept, floor = _intervals(best, b, draws, w)
     return replace(described, slope_ci_s=slope, intercept_ci_s=intercept, floor_ci_s=floor)
 
 
@@ -239,6 +243,7 @@ def _intervals(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tupl
 def _refitted(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
     """k, h and floor (0 for none) of each draw, shape (draws,) each."""
     flat = _is_flat(model, b) if model.floor_s else np.zeros(b.size, bool)
+    flat[-2:] = False  # a line needs two points, as it had when it was chosen
     k, h = fit_lines(b[~flat], draws[:, ~flat], w[~flat])
     floor = fit_floor(draws[:, flat], w[flat]) if model.floor_s else np.zeros(len(draws))
     return k, h, floor

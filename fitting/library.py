@@ -46,6 +46,8 @@ def plain(name: str) -> str:
 
 def _find(kind: str, what: str, reference: str, beside: Path | None) -> Path:
     known = data.shipped(kind) | own(kind)
+    if reference in known:  # before names that differ in hyphens only
+        return known[reference]
     for name, path in known.items():
         if plain(name) == plain(reference):
             return path

@@ -155,7 +155,7 @@ def published_profile(card: str, rows: Sequence[Row]) -> LatencyProfile:
             source=f"{source_id}: {source.title}",
             date=source.date,
             versions={"backend": rows[0].backend},
-            notes=list(_notes(card, source_id)),
+            notes=[*_notes(card, rows[0]), *([warning] if (warning := fit.warning()) else [])],
         ),
     )
 
@@ -194,7 +194,10 @@ def all_profiles() -> list[LatencyProfile]:
     return [published_profile(card, best_rows(card, rows)) for card in CARDS] + [estimated_h100_nvl()]
 
 
-def _notes(card: str, source_id: str) -> Iterator[str]:
+def _notes(card: str, row: Row) -> Iterator[str]:
+    source_id = row.source
+    if "no xformers" in row.backend:
+        yield "measured without memory-efficient attention: slower than this card is with it"
     if source_id in ("S1", "S1-single"):
         yield "image decoding and user-interface overhead are inside the published times"
     if source_id == "S1-single":

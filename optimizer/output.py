@@ -22,6 +22,7 @@ from .users import UserTable
 
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
+PARQUET = (".parquet", ".pq")
 NUMBERS_WIDTH = 65
 """What the columns behind the names take of a line."""
 
@@ -49,22 +50,30 @@ def plan_columns(scenario: Scenario, table: UserTable, outcome: Outcome) -> Colu
     }
 
 
+def check_table(path: Path) -> None:
+    """Refuse a table's file name before the work starts.
+
+    Raises:
+        InputError: for a suffix that is no table's.
+    """
+    if path.suffix.casefold() not in (".csv", *PARQUET):
+        raise InputError(f"{path}: found suffix '{path.suffix}', accepted: .csv or .parquet")
+
+
 def write_table(path: Path, columns: Columns) -> None:
     """Write columns as Parquet or CSV, by the file's suffix; whole or not at all.
 
     Raises:
         InputError: for another suffix, or where the file cannot be written.
     """
-    suffix = path.suffix.casefold()
-    if suffix in (".parquet", ".pq"):
+    check_table(path)
+    if path.suffix.casefold() in PARQUET:
         _write_parquet(path, columns)
-    elif suffix == ".csv":
-        with whole_file(path) as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-    else:
-        raise InputError(f"{path}: found suffix '{path.suffix}', accepted: .csv or .parquet")
+        return
+    with whole_file(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:

@@ -39,18 +39,22 @@ def run(request: Request) -> None:
     _check_together(request)
     resolved = load_scenario(request.scenario, overrides(**request.options))
     table = read_users(request.users, resolved.for_alpha)
-    for notice in resolved.notices:
-        say(f"plan: {notice}")
     if request.gpu_sweep is not None:
         _sweep(request, resolved, table)
     else:
         _plan(request, resolved, table)
+    for notice in resolved.notices:  # last: an error stays the only line
+        say(f"plan: {notice}")
 
 
 def _check_together(request: Request) -> None:
     """Refuse options that would be ignored beside each other."""
     if request.compare and request.gpu_sweep is not None:
         raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
+    if request.output and request.output.exists() and request.output.resolve() == request.users.resolve():
+        raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
+    if request.gpu_sweep is None and request.output:
+        output.check_table(request.output)
     if request.fixed_offload is not None and not (request.compare or request.method == "offload-all-fixed"):
         raise InputError(
             f"--fixed-offload: found --method {request.method}, accepted: --method offload-all-fixed or --compare"

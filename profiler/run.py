@@ -77,7 +77,7 @@ def run_bench(request: BenchRequest) -> None:
     batches = parse_batches(request.batches)
     resolution = resolution_of(workload, read_config(workload.model))
     bench.check_device(workload)
-    name = request.name or bench.slug(bench.device_name(workload.device))
+    name = bench.slug(request.name or bench.device_name(workload.device))
     path = _profile_path(request.output, name)
     config = {"workload": asdict(workload), "batches": batches, "precision": settings.precision}
     journal = Journal(path.with_suffix(".journal.jsonl"), config, request.resume)
@@ -256,7 +256,7 @@ def _settings(request: BenchRequest) -> Settings:
 
 def _profile_path(output: Path | None, name: str) -> Path:
     if output is None:
-        return own_folder("profiles") / f"{bench.slug(name)}.json"
+        return own_folder("profiles") / f"{name}.json"
     if output.suffix != ".json":
         raise InputError(f"{output}: found suffix '{output.suffix}', accepted: .json")
     return output

@@ -16,7 +16,9 @@ from oracles import make_scenario, make_users, plan_value
 from edgesplit import data
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
+from edgesplit.optimizer.cli import Methods
 from edgesplit.optimizer.exact import optimum
+from edgesplit.optimizer.planner import METHODS
 
 USERS = data.sample("users.csv")
 PLAN_COLUMNS = [
@@ -96,6 +98,10 @@ def test_every_method_runs_and_none_beats_the_optimum():
         assert result["objective"] + result["gap"] == pytest.approx(result["optimum_objective"])
     other = plan_json("--users", USERS, "--method", "offload-all-fixed", "--fixed-offload", "80")
     assert {row["local_steps"] for row in other["users"]} == {120}
+
+
+def test_the_command_offers_exactly_the_planners_methods():
+    assert [str(method) for method in Methods] == list(METHODS)
 
 
 def test_compare_lists_all_methods():
@@ -183,6 +189,8 @@ def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
             ["--users", USERS, "--gpu-sweep", "1:4", "-o", "x.csv"],
             "x.csv: found suffix '.csv', accepted: .png",
         ),
+        (["--users", USERS, "--total-steps", "100", "-o", "x.txt"], "x.txt: found suffix '.txt'"),
+        (["--users", USERS, "-o", USERS], "which is the users file, accepted: another file"),
         (["--users", USERS, "-o", "plan.txt"], "plan.txt: found suffix '.txt', accepted: .csv or .parquet"),
         (["--users", USERS, "-o", "no/such/plan.csv"], "plan.csv: cannot write: No such file"),
         (["--users", USERS, "--scenario", "none.json"], "none.json: cannot read"),

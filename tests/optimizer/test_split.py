@@ -92,6 +92,10 @@ def test_remark_1_bounds_alpha_between_latency_only_and_pai_only():
     np.testing.assert_allclose(low, saving / (a * f * (1 - f)))  # as printed in the paper
 
 
+def test_alpha_of_a_device_faster_than_the_edge_is_positive():
+    assert alpha_from_emphasis(make_scenario(), 0.001, 0.5) > 0
+
+
 def test_papers_random_users_have_emphasis_from_0_to_035():
     scenario = make_scenario()
     _, high = alpha_range(scenario, 0.5)

@@ -19,7 +19,7 @@ from edgesplit.profiler.telemetry import NOTHING, Reading
 from edgesplit.profiler.timing import CpuTimer, Settings, Visit
 from edgesplit.profiler.workloads import Bench, Workload
 
-QUICK = ["bench", "--device", "cpu", "--model", "tiny", "--batches", "1,2,4", "--max-seconds", "1"]
+QUICK = ["bench", "--device", "cpu", "--model", "tiny", "--batches", "1,2,4", "--max-seconds", "3"]
 TINY = Workload(model="tiny", device="cpu", dtype="fp32")
 HOT = Reading(**NOTHING.as_json() | {"throttled_by": ["hardware slowdown"], "energy_j": 1.0})
 
@@ -139,7 +139,7 @@ def test_names_come_from_the_device(monkeypatch):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    result = run("hwprof", *QUICK, "--name", "my-laptop", XDG_DATA_HOME=str(home))
+    result = run("hwprof", *QUICK, "--name", "My Laptop", XDG_DATA_HOME=str(home))
     assert result.returncode == 0, result.stderr
     return home, result
 
@@ -249,7 +249,7 @@ def test_a_killed_run_resumes_from_its_journal(tmp_path):
     assert not profile.exists()
     whole = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
     journal.write_text(journal.read_text() + '{"visit": {"round"')  # a line cut short
-    other = run("hwprof", *QUICK[:-3], "1,2", "--max-seconds", "1", "-o", profile, "--resume")
+    other = run("hwprof", *QUICK[:-3], "1,2", "--max-seconds", "3", "-o", profile, "--resume")
     assert "the interrupted run had other options: batches was [1, 2, 4] and is [1, 2]" in refused(other)
     result = run("hwprof", *QUICK, "-o", profile, "--resume")
     assert result.returncode == 0, result.stderr
