@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgesplit import data
-from edgesplit.fitting.library import load_profile
-from edgesplit.fitting.published import CARDS, slug
+from edgesplit.fitting.library import load_profile, slug
+from edgesplit.fitting.published import CARDS
 from edgesplit.optimizer.exact import optimum
 from edgesplit.optimizer.qoe import (
     Scenario,

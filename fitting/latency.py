@@ -118,8 +118,7 @@ def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0
     if not all(group.size for group in groups):
         raise ValueError("every batch size needs a sample")
     b, y = np.array(sizes, float), np.array([np.median(group) for group in groups])
-    rng = np.random.default_rng(seed)
-    draws = np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sizes])  # (draws, points)
+    draws = _bootstrap(visits_s, seed)
     w = 1 / (np.var(draws / y, axis=0) + MODEL_ERROR**2)
     _check_points(b, y, w)
     each_b, each_y = np.repeat(b, [group.size for group in groups]), np.concatenate(groups)
@@ -153,9 +152,7 @@ def bootstrap_lines(
         seconds, shape (draws, points).
     """
     sizes = sorted(visits_s)
-    rng = np.random.default_rng(seed)
-    draws = np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sizes])
-    k, h, floor = _refitted(model, np.array(sizes, float), draws, np.ones(len(sizes)))
+    k, h, floor = _refitted(model, np.array(sizes, float), _bootstrap(visits_s, seed), np.ones(len(sizes)))
     return np.maximum(floor[:, None], k[:, None] * at + h[:, None])
 
 
@@ -223,6 +220,12 @@ def _describe(model: LatencyModel, b: Floats, y: Floats, w: Floats) -> LatencyFi
 
 def _flat(visits: Sequence[Sequence[float]]) -> Floats:
     return np.array([seconds for visit in visits for seconds in visit], float)
+
+
+def _bootstrap(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int) -> Floats:
+    """Medians of bootstrap draws, batch sizes ascending; shape (draws, points)."""
+    rng = np.random.default_rng(seed)
+    return np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sorted(visits_s)])
 
 
 def _bootstrap_medians(visits: Sequence[Sequence[float]], rng: np.random.Generator) -> Floats:

@@ -1,5 +1,6 @@
 """Parameter files by name or path: wherever one is asked for, both serve."""
 
+import re
 from pathlib import Path
 
 from .. import data
@@ -37,6 +38,11 @@ def own_folder(kind: str) -> Path:
 def own(kind: str) -> dict[str, Path]:
     """The user's own parameter files, by name; one of a shipped file's name takes its place."""
     return {path.stem: path for path in sorted(own_folder(kind).glob("*.json"))}
+
+
+def slug(name: str) -> str:
+    """A profile's name from a device's: lower case, words joined by hyphens ("RTX 4090" -> "rtx-4090")."""
+    return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or "device"
 
 
 def plain(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Literal
 from .. import data
 from ..common.files import read_text, write_record
 from .latency import fit_latency
+from .library import slug
 from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 
 CARDS = (
@@ -181,11 +182,6 @@ def estimated_h100_nvl() -> LatencyProfile:
             ],
         ),
     )  # fmt: skip
-
-
-def slug(card: str) -> str:
-    """The profile name of a card: "RTX 4090" -> "rtx-4090"."""
-    return "-".join(card.casefold().replace("-", " ").split())
 
 
 def all_profiles() -> list[LatencyProfile]:

@@ -1,9 +1,7 @@
 """The exact optimum of (P1) by count decomposition, and the share of it that a plan captures.
 
-All coupling between users passes through the batch b = number granted. So for every b, with the gain
-u_i(b) = best_split's gain of user i at the step latency l_b = L_e(b, G), and T seconds of transmission per
-granted user, granting i is worth g_i(b) = u_i(b) - T b, and the best plan that grants exactly b users takes the
-b largest: V(b) = (sum of the b largest u_i(b)) - T b^2. The optimum is the best b in 0..B_max: O(I B_max).
+`counts` says what granting exactly b users is worth; the optimum is the best b in 0..B_max, at a cost of
+O(I B_max). Large cells go through `screening`, which rates few of their users.
 Ties: the smaller b (local before offloaded), then file order, then the larger n.
 """
 

@@ -90,7 +90,7 @@ def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: C
         "method": outcome.method,
         **asdict(outcome.total()),
         "planning_s": outcome.planning_s,
-        "scenario": scenario_json(scenario),
+        "scenario": asdict(scenario),
     }
     if table.cell is not None:
         cells = enumerate(table.cell_names)
@@ -99,11 +99,6 @@ def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: C
         rows = zip(*columns.values(), strict=True)
         result["users"] = [dict(zip(columns, row, strict=True)) for row in rows]
     return result
-
-
-def scenario_json(scenario: Scenario) -> dict[str, Any]:
-    """Every number that the plan used, resolved."""
-    return asdict(scenario)
 
 
 def print_json(result: dict[str, Any]) -> None:

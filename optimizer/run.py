@@ -135,7 +135,7 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable) -> None:
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:
         knee_at = bend.gpus if bend else None
-        scenario = output.scenario_json(resolved.scenario)
+        scenario = asdict(resolved.scenario)
         rows = [asdict(point) for point in points]
         output.print_json({"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": scenario})
     else:

@@ -16,6 +16,7 @@ import numpy as np
 from ..common.arrays import Floats
 from ..common.errors import InputError
 from ..fitting.latency import LatencyFit, fit_samples
+from ..fitting.library import slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 from .capacity import largest_batch
 from .journal import Journal
@@ -308,11 +309,6 @@ def _processor() -> str:
             return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         return platform.processor()
-
-
-def slug(name: str) -> str:
-    """A profile's name from a device's: lower case, words joined by hyphens."""
-    return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or "device"
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from ..common.errors import InputError, require, shown
 from ..common.files import make_folder, read_record, read_text, record_json, write_record
 from ..common.tables import plain_table
 from ..fitting.latency import fit_samples
-from ..fitting.library import load_profile, own, own_folder
+from ..fitting.library import load_profile, own, own_folder, slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, Provenance
 from . import bench
 from .journal import Journal
@@ -77,7 +77,7 @@ def run_bench(request: BenchRequest) -> None:
     batches = parse_batches(request.batches)
     resolution = resolution_of(workload, read_config(workload.model))
     bench.check_device(workload)
-    name = bench.slug(request.name or bench.device_name(workload.device))
+    name = slug(request.name or bench.device_name(workload.device))
     path = _profile_path(request.output, name)
     config = {"workload": asdict(workload), "batches": batches, "precision": settings.precision}
     journal = Journal(path.with_suffix(".journal.jsonl"), config, request.resume)
@@ -106,7 +106,7 @@ def run_fit(request: FitRequest) -> None:
     if len(durations) < 2:
         raise InputError(f"{request.samples}: found one batch size, accepted: two or more; a line needs them")
     fit = fit_samples({batch: [[s] for s in seconds] for batch, seconds in durations.items()})
-    name = bench.slug(request.name or request.samples.stem)
+    name = slug(request.name or request.samples.stem)
     profile = LatencyProfile(
         name=name,
         device=request.device,

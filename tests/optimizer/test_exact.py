@@ -27,6 +27,12 @@ def value(scenario, users, plan):
     return float(objective(users, evaluate(scenario, users, plan))[0])
 
 
+def assert_screening_changes_nothing(scenario, users):
+    screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+    np.testing.assert_array_equal(screened.granted, rated.granted)
+    np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+
+
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_exact_equals_brute_force(block):
     rng = np.random.default_rng(block)
@@ -70,9 +76,7 @@ def test_screening_changes_nothing(count, monkeypatch):
         users = random_users(rng, count)
         if i % 2:  # all different
             users = make_users(rng.uniform(0, 1, count), rng.choice([1, 10, 1000]) * rng.uniform(size=count))
-        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
-        np.testing.assert_array_equal(screened.granted, rated.granted)
-        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+        assert_screening_changes_nothing(scenario, users)
 
 
 KINDS = ["cards", "any", "heavy tail", "fast", "one device", "identical", "nearly identical"]
@@ -104,9 +108,7 @@ def check_large_cell(kind, count):
     for bits in (0.0, 262144.0, 4.4e6):
         scenario = make_scenario(max_batch=64, latent_bits=bits)
         users = make_users(latency, alpha_from_emphasis(scenario, latency, emphasis))
-        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
-        np.testing.assert_array_equal(screened.granted, rated.granted)
-        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+        assert_screening_changes_nothing(scenario, users)
 
 
 def test_screening_bound_is_above_every_gain():
@@ -138,9 +140,7 @@ def test_screening_changes_nothing_where_an_end_is_almost_the_midpoint(midpoint,
     latency[:3], alpha[:3] = 1, 1
     scenario = make_scenario(pai=PaiCurve(steepness, midpoint), max_batch=8)
     users = make_users(latency, alpha)
-    screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
-    np.testing.assert_array_equal(screened.granted, rated.granted)
-    np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+    assert_screening_changes_nothing(scenario, users)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -156,9 +156,7 @@ def test_screening_changes_nothing_among_groups_of_nearly_equal_users(seed, monk
         alpha = np.repeat(10 ** rng.uniform(-1, 3, sizes.size), sizes)
         scenario = make_scenario(gpus=1, max_batch=limit, latent_bits=float(rng.choice([0, 1e5, 1e6])))
         users = make_users(latency, alpha)
-        screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
-        np.testing.assert_array_equal(screened.granted, rated.granted)
-        np.testing.assert_array_equal(screened.local_steps, rated.local_steps)
+        assert_screening_changes_nothing(scenario, users)
 
 
 def test_plan_does_not_depend_on_the_order_of_the_rows():

@@ -12,6 +12,7 @@ from commands import BIN, refused, run
 
 from edgesplit.common.errors import InputError
 from edgesplit.common.files import read_record
+from edgesplit.fitting.library import slug
 from edgesplit.fitting.schemas import LatencyProfile
 from edgesplit.profiler import bench
 from edgesplit.profiler.journal import Journal
@@ -132,8 +133,8 @@ def test_a_number_format_that_the_gpu_lacks_is_refused(monkeypatch):
 def test_names_come_from_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
     assert bench.device_name("cuda:0") == "RTX 4090"
-    assert bench.slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
-    assert bench.slug("???") == "device"
+    assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+    assert slug("???") == "device"
 
 
 @pytest.fixture(scope="module")
