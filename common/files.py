@@ -109,7 +109,7 @@ def read_record(path: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {_first_problem(error, kind)}") from error
+        raise InputError(f"{path}: {first_problem(error, kind)}") from error
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -164,7 +164,8 @@ def _check_schema(path: Path, data: dict[str, Any], accepted: str) -> None:
     raise InputError(f"{path}: field 'schema': found {shown(found)}, accepted: {accepted!r}")
 
 
-def _first_problem(error: ValidationError, kind: type[Record]) -> str:
+def first_problem(error: ValidationError, kind: type[Record]) -> str:
+    """What is wrong with data that a record refused: the field, what was found, what is accepted."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     if problem["type"] == "extra_forbidden":

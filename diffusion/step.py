@@ -1,6 +1,6 @@
 """One denoising step, as the edge server and the devices execute it and as the profiler times it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,15 @@ def denoise_step(
     embeddings: Tensor,
     guidance_scale: float | None = None,
     added: Mapping[str, Tensor] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
 ) -> Tensor:
-    """x_t -> x_{t-1}: prediction and scheduler step; arguments as `predict_noise`."""
-    prediction = predict_noise(unet, latents, timestep, embeddings, guidance_scale, added)
-    previous: Tensor = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+    """x_t -> x_{t-1}: prediction and scheduler step.
+
+    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, and
+    for schedulers that add noise one generator per sample.
+    """
+    scaled = scheduler.scale_model_input(latents, timestep)
+    prediction = predict_noise(unet, scaled, timestep, embeddings, guidance_scale, added)
+    noise = {} if generators is None else {"generator": list(generators)}
+    previous: Tensor = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
     return previous

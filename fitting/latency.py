@@ -3,6 +3,7 @@
 k: slope, s/image. h: intercept, s. b: batch size, images. L(b): seconds for one step of the whole batch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -223,17 +224,32 @@ def _flat(visits: Sequence[Sequence[float]]) -> Floats:
 
 
 def _bootstrap(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int) -> Floats:
-    """Medians of bootstrap draws, batch sizes ascending; shape (draws, points)."""
-    rng = np.random.default_rng(seed)
-    return np.column_stack([_bootstrap_medians(visits_s[size], rng) for size in sorted(visits_s)])
+    """Medians of bootstrap draws, batch sizes ascending; shape (draws, points).
+
+    All batch sizes share each draw's stretches of time, as the machine's speed was one for all of them.
+    """
+    sizes = sorted(visits_s)
+    shares = _stretches(max(len(visits_s[size]) for size in sizes), np.random.default_rng(seed))
+    return np.column_stack([_medians_at(visits_s[size], shares) for size in sizes])
 
 
-def _bootstrap_medians(visits: Sequence[Sequence[float]], rng: np.random.Generator) -> Floats:
-    """Medians over visits drawn with replacement, shape (draws,); longer visits count as the shortest."""
+def _stretches(visits: int, rng: np.random.Generator) -> Floats:
+    """Draws of a circular block bootstrap, as shares in [0, 1) of the run; shape (draws, visits).
+
+    Successive visits resemble each other, so stretches of about visits^(1/3) of them are drawn.
+    """
+    length = math.ceil(visits ** (1 / 3))
+    starts = rng.integers(0, visits, (BOOTSTRAP_DRAWS, math.ceil(visits / length), 1))
+    drawn = (starts + np.arange(length)) % visits
+    shares: Floats = (drawn.reshape(BOOTSTRAP_DRAWS, -1)[:, :visits] + 0.5) / visits
+    return shares
+
+
+def _medians_at(visits: Sequence[Sequence[float]], shares: Floats) -> Floats:
+    """Medians over the visits at these shares of the run, shape (draws,); longer visits count as the shortest."""
     steps = min(len(visit) for visit in visits)
     table = np.array([list(visit)[:steps] for visit in visits], float)
-    drawn = rng.integers(0, len(table), (BOOTSTRAP_DRAWS, len(table)))
-    medians: Floats = np.median(table[drawn].reshape(BOOTSTRAP_DRAWS, -1), axis=1)
+    medians: Floats = np.median(table[(shares * len(table)).astype(int)].reshape(len(shares), -1), axis=1)
     return medians
 
 

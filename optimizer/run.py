@@ -6,13 +6,16 @@ from typing import Any
 
 from .. import data
 from ..common.console import say
-from ..common.errors import InputError, shown
+from ..common.errors import InputError
 from ..common.files import make_folder, read_text, whole_file
+from ..common.ranges import parse_ranges
 from . import output
 from .planner import METHODS, Outcome, compare, knee, sweep_gpus
 from .qoe import Scenario
 from .scenario import Resolved, load_scenario, overrides
 from .users import UserTable, read_users
+
+MOST_GPUS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,6 @@ def write_start_files(folder: Path, force: bool) -> None:
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
-def parse_range(text: str) -> range:
-    """The range START:STOP[:STEP], STOP included, all >= 1.
-
-    Raises:
-        InputError: for anything else.
-    """
-    parts = text.split(":")
-    if len(parts) in (2, 3) and all(part.isdecimal() and len(part) < 10 for part in parts):
-        start, stop, step = (*map(int, parts), 1)[:3]
-        if 1 <= start <= stop and step >= 1 and (stop - start) // step < 10_000:
-            return range(start, stop + 1, step)
-    raise InputError(f"--gpu-sweep: found {shown(text)}, accepted: FROM:TO or FROM:TO:STEP, such as 1:16")
-
-
 def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
     scenario = resolved.scenario
     names = list(METHODS) if request.compare else [request.method]
@@ -127,7 +116,7 @@ def _method_json(outcome: Outcome) -> dict[str, Any]:
 def _sweep(request: Request, resolved: Resolved, table: UserTable) -> None:
     from .figures import check_picture, draw_sweep, save_figure  # seaborn costs 1 s
 
-    gpus = parse_range(request.gpu_sweep or "")
+    gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
     points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, request.fixed_offload)

@@ -29,6 +29,7 @@ from .timing import (
     Timer,
     Visit,
     WarmUp,
+    cpu_control,
     median_interval,
     precise,
     relative_half_width,
@@ -62,6 +63,11 @@ class Measurement:
     missing: list[str] = field(default_factory=list)
 
     @property
+    def disturbed_visits(self) -> int:
+        """How many visits other load slowed down; they are left out of the medians."""
+        return sum(map(self.samples.disturbed, self.samples.visits))
+
+    @property
     def throttled_visits(self) -> int:
         """How many visits ended with the clocks slowed down."""
         return sum(bool(reading.throttled_by) for reading in self.readings)
@@ -75,17 +81,19 @@ class Machine:
         timer: of steps.
         telemetry: readings of the GPU; None for none.
         fits: whether a batch fits into its memory; None where that is not tried.
+        control: work whose time tells when others slow the machine down; None where telemetry tells.
     """
 
     timer: Timer
     telemetry: Telemetry | None = None
     fits: Callable[[Bench, int], bool] | None = None
+    control: Callable[[], float] | None = None
 
 
 def machine_of(device: str) -> Machine:
     """CUDA events, NVML and the memory limit of a GPU; wall time on a CPU, whose memory limit would end us."""
     if device == "cpu":
-        return Machine(CpuTimer())
+        return Machine(CpuTimer(), control=cpu_control)
     return Machine(CudaTimer(), open_gpu_telemetry(device), fits_gpu)
 
 
@@ -122,7 +130,7 @@ def measure(
     result.warm_ups = {batch: warm_up(machine.timer, step) for batch, step in steps.items()}
     _say_unsettled(result.warm_ups, say)
     step_s = {batch: warm.step_s for batch, warm in result.warm_ups.items()}
-    for visit in sample(machine.timer, steps, step_s, settings, journal.visits()):
+    for visit in sample(machine.timer, steps, step_s, settings, journal.visits(), machine.control):
         reading = machine.telemetry.read() if machine.telemetry else NOTHING
         journal.add(visit, reading)
         result.samples.visits.append(visit)
@@ -284,6 +292,11 @@ def notices(measurement: Measurement, fit: LatencyFit) -> list[str]:
             f"{count} of {len(rises)} batch sizes became slower while they were measured, batch {worst} by "
             f"{rises[worst]:.0%}: heat, or other load on this machine?"
         )
+    if measurement.disturbed_visits:
+        lines.append(
+            f"other load disturbed {measurement.disturbed_visits} of {len(measurement.readings)} visits; "
+            "they are kept and marked, and left out of the medians"
+        )
     if measurement.throttled_visits:
         lines.append(
             f"{measurement.throttled_visits} of {len(measurement.readings)} visits were throttled; "
@@ -337,6 +350,10 @@ def _telemetry(measurement: Measurement, settings: Settings, workload: Workload)
     import torch
 
     samples = measurement.samples
+
+    def set_aside(visit: Visit) -> list[float] | None:
+        return visit.durations_s if samples.disturbed(visit) else None
+
     width = max(relative_half_width(samples.durations(batch)) for batch in samples.by_visit())
     return {
         "workload": asdict(workload),
@@ -347,10 +364,12 @@ def _telemetry(measurement: Measurement, settings: Settings, workload: Workload)
         "widest_interval": width if np.isfinite(width) else None,
         "warm_ups": [{"batch": batch, **asdict(warm)} for batch, warm in measurement.warm_ups.items()],
         "throttled_visits": measurement.throttled_visits,
+        "disturbed_visits": measurement.disturbed_visits,
         "energy_per_step_j": energy_per_step(measurement),
         "missing": measurement.missing,
         "visits": [
-            {"round": visit.round, "batch": visit.batch, "steps": len(visit.durations_s), **reading.as_json()}
+            {"round": visit.round, "batch": visit.batch, "steps": len(visit.durations_s), "control_s": visit.control_s}
+            | {"disturbed_s": set_aside(visit), **reading.as_json()}
             for visit, reading in zip(samples.visits, measurement.readings, strict=True)
         ],
     }

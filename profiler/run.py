@@ -18,6 +18,7 @@ from .. import data
 from ..common.console import say
 from ..common.errors import InputError, require, shown
 from ..common.files import make_folder, read_record, read_text, record_json, write_record
+from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
 from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own, own_folder, slug
@@ -74,7 +75,7 @@ def run_bench(request: BenchRequest) -> None:
     """
     require("models", "torch", "diffusers")
     workload, settings = _workload(request), _settings(request)
-    batches = parse_batches(request.batches)
+    batches = parse_ranges("--batches", request.batches, 1, MOST_BATCH, fewest=2)
     resolution = resolution_of(workload, read_config(workload.model))
     bench.check_device(workload)
     name = slug(request.name or bench.device_name(workload.device))
@@ -126,33 +127,6 @@ def run_fit(request: FitRequest) -> None:
     if warning := fit.warning():
         _notice(warning)
     _print(profile, request.as_json)
-
-
-def parse_batches(text: str) -> list[int]:
-    """Batch sizes from "1:16", "1:16:3", "1,2,4" or a mix, ascending, each once.
-
-    Raises:
-        InputError: for anything else, or fewer than two sizes.
-    """
-    sizes: set[int] = set()
-    for part in text.split(","):
-        numbers = [int(n) for n in part.strip().split(":") if n.isdecimal() and len(n) < 6]
-        if len(numbers) != part.count(":") + 1 or len(numbers) > 3:
-            raise _bad_batches(text)
-        start, stop = numbers[0], numbers[min(1, len(numbers) - 1)]
-        step = numbers[2] if len(numbers) == 3 else 1
-        if not (1 <= start <= stop <= MOST_BATCH and step >= 1):
-            raise _bad_batches(text)
-        sizes |= set(range(start, stop + 1, step))
-    if len(sizes) < 2:
-        raise _bad_batches(text)
-    return sorted(sizes)
-
-
-def _bad_batches(text: str) -> InputError:
-    return InputError(
-        f"--batches: found {shown(text)}, accepted: two sizes or more from 1 to {MOST_BATCH}, such as 1:16 or 1,2,4,8"
-    )
 
 
 def read_samples(path: Path) -> dict[int, list[float]]:

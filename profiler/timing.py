@@ -3,6 +3,11 @@
 A *visit* is a few successive steps at one batch size. A *round* visits every batch size once, in a new random
 order, until all medians are known well enough or the time is up. All batch sizes thus share whatever the machine's
 speed does meanwhile: a drift moves all medians alike instead of posing as slope.
+
+A processor that others share (a virtual machine's, above all) slows by half for a tenth of a second to seconds at a
+time. A fixed piece of other work, the *control*, is timed before and after each visit; a visit beside which the
+control was slow is *disturbed*: kept and marked, but left out of the medians. As the control is not the step, the
+choice does not look at what it chooses.
 """
 
 import time
@@ -24,6 +29,10 @@ WARM_UP_BLOCKS = 20
 VISIT_S = 0.03
 """A visit takes about this long, and at least one step."""
 LEAST_ROUNDS = 5
+DISTURBED = 1.2
+"""A control that took this many times the quiet level was disturbed."""
+QUIET_QUANTILE = 0.25
+"""Of all controls of a run: the quiet level."""
 SLOWED = 0.05
 """A median of the last third this far above that of the first third is worth a notice."""
 
@@ -46,6 +55,14 @@ class CpuTimer:
             step()
             seconds.append(time.perf_counter() - start)
         return seconds
+
+
+def cpu_control() -> float:
+    """Seconds of a fixed piece of work of about half a millisecond that has nothing to do with any step."""
+    start, total = time.perf_counter(), 0
+    for number in range(20_000):
+        total += number
+    return time.perf_counter() - start
 
 
 class CudaTimer:
@@ -104,11 +121,13 @@ class Visit:
         round: number of the round, from 0.
         batch: images.
         durations_s: of each step.
+        control_s: the slower of the controls before and after; None where there are none.
     """
 
     round: int
     batch: int
     durations_s: list[float]
+    control_s: float | None = None
 
 
 @dataclass
@@ -124,15 +143,29 @@ class Samples:
     stopped_by: str | None = None
 
     def durations(self, batch: int) -> Floats:
-        """Every duration at a batch size, in order; seconds."""
-        return np.array([s for visit in self.visits if visit.batch == batch for s in visit.durations_s])
+        """Every duration at a batch size that counts, in order; seconds."""
+        return np.concatenate(self._counted([visit for visit in self.visits if visit.batch == batch]))
 
     def by_visit(self) -> dict[int, list[list[float]]]:
-        """Batch size -> the durations of each visit."""
-        grouped: dict[int, list[list[float]]] = {}
-        for visit in self.visits:
-            grouped.setdefault(visit.batch, []).append(visit.durations_s)
-        return dict(sorted(grouped.items()))
+        """Batch size -> the durations of each visit that counts."""
+        sizes = sorted({visit.batch for visit in self.visits})
+        return {size: self._counted([visit for visit in self.visits if visit.batch == size]) for size in sizes}
+
+    def disturbed(self, visit: Visit) -> bool:
+        """Whether other load slowed the machine around a visit."""
+        return visit.control_s is not None and visit.control_s > DISTURBED * self._quiet_s
+
+    @property
+    def _quiet_s(self) -> float:
+        return float(np.quantile([visit.control_s for visit in self.visits if visit.control_s], QUIET_QUANTILE))
+
+    def _counted(self, visits: Sequence[Visit]) -> list[list[float]]:
+        """The durations of the undisturbed visits; of all where there is none."""
+        if visits[0].control_s is None:
+            return [visit.durations_s for visit in visits]
+        most = DISTURBED * self._quiet_s
+        quiet = [visit.durations_s for visit in visits if (visit.control_s or 0) <= most]
+        return quiet or [visit.durations_s for visit in visits]
 
 
 def warm_up(timer: Timer, step: Step) -> WarmUp:
@@ -154,6 +187,7 @@ def sample(
     step_s: Mapping[int, float],
     settings: Settings,
     done: Sequence[Visit] = (),
+    control: Callable[[], float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Visit]:
     """Visit batch sizes in shuffled rounds; yields every visit as it ends.
@@ -164,18 +198,24 @@ def sample(
         step_s: batch size -> about how long one takes, for the length of a visit.
         settings: when to stop.
         done: visits of an earlier, interrupted run: they count.
+        control: runs the control and returns its seconds; None for none.
         clock: seconds; for tests.
     """
     samples = Samples(list(done))
     rng = np.random.default_rng(settings.seed)
     start = clock()
     first_round = 1 + max((visit.round for visit in done), default=-1)
+    before = control() if control else None
     for number in range(first_round, 1_000_000):
         for batch in rng.permutation(sorted(steps)).tolist():
             if clock() - start > settings.max_seconds and number - first_round >= 1:
                 return
             count = max(1, round(VISIT_S / step_s[batch]))
-            visit = Visit(round=number, batch=batch, durations_s=timer.durations(steps[batch], count))
+            durations = timer.durations(steps[batch], count)
+            after = control() if control else None
+            slower = max(before, after) if before is not None and after is not None else None
+            before = after
+            visit = Visit(round=number, batch=batch, durations_s=durations, control_s=slower)
             samples.visits.append(visit)
             yield visit
         if number + 1 >= LEAST_ROUNDS and precise(samples, settings.precision):

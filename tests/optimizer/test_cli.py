@@ -183,7 +183,7 @@ def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
         ),
         (["--users", USERS, "--fixed-offload", "80"], "--fixed-offload: found --method exact, accepted: --method off"),
         (["--users", USERS, "--compare", "--gpu-sweep", "1:3"], "--compare, --gpu-sweep: found both"),
-        (["--users", USERS, "--gpu-sweep", "0:3"], "--gpu-sweep: found '0:3', accepted: FROM:TO"),
+        (["--users", USERS, "--gpu-sweep", "0:3"], "--gpu-sweep: found '0:3', accepted: numbers from 1"),
         (["--users", USERS, "--gpu-sweep", "4:1"], "--gpu-sweep: found '4:1'"),
         (
             ["--users", USERS, "--gpu-sweep", "1:4", "-o", "x.csv"],

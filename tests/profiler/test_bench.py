@@ -220,7 +220,10 @@ def test_bad_samples_are_refused_in_one_line(tmp_path, text, says):
         (["bench", "--model", "tiny"], "no NVIDIA GPU is usable here"),
         (["bench", "--device", "cpu", "--model", "sd-15"], "did you mean 'sd15'?"),
         (["bench", "--device", "tpu"], "'--device'"),
-        (["bench", "--device", "cpu", "--batches", "4"], "--batches: found '4', accepted: two sizes or more"),
+        (
+            ["bench", "--device", "cpu", "--batches", "4"],
+            "--batches: found '4', accepted: 2 numbers or more",
+        ),
         (["bench", "--device", "cpu", "--batches", "4:1"], "--batches: found '4:1'"),
         (["bench", "--device", "cpu", "--batches", "1,x"], "--batches: found '1,x'"),
         (["bench", "--device", "cpu", "--model", "tiny", "--cuda-graph"], "--cuda-graph: found --device cpu"),

@@ -41,7 +41,7 @@ class FakeTime:
 def run_sweep(time, latency, batches, settings, done=()):
     steps = {b: (lambda b=b: latency(b)) for b in batches}
     samples = Samples(list(done))
-    for visit in sample(time, steps, {b: latency(b) for b in batches}, settings, done, time.clock):
+    for visit in sample(time, steps, {b: latency(b) for b in batches}, settings, done, clock=time.clock):
         samples.visits.append(visit)
     return samples
 

@@ -1,0 +1,86 @@
+"""`dreambooth`: make the models of a cohort. `hybrid`: run them, edge part and device part."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..common import console
+
+dreambooth_app = console.make_app(
+    "Fine-tune the cluster-wide model and every user's personal model of a cohort (DreamBooth), with a quality gate "
+    "after each. A run that was killed goes on; finished models are kept."
+)
+hybrid_app = console.make_app(
+    "Generate pictures by hybrid inference: the first N - n steps of all users in one batch on the cluster-wide model, "
+    "the last n of each on the user's own. Without --cluster it runs on the shipped toy world."
+)
+
+
+@dreambooth_app.command()
+def dreambooth(
+    cohort: Annotated[Path, typer.Argument(help="The cohort's TOML file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; default: named after the file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the gates as JSON.")] = False,
+) -> None:
+    """Train the models of COHORT."""
+    from .run import run_dreambooth
+
+    run_dreambooth(cohort, output, device, as_json)
+
+
+@hybrid_app.command()
+def hybrid(
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Template with {subject}; repeat for more. [default: one of the toy world]")
+    ] = None,
+    cohort: Annotated[Path | None, typer.Option(help="Folder that dreambooth wrote.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Cluster-wide model: folder or hub id.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="NAME=MODEL of a user; repeat for more.")] = None,
+    local_steps: Annotated[
+        str | None, typer.Option(help="Split points n: START:STOP:STEP or a list; 0 is all at the edge.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="N, steps in all; default: 50 for the toy world, else 200.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")
+    ] = None,
+    scheduler: Annotated[str, typer.Option(help="ddim, euler, euler-ancestral or ddpm.")] = "ddim",
+    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")] = "",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("hybrid"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Generate every prompt for every user at every split."""
+    from .run import HybridRequest, run_hybrid
+
+    run_hybrid(
+        HybridRequest(
+            prompts=prompt or [],
+            cohort=cohort,
+            cluster=cluster,
+            users=user or [],
+            local_steps=local_steps,
+            total_steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            output=output,
+            as_json=as_json,
+        )
+    )
+
+
+def dreambooth_main() -> None:
+    """Run `dreambooth`."""
+    console.run(dreambooth_app, "dreambooth")
+
+
+def hybrid_main() -> None:
+    """Run `hybrid`."""
+    console.run(hybrid_app, "hybrid")

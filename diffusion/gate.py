@@ -1,0 +1,83 @@
+"""The quality gate of fine-tuning: how much a model's samples look like the photos of its subject.
+
+Similarity is the mean cosine between CLIP's image features of samples and photos (CLIP-I of the DreamBooth paper,
+arXiv 2208.12242, section 4.1).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import data
+from ..common.errors import InputError, shown
+
+REAL_CLIP = "ViT-B-32/openai"
+
+
+def toy_clip() -> str:
+    """The toy world's CLIP."""
+    return str(data.FOLDER / "toyworld" / "clip")
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """CLIP's picture tower.
+
+    Attributes:
+        clip: an open_clip model.
+        side: pixels it takes.
+        mean: of each colour, subtracted.
+        std: of each colour, divided by.
+    """
+
+    clip: Any
+    side: int
+    mean: Tensor
+    std: Tensor
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Unit vectors of pictures (b, 3, height, width) with values 0 to 1, shape (b, width)."""
+        size = (self.side, self.side)
+        scaled = functional.interpolate(
+            images.float(), size=size, mode="bilinear", antialias=images.shape[-1] > self.side
+        )
+        normal = (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        seen: Tensor = self.clip.encode_image(normal.to(next(self.clip.parameters()).device), normalize=True)
+        return seen.float().cpu()
+
+
+def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
+    """Load an open_clip model, NAME/PRETRAINED or a folder with its configuration and safetensors weights.
+
+    Raises:
+        InputError: where it cannot be had.
+    """
+    import open_clip
+
+    folder = Path(reference)
+    name, _, weights = (f"local-dir:{folder}", "", "") if folder.is_dir() else reference.partition("/")
+    try:
+        clip = open_clip.create_model(name, pretrained=weights or None, device=device).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"CLIP {shown(reference)}: cannot load ({reason}); name an open_clip model as NAME/PRETRAINED or a folder"
+        ) from error
+    side = clip.visual.image_size
+    config = clip.visual.preprocess_cfg
+    return ImageEncoder(
+        clip=clip,
+        side=side if isinstance(side, int) else side[0],
+        mean=torch.tensor(config["mean"]),
+        std=torch.tensor(config["std"]),
+    )
+
+
+def similarity(samples: Tensor, photos: Tensor) -> float:
+    """Mean cosine of the features of samples (b, width) and photos (p, width)."""
+    return float((samples @ photos.T).mean())

@@ -1,0 +1,221 @@
+"""A text-to-image model as hybrid inference needs it, and how it is loaded: safetensors only, never a pickle."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..common.errors import InputError, shown
+from ..common.files import read_text
+from .sampling import TRAINED_WITH, Sampling
+
+SETTINGS = "edgesplit.json"
+"""Beside the weights: the subject's words, and for a LoRA its base."""
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The parts of a Stable Diffusion model.
+
+    Attributes:
+        name: folder or hub id, for messages.
+        unet: predicts the noise.
+        text_encoder: of the prompts.
+        tokenizer: of the prompts.
+        vae: latents <-> pictures.
+        scheduler_config: what the model was trained with.
+        subject: the words that stand for `{subject}` in a prompt template, such as "dog" or "sks dog".
+    """
+
+    name: str
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+    vae: Any
+    scheduler_config: dict[str, Any]
+    subject: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its number format."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of its own resolution."""
+        side = self.unet.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return self.unet.config.in_channels, height, width
+
+    def prompt(self, template: str) -> str:
+        """A template with this model's words for the subject."""
+        return template.replace("{subject}", self.subject)
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Padded token ids, shape (prompts, tokens).
+
+        Raises:
+            InputError: for a prompt that is too long, or with a word that the tokenizer does not know.
+        """
+        most = self.tokenizer.model_max_length
+        for prompt in prompts:
+            ids = self.tokenizer(prompt).input_ids
+            if len(ids) > most:
+                raise InputError(
+                    f"prompt {shown(prompt)}: found {len(ids) - 2} tokens, accepted: {most - 2} (nothing is cut "
+                    "silently); shorten it"
+                )
+            if self.tokenizer.unk_token_id in ids[1:-1]:
+                raise InputError(f"prompt {shown(prompt)}: holds what the tokenizer of {self.name} does not know")
+        padded = self.tokenizer(list(prompts), padding="max_length", max_length=most, return_tensors="pt")
+        ids_: Tensor = padded.input_ids
+        return ids_
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings, shape (prompts, tokens, width); each different prompt is encoded once."""
+        unique = list(dict.fromkeys(prompts))
+        encoded: Tensor = self.text_encoder(self.tokens(unique).to(self.device))[0]
+        return encoded[[unique.index(prompt) for prompt in prompts]]
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents: (b, 3, height, width), values 0 to 1."""
+        images: Tensor = self.vae.decode(latents.to(self.device, self.dtype) / self.vae.config.scaling_factor).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def load_model(reference: str | Path, *, subject: str | None = None, dtype: str = "fp32", device: str = "cpu") -> Model:
+    """Load a diffusers folder, a hub id, or a folder with a LoRA and the name of its base.
+
+    Args:
+        reference: what to load.
+        subject: words for `{subject}`; None for those that `dreambooth` stored, or "dog".
+        dtype: "fp16", "bf16" or "fp32".
+        device: "cpu", "cuda:0".
+
+    Raises:
+        InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors.
+    """
+    settings = read_settings(Path(reference))
+    base = settings.get("base")
+    parts = _load_parts(_resolved(Path(reference), base) if base else str(reference), DTYPES[dtype])
+    if base:
+        from .lora import merge_lora
+
+        parts |= merge_lora(parts, Path(reference))
+    for name in ("unet", "text_encoder", "vae"):
+        parts[name] = parts[name].to(device, DTYPES[dtype]).eval().requires_grad_(False)
+    return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """What `dreambooth` noted beside the weights; empty for another model."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(k, ""), str) for k in ("base", "subject")):
+        raise InputError(f"{path}: found no settings, accepted: subject and base as text; run dreambooth again")
+    return settings
+
+
+def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
+    """Refuse a pair that cannot hand off, before any step runs.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    differences = [
+        ("latent shape", edge.latent_shape, personal.latent_shape),
+        ("latent scale", edge.vae.config.scaling_factor, personal.vae.config.scaling_factor),
+        *((key, edge.scheduler_config.get(key), personal.scheduler_config.get(key)) for key in TRAINED_WITH),
+        ("scheduler", sampling.fingerprint(edge.scheduler_config), sampling.fingerprint(personal.scheduler_config)),
+    ]
+    for what, found, other in differences:
+        if found != other:
+            raise InputError(
+                f"{edge.name} and {personal.name}: {what} is {found} and {other}; a hand-off needs the same, so "
+                "fine-tune both from one base"
+            )
+
+
+def _resolved(folder: Path, base: str) -> str:
+    """A base's folder, relative to the LoRA's; or a hub id as it is."""
+    beside = (folder / base).resolve()
+    return str(beside) if beside.is_dir() else base
+
+
+def _load_parts(reference: str, dtype: torch.dtype) -> dict[str, Any]:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging.set_verbosity_error()  # its advice is about pipelines
+    transformers_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    _check_folder(reference)
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            reference,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:140]
+        raise InputError(
+            f"{reference}: cannot load ({reason}); name a folder in diffusers' format with safetensors weights, or a "
+            "hub id that this machine can reach"
+        ) from error
+    names = ("unet", "text_encoder", "tokenizer", "vae")
+    return {name: getattr(pipeline, name) for name in names} | {"scheduler_config": dict(pipeline.scheduler.config)}
+
+
+def _check_folder(reference: str) -> None:
+    folder = Path(reference)
+    if not folder.exists():
+        if reference.count("/") == 1 and not reference.startswith((".", "/")):
+            return  # a hub id
+        raise InputError(f"{reference}: no such folder; name a model in diffusers' format or a hub id")
+    if folder.is_file():
+        raise InputError(
+            f"{reference}: found a file, accepted: a folder in diffusers' format with safetensors weights "
+            "(pickle checkpoints are refused: they can run code)"
+        )
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"{reference}: found no model_index.json, accepted: a folder in diffusers' format")
+    kind = _pipeline_class(folder / "model_index.json")
+    if kind != "StableDiffusionPipeline":
+        raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
+    for part in ("unet", "text_encoder", "vae"):
+        if not any((folder / part).glob("*.safetensors")) and any(any((folder / part).glob(p)) for p in PICKLES):
+            raise InputError(f"{folder / part}: found pickled weights, accepted: safetensors only; convert them first")
+
+
+def _pipeline_class(index: Path) -> Any:
+    try:
+        found = json.loads(read_text(index))
+    except ValueError as error:
+        raise InputError(f"{index}: not valid JSON ({error}); download the model again") from error
+    return found.get("_class_name") if isinstance(found, dict) else None

@@ -1,0 +1,278 @@
+"""What the commands `dreambooth` and `hybrid` do."""
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import data
+from ..common.console import say
+from ..common.errors import InputError, require, shown
+from ..common.files import make_folder
+from ..common.ranges import parse_ranges
+from ..common.tables import plain_table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .models import Model
+    from .sampling import Sampling
+    from .train_cohort import Gate
+
+TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
+MODULES = ("torch", "diffusers", "transformers", "accelerate", "peft", "open_clip")
+
+
+@dataclass(frozen=True)
+class HybridRequest:
+    """The options of `hybrid`; see its help."""
+
+    prompts: list[str]
+    cohort: Path | None
+    cluster: str | None
+    users: list[str]
+    local_steps: str | None
+    total_steps: int | None
+    guidance: float | None
+    scheduler: str
+    seed: int
+    dtype: str
+    device: str
+    output: Path
+    as_json: bool
+
+
+def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) -> None:
+    """Train what is not trained yet and print the gates.
+
+    Raises:
+        InputError: one line; what is finished stays.
+    """
+    from .cohort import read_cohort
+
+    cohort = read_cohort(path)
+    require("models", *MODULES)
+    from .train_cohort import Job, run_job
+
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
+    folder = output or path.with_suffix("")
+    job = Job(cohort, path.parent, folder, pick_device(device), _notice("dreambooth"), _training_bar)
+    job.prepare()
+    gates = []
+    for gate in run_job(job):
+        gates.append(gate)
+        say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}")
+    if as_json:
+        rows = [{"model": g.name, "before": g.before, "after": g.after, "gains": g.gains} for g in gates]
+        print(json.dumps({"output": str(folder), "clip": job.clip_name, "gates": rows}, indent=1))
+        return
+    _print_gates(gates)
+    say(f"wrote {folder}; now: hybrid --cohort {folder}")
+
+
+def run_hybrid(request: HybridRequest) -> None:
+    """Generate, write pictures and a grid, print what ran where.
+
+    Raises:
+        InputError: one line.
+    """
+    require("models", *MODULES)
+    from .models import load_model
+
+    sampling, splits = _sampling(request)
+    cluster, users = _references(request)
+    device = pick_device(request.device)
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
+    edge = load_model(cluster, dtype=request.dtype, device=device)
+    personal = {name: load_model(reference, dtype=request.dtype, device=device) for name, reference in users.items()}
+    make_folder(request.output)
+    report = _generate(request, sampling, splits, edge, personal)
+    if request.as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print_report(report)
+    say(f"wrote {report['grid']} and {report['pictures']} pictures into {request.output}")
+
+
+def pick_device(name: str) -> str:
+    """The device to run on.
+
+    Raises:
+        InputError: for one that is not there.
+    """
+    import torch
+
+    if not name:
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind != "cuda" or not (index or "0").isdecimal():
+        raise InputError(f"--device: found {shown(name)}, accepted: cpu, cuda or cuda:NUMBER")
+    if int(index or 0) >= count:
+        raise InputError(f"--device: found {name}, but {count} NVIDIA GPUs are usable here; use --device cpu")
+    return f"cuda:{index or 0}"
+
+
+# -- hybrid -------------------------------------------------------------------------------------------------
+
+
+def _references(request: HybridRequest) -> tuple[str, dict[str, str]]:
+    """The cluster-wide model and the users' models."""
+    if request.cluster and request.cohort:
+        raise InputError("--cluster: found --cohort as well, accepted: one of the two")
+    if request.cluster:
+        users = dict(_named(text) for text in request.users)
+        if not users:
+            raise InputError("--cluster: found no --user, accepted: one NAME=MODEL or more")
+        return request.cluster, users
+    if request.users:
+        raise InputError("--user: found no --cluster, accepted: both, or --cohort FOLDER alone")
+    return cohort_models(request.cohort or data.FOLDER / "toyworld")
+
+
+def cohort_models(folder: Path) -> tuple[str, dict[str, str]]:
+    """The models in a folder that `dreambooth` wrote.
+
+    Raises:
+        InputError: where they are not there.
+    """
+    users = {path.name: str(path) for path in sorted((folder / "users").glob("*")) if not path.name.startswith(".")}
+    if not (folder / "cluster").is_dir() or not users:
+        raise InputError(f"{folder}: found no finished cohort, accepted: a folder that dreambooth wrote")
+    return str(folder / "cluster"), users
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, reference = text.partition("=")
+    if not (name and equals and reference):
+        raise InputError(f"--user: found {shown(text)}, accepted: NAME=MODEL")
+    return name, reference
+
+
+def _sampling(request: HybridRequest) -> tuple["Sampling", list[int]]:
+    from .sampling import Sampling
+
+    toy = request.cluster is None and request.cohort is None
+    if not toy and not request.prompts:
+        raise InputError("--prompt: missing; give a template such as 'a photo of {subject} on the beach'")
+    sampling = Sampling(
+        total_steps=request.total_steps or (50 if toy else 200),
+        guidance_scale=request.guidance or (3.0 if toy else 7.5),
+        scheduler=request.scheduler,
+    )
+    total = sampling.total_steps
+    text = request.local_steps or f"0:{total}:{max(1, total // 5)}"
+    return sampling, parse_ranges("--local-steps", text, 0, total)
+
+
+def _generate(
+    request: HybridRequest, sampling: "Sampling", splits: Sequence[int], edge: "Model", personal: dict[str, "Model"]
+) -> dict[str, Any]:
+    """One edge pass per prompt, one late-joining pass per user and prompt."""
+    from .handoff import handoff_bits
+    from .hybrid import Request, check_template, edge_prefix, finish_local
+    from .models import check_pair
+
+    for model in personal.values():
+        check_pair(edge, model, sampling)
+    prompts = [check_template(template) for template in request.prompts or [TOY_PROMPT]]
+    edge_steps: list[int] = []
+    rows: list[list[Tensor]] = []
+    for template in prompts:
+        requests = [Request(prompt_template=template, local_steps=n, seed=request.seed) for n in splits]
+        handoffs = edge_prefix(edge, requests, sampling, edge_steps.append)
+        for name, model in personal.items():
+            pictures = model.decode(finish_local(model, handoffs, sampling))
+            rows.append(list(pictures))
+            _save(request.output, len(rows), name, splits, pictures)
+    bits = handoff_bits(edge.latent_shape, "fp16", prompts[0])
+    grid = request.output / "grid.png"
+    _save_grid(grid, rows)
+    return {
+        "cluster": edge.name,
+        "users": list(personal),
+        "prompts": prompts,
+        "total_steps": sampling.total_steps,
+        "local_steps": list(splits),
+        "edge_sample_steps": sum(edge_steps),
+        "edge_passes": len(edge_steps),
+        "handoff_payload_bits": bits.payload,
+        "handoff_total_bits": bits.total,
+        "pictures": sum(map(len, rows)),
+        "grid": str(grid),
+    }
+
+
+def _save(folder: Path, row: int, name: str, splits: Sequence[int], pictures: "Tensor") -> None:
+    from .photos import save_image
+
+    for split, picture in zip(splits, pictures, strict=True):
+        save_image(folder / f"{row:02d}-{name}-n{split:03d}.png", picture)
+
+
+def _save_grid(path: Path, rows: Sequence[Sequence["Tensor"]]) -> None:
+    """Rows: prompts and users. Columns: splits, most local steps first."""
+    import torch
+
+    from .photos import save_image
+
+    save_image(path, torch.cat([torch.cat(list(row)[::-1], dim=2) for row in rows], dim=1))
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    table = plain_table("what", "value", right_from=1)
+    table.add_row("users", ", ".join(report["users"]))
+    table.add_row("steps in all, N", str(report["total_steps"]))
+    table.add_row("local steps, n", ", ".join(map(str, report["local_steps"])))
+    table.add_row("edge: sample-steps", str(report["edge_sample_steps"]))
+    table.add_row("edge: passes of the UNet", str(report["edge_passes"]))
+    table.add_row("hand-off, fp16: payload bits", str(report["handoff_payload_bits"]))
+    table.add_row("hand-off, fp16: bits with header", str(report["handoff_total_bits"]))
+    console.print(table)
+    console.print("latent_bits of a scenario is the last line.")
+
+
+# -- dreambooth ---------------------------------------------------------------------------------------------
+
+
+def _print_gates(gates: Sequence["Gate"]) -> None:
+    console = Console(highlight=False)
+    users = list(gates[0].after)
+    console.print("CLIP similarity of each model's samples to each user's photos (gain over the base):")
+    table = plain_table("model", *users, "own gain largest", right_from=1)
+    for gate in gates:
+        cells = [f"{gate.after[user]:.3f} ({gate.gains[user]:+.3f})" for user in users]
+        own = gate.name in users
+        table.add_row(gate.name, *cells, _verdict(gate) if own else "-")
+    console.print(table)
+
+
+def _verdict(gate: "Gate") -> str:
+    return "yes" if max(gate.gains, key=lambda user: gate.gains[user]) == gate.name else "no"
+
+
+@contextmanager
+def _training_bar(name: str, total: int) -> Iterator[Any]:
+    """A line with steps, loss and time left, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+
+        def update(done: int, loss: float) -> None:
+            text = f"{name}  loss {loss:.3f}" if loss else name
+            bar.update(task, completed=done, description=text)
+
+        yield update
+
+
+def _notice(command: str) -> Any:
+    return lambda line: say(f"{command}: {line}")

@@ -1,0 +1,101 @@
+"""The toy world's networks: the classes and parts of Stable Diffusion, small."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .world import SIDE, words
+
+LATENT_CHANNELS = 16
+LATENT_SIDE = SIDE // 4
+TOKENS = 24
+WIDTH = 96
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer to which every word of the world is one token."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    suffix: Any = {"end_of_word_suffix": "</w>"}
+    bpe = Tokenizer(models.BPE(**suffix, continuing_subword_prefix=""))
+    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, initial_alphabet=letters, special_tokens=[START, END], show_progress=False, **suffix
+    )
+    bpe.train_from_iterator([" ".join([*words(), *letters])] * 5, trainer)
+    import json
+
+    model = json.loads(bpe.to_str())["model"]
+    return CLIPTokenizer(
+        vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]], model_max_length=TOKENS
+    )
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Two layers of width 96."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            projection_dim=WIDTH,
+        )
+    )
+
+
+def make_vae() -> AutoencoderKL:
+    """Four pixels to a latent element of 16 channels."""
+    return AutoencoderKL(
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(24, 48, 64),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=8,
+        sample_size=SIDE,
+    )
+
+
+def make_unet() -> UNet2DConditionModel:
+    """12 x 12 latents, text conditions at 6 x 6 and 3 x 3."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(32, 64, 96),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's schedule, with the velocity as the prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """Padded token ids, shape (texts, tokens)."""
+    encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    ids: torch.Tensor = encoded.input_ids
+    return ids

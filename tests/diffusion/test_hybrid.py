@@ -1,0 +1,204 @@
+"""Hybrid inference: the split changes nothing, the batch changes nothing, and steps are counted."""
+
+import numpy as np
+import pytest
+import torch
+from models import as_model, make_pipeline
+
+from edgesplit.common.errors import InputError
+from edgesplit.diffusion.hybrid import (
+    Request,
+    denoise,
+    edge_prefix,
+    finish_local,
+    generate,
+    hybrid,
+    initial_noise,
+    intermediates,
+)
+from edgesplit.diffusion.models import check_pair
+from edgesplit.diffusion.sampling import SCHEDULERS, Sampling
+
+TEMPLATE = "a photo of {subject} on the beach"
+N = 10
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return make_pipeline(seed=1)
+
+
+@pytest.fixture(scope="module")
+def edge(pipeline):
+    return as_model(pipeline, "dog", "edge")
+
+
+@pytest.fixture(scope="module")
+def personal():
+    return as_model(make_pipeline(seed=2), "sks dog", "personal")
+
+
+def sampling(**changes):
+    return Sampling(**({"total_steps": N, "guidance_scale": 3.0} | changes))
+
+
+def run(edge, personal, requests, settings):
+    return torch.cat([finish_local(personal, handoff, settings) for handoff in edge_prefix(edge, requests, settings)])
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_with_one_model_on_both_sides_the_split_changes_nothing(edge, scheduler, guidance):
+    settings = sampling(scheduler=scheduler, guidance_scale=guidance)
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=7) for n in (0, 1, N // 2, N - 1, N)]
+    split = edge.decode(run(edge, edge, requests, settings))
+    unsplit = generate(edge, [edge.prompt(TEMPLATE)], [7], settings)
+    assert float((split - unsplit).abs().max()) < 1e-5
+    assert float(unsplit.std()) > 0.01  # a picture, not a constant
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
+def test_the_picture_is_that_of_diffusers_own_pipeline(scheduler, guidance, prediction_type):
+    import diffusers
+
+    pipeline = make_pipeline(seed=3, prediction_type=prediction_type)
+    model, settings = as_model(pipeline), sampling(scheduler=scheduler, guidance_scale=guidance)
+    pipeline.scheduler = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipeline.scheduler.config)
+    expected = pipeline(
+        "a photo of dog on the beach",
+        height=32,
+        width=32,
+        num_inference_steps=N,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(5),
+        output_type="pt",
+    ).images
+    request = Request(prompt_template=TEMPLATE, local_steps=N // 2, seed=5)
+    (found,) = hybrid(model, [model], [request], settings)
+    assert float((found - expected[0]).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_batch_and_the_order_of_users_do_not_matter(edge, personal, scheduler):
+    """Sixteen users with all kinds of splits, alone and together, in several orders."""
+    settings = sampling(scheduler=scheduler)
+    rng = np.random.default_rng(0)
+    words = ["on the beach", "in snow", "at night", "wearing a hat"]
+    requests = [
+        Request(
+            prompt_template=f"a photo of {{subject}} {words[i % 4]}", local_steps=int(rng.integers(0, N + 1)), seed=i
+        )
+        for i in range(16)
+    ]
+    alone = [edge_prefix(edge, [request], settings)[0].latents for request in requests]
+    for order in (range(16), rng.permutation(16)):
+        together = edge_prefix(edge, [requests[i] for i in order], settings)
+        for i, handoff in zip(order, together, strict=True):
+            torch.testing.assert_close(handoff.latents, alone[i], atol=1e-4, rtol=0)
+            assert handoff.step == requests[i].local_steps
+
+
+def test_the_edge_runs_exactly_the_offloaded_steps(edge, personal):
+    splits = [0, 3, 3, 7, N, N - 1]
+    batches, local = [], []
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=n) for n in splits]
+    handoffs = edge_prefix(edge, requests, sampling(), batches.append)
+    assert sum(batches) == sum(N - n for n in splits)
+    assert batches == sorted(batches, reverse=True)  # it shrinks
+    finish_local(personal, handoffs, sampling(), local.append)
+    assert sum(local) == sum(splits)
+    assert local == sorted(local)  # later splits join
+    everybody_local = []
+    edge_prefix(edge, [Request(prompt_template=TEMPLATE, local_steps=N)], sampling(), everybody_local.append)
+    assert everybody_local == []
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_one_pass_serves_a_whole_sweep_over_splits(edge, personal, scheduler):
+    settings, splits = sampling(scheduler=scheduler), [0, 2, 5, 9, N]
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=3) for n in splits]
+    handoffs = edge_prefix(edge, requests, settings)
+    kept = intermediates(edge, [edge.prompt(TEMPLATE)], [3], splits, settings)
+    for n, handoff in zip(splits, handoffs, strict=True):
+        torch.testing.assert_close(kept[n][0], handoff.latents, atol=1e-5, rtol=0)
+    together = finish_local(personal, handoffs, settings)
+    for found, handoff in zip(together, handoffs, strict=True):
+        torch.testing.assert_close(found, finish_local(personal, handoff, settings)[0], atol=1e-4, rtol=0)
+
+
+def test_different_models_meet_at_the_split(edge, personal):
+    """n = N is the personal model alone, n = 0 the edge's alone, and between them both have a say."""
+    settings = sampling()
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=2) for n in (0, 5, N)]
+    ours = run(edge, personal, requests, settings)
+    noise = initial_noise(edge, [2], settings)
+    at_edge = denoise(edge, noise, ["a photo of dog on the beach"], N, 0, settings)
+    at_device = denoise(personal, noise, ["a photo of sks dog on the beach"], N, 0, settings)
+    torch.testing.assert_close(ours[0], at_edge[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[2], at_device[0], atol=1e-5, rtol=0)
+    assert min(float((ours[1] - other).abs().max()) for other in (at_edge[0], at_device[0])) > 1e-3
+
+
+def test_a_gap_between_users_does_not_confuse_a_counting_scheduler(edge):
+    """Euler counts its own steps; nobody needs steps 6 to 5 here."""
+    settings = sampling(scheduler="euler")
+    noise = initial_noise(edge, [0, 1], settings)
+    prompts = ["a photo of dog", "a photo of dog in snow"]
+    both = denoise(edge, noise, prompts, [N, 4], [6, 0], settings)
+    torch.testing.assert_close(both[0], denoise(edge, noise[:1], prompts[:1], N, 6, settings)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(both[1], denoise(edge, noise[1:], prompts[1:], 4, 0, settings)[0], atol=1e-5, rtol=0)
+
+
+def test_inputs_are_not_changed(edge):
+    noise = initial_noise(edge, [0], sampling())
+    before = noise.clone()
+    denoise(edge, noise, ["a photo of dog"], N, 0, sampling())
+    assert torch.equal(noise, before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scheduler": "dpmsolver++"}, "multistep scheduler's history is not handed off: ddim"),
+        ({"scheduler": "pndm"}, "accepted: one whose step needs the current sample alone"),
+        ({"total_steps": 0}, "total_steps: found 0"),
+        ({"guidance_scale": 0.5}, "guidance_scale: found 0.5"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(InputError, match=message.replace("+", r"\+")):
+        sampling(**changes)
+
+
+@pytest.mark.parametrize("split", [-1, N + 1])
+def test_a_split_out_of_range_is_refused(edge, split):
+    with pytest.raises(InputError, match="accepted: from N = 10 down to 0"):
+        edge_prefix(edge, [Request(prompt_template=TEMPLATE, local_steps=split)], sampling())
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("a photo of {subjct}", "accepted in braces: {subject} alone"),
+        ("a photo of {subject} " + "on the beach " * 8, "accepted: 22"),
+        ("a photo of {subject} № 5", "does not know"),
+    ],
+)
+def test_a_prompt_that_would_be_cut_or_misread_is_refused(edge, template, message):
+    with pytest.raises(InputError, match=message):
+        edge_prefix(edge, [Request(prompt_template=template, local_steps=0)], sampling())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"channels": 8}, "latent shape is"),
+        ({"prediction_type": "epsilon"}, "prediction_type is v_prediction and epsilon"),
+    ],
+)
+def test_a_mismatched_pair_is_refused_before_any_step(edge, other, message):
+    stranger = as_model(make_pipeline(seed=4, **other), name="stranger")
+    with pytest.raises(InputError, match=f"edge and stranger: {message}"):
+        check_pair(edge, stranger, sampling())

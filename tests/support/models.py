@@ -1,0 +1,84 @@
+"""Small models with random weights, made in a second and without a network."""
+
+import functools
+
+import torch
+
+from edgesplit.diffusion.models import Model
+from edgesplit.diffusion.toyworld import networks
+
+
+@functools.cache
+def _tokenizer():
+    return networks.make_tokenizer()
+
+
+def make_pipeline(seed=0, prediction_type="v_prediction", channels=4):
+    """A `StableDiffusionPipeline` of 32 x 32 pictures and 8 x 8 latents."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=networks.TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    vae = AutoencoderKL(
+        latent_channels=channels,
+        block_out_channels=(8, 8, 16),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    scheduler = DDIMScheduler.from_config(networks.make_scheduler().config, prediction_type=prediction_type)
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def as_model(pipeline, subject="dog", name="test model"):
+    """The pipeline's parts as hybrid inference takes them."""
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        part.eval().requires_grad_(False)
+    return Model(
+        name=name,
+        unet=pipeline.unet,
+        text_encoder=pipeline.text_encoder,
+        tokenizer=pipeline.tokenizer,
+        vae=pipeline.vae,
+        scheduler_config=dict(pipeline.scheduler.config),
+        subject=subject,
+    )
