@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting optimizer profiler
 SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types bench profiles clean
+.PHONY: demo test test-slow lint types bench profiles toyworld clean
 
 demo: $(VENV)/core  ## run the main job on shipped input
 	@mkdir -p demo
@@ -34,6 +34,10 @@ types: $(VENV)/test .build/edgesplit
 bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/planner.py .build/bench
 	$(BIN)/python benchmarks/profiler.py
+	$(BIN)/python benchmarks/hybrid.py
+
+toyworld: $(VENV)/test  ## train the toy world's models from nothing (about an hour)
+	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles

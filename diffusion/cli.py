@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..common import console
+from ..common.errors import InputError
 
 dreambooth_app = console.make_app(
     "Fine-tune the cluster-wide model and every user's personal model of a cohort (DreamBooth), with a quality gate "
@@ -19,17 +20,25 @@ hybrid_app = console.make_app(
 
 @dreambooth_app.command()
 def dreambooth(
-    cohort: Annotated[Path, typer.Argument(help="The cohort's TOML file.")],
+    cohort: Annotated[Path | None, typer.Argument(help="The cohort's TOML file.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; default: named after the file.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")] = "",
+    example: Annotated[
+        Path | None, typer.Option(help="Write rendered photos and a cohort file into this folder, and stop.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the gates as JSON.")] = False,
 ) -> None:
     """Train the models of COHORT."""
-    from .run import run_dreambooth
+    from .run import run_dreambooth, write_example
 
-    run_dreambooth(cohort, output, device, as_json)
+    if example:
+        write_example(example)
+    elif cohort:
+        run_dreambooth(cohort, output, device, as_json)
+    else:
+        raise InputError("COHORT: missing; `dreambooth --example FOLDER` writes one to start from")
 
 
 @hybrid_app.command()

@@ -8,6 +8,7 @@ the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class Batch:
 def initial_noise(model: Model, seeds: Sequence[int], sampling: Sampling) -> Tensor:
     """x_N of each seed, shape (seeds, channels, height, width): what diffusers' pipelines draw from it."""
     draws = [torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    scale = sampling.make_scheduler(model.scheduler_config).init_noise_sigma
+    scale = float(sampling.make_scheduler(model.scheduler_config).init_noise_sigma)
     return torch.cat(draws).to(model.device, model.dtype) * scale
 
 
@@ -122,7 +123,8 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
         return
     model, sampling = batch.model, batch.sampling
     latents, embeddings = batch.latents.clone(), _embeddings(batch)  # (users, ...), (1 or 2, users, tokens, width)
-    scheduler, expected = None, 0
+    scheduler: Any = None
+    expected = -1
     for step in range(max(batch.from_step), min(batch.to_step), -1):
         active = [i for i, (a, b) in enumerate(zip(batch.from_step, batch.to_step, strict=True)) if a >= step > b]
         if not active:

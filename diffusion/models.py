@@ -15,7 +15,7 @@ from .sampling import TRAINED_WITH, Sampling
 
 SETTINGS = "edgesplit.json"
 """Beside the weights: the subject's words, and for a LoRA its base."""
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 
 
@@ -112,7 +112,7 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     """
     settings = read_settings(Path(reference))
     base = settings.get("base")
-    parts = _load_parts(_resolved(Path(reference), base) if base else str(reference), DTYPES[dtype])
+    parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
     if base:
         from .lora import merge_lora
 
@@ -162,7 +162,7 @@ def _resolved(folder: Path, base: str) -> str:
     return str(beside) if beside.is_dir() else base
 
 
-def _load_parts(reference: str, dtype: torch.dtype) -> dict[str, Any]:
+def _load_parts(reference: str) -> dict[str, Any]:
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging
     from transformers.utils import logging as transformers_logging
@@ -175,7 +175,6 @@ def _load_parts(reference: str, dtype: torch.dtype) -> dict[str, Any]:
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             reference,
-            torch_dtype=dtype,
             use_safetensors=True,
             safety_checker=None,
             feature_extractor=None,

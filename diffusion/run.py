@@ -48,6 +48,15 @@ class HybridRequest:
     as_json: bool
 
 
+def write_example(folder: Path) -> None:
+    """Write the toy world's cohort."""
+    require("models", *MODULES)
+    from .toyworld.example import write_example as write
+
+    path = write(folder)
+    say(f"wrote {path} and rendered photos; now: dreambooth {path}")
+
+
 def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) -> None:
     """Train what is not trained yet and print the gates.
 
@@ -62,7 +71,7 @@ def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) 
 
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
     folder = output or path.with_suffix("")
-    job = Job(cohort, path.parent, folder, pick_device(device), _notice("dreambooth"), _training_bar)
+    job = Job(cohort, path.parent, folder, pick_device(device), _notice("dreambooth"), training_bar)
     job.prepare()
     gates = []
     for gate in run_job(job):
@@ -83,12 +92,17 @@ def run_hybrid(request: HybridRequest) -> None:
         InputError: one line.
     """
     require("models", *MODULES)
-    from .models import load_model
+    from .hybrid import check_template
+    from .models import DTYPES, load_model
 
     sampling, splits = _sampling(request)
+    if request.dtype not in DTYPES:
+        raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
     cluster, users = _references(request)
     device = pick_device(request.device)
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
+    for template in request.prompts:
+        check_template(template)
     edge = load_model(cluster, dtype=request.dtype, device=device)
     personal = {name: load_model(reference, dtype=request.dtype, device=device) for name, reference in users.items()}
     make_folder(request.output)
@@ -164,8 +178,8 @@ def _sampling(request: HybridRequest) -> tuple["Sampling", list[int]]:
     if not toy and not request.prompts:
         raise InputError("--prompt: missing; give a template such as 'a photo of {subject} on the beach'")
     sampling = Sampling(
-        total_steps=request.total_steps or (50 if toy else 200),
-        guidance_scale=request.guidance or (3.0 if toy else 7.5),
+        total_steps=(50 if toy else 200) if request.total_steps is None else request.total_steps,
+        guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
         scheduler=request.scheduler,
     )
     total = sampling.total_steps
@@ -178,12 +192,12 @@ def _generate(
 ) -> dict[str, Any]:
     """One edge pass per prompt, one late-joining pass per user and prompt."""
     from .handoff import handoff_bits
-    from .hybrid import Request, check_template, edge_prefix, finish_local
+    from .hybrid import Request, edge_prefix, finish_local
     from .models import check_pair
 
     for model in personal.values():
         check_pair(edge, model, sampling)
-    prompts = [check_template(template) for template in request.prompts or [TOY_PROMPT]]
+    prompts = request.prompts or [TOY_PROMPT]
     edge_steps: list[int] = []
     rows: list[list[Tensor]] = []
     for template in prompts:
@@ -261,10 +275,11 @@ def _verdict(gate: "Gate") -> str:
 
 
 @contextmanager
-def _training_bar(name: str, total: int) -> Iterator[Any]:
+def training_bar(name: str, total: int) -> Iterator[Any]:
     """A line with steps, loss and time left, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task(name, total=total)
 
         def update(done: int, loss: float) -> None:

@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..common.arrays import Bools, Floats
 
 BOOTSTRAP_DRAWS = 1000
 MODEL_ERROR = 0.005
 """Relative error of the model itself, added to each median's own: no single point may dominate the line."""
+STRETCHES = 6
+WIDENING = 2.571 / 1.960 * math.sqrt(STRETCHES / (STRETCHES - 1))
+"""97.5 % quantiles of Student's t with STRETCHES - 1 degrees and of the normal distribution; the root makes up for the
+spread of bootstrap draws being that of a biased standard deviation."""
 LEAST_VISITS = 8
 """Below this many visits a bootstrap interval is too narrow to be called one."""
 POOR_RESIDUAL = 0.05
@@ -101,14 +105,13 @@ def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike |
 
 
 def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0) -> LatencyFit:
-    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over visits.
+    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over stretches of the run.
 
-    Steps timed one after another share what the machine does meanwhile, so whole visits are drawn, not steps.
     The floor model is taken where it lowers the corrected Akaike criterion over all samples.
 
     Args:
-        visits_s: batch size -> visits -> seconds of each step; at least two batch sizes. Where nothing is known of
-            visits, each sample is one.
+        visits_s: batch size -> visits in order of time -> seconds of each step; at least two batch sizes. Where
+            nothing is known of visits, each sample is one.
         seed: of the bootstrap.
 
     Raises:
@@ -141,7 +144,7 @@ def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0
 def bootstrap_lines(
     visits_s: Mapping[int, Sequence[Sequence[float]]], model: LatencyModel, at: Floats, seed: int = 0
 ) -> Floats:
-    """L(b) refitted to bootstrap draws of the visits, for the band around a fitted line.
+    """L(b) refitted to bootstrap draws, for the band around a fitted line.
 
     Args:
         visits_s: as for `fit_samples`.
@@ -226,30 +229,26 @@ def _flat(visits: Sequence[Sequence[float]]) -> Floats:
 def _bootstrap(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int) -> Floats:
     """Medians of bootstrap draws, batch sizes ascending; shape (draws, points).
 
-    All batch sizes share each draw's stretches of time, as the machine's speed was one for all of them.
+    A machine's speed wanders over seconds, for all batch sizes alike. So a run is cut into a few long stretches, and
+    each draw takes the same stretches for all sizes; as they are few, the draws are then spread by what Student's t
+    adds to a normal interval.
     """
     sizes = sorted(visits_s)
-    shares = _stretches(max(len(visits_s[size]) for size in sizes), np.random.default_rng(seed))
-    return np.column_stack([_medians_at(visits_s[size], shares) for size in sizes])
+    chosen = np.random.default_rng(seed).integers(STRETCHES, size=(BOOTSTRAP_DRAWS, STRETCHES))
+    y = np.array([np.median(_flat(visits_s[size])) for size in sizes])
+    draws = np.column_stack([_medians_of(visits_s[size], chosen) for size in sizes])
+    widened: Floats = np.maximum(y + WIDENING * (draws - y), y / 100)
+    return widened
 
 
-def _stretches(visits: int, rng: np.random.Generator) -> Floats:
-    """Draws of a circular block bootstrap, as shares in [0, 1) of the run; shape (draws, visits).
-
-    Successive visits resemble each other, so stretches of about visits^(1/3) of them are drawn.
-    """
-    length = math.ceil(visits ** (1 / 3))
-    starts = rng.integers(0, visits, (BOOTSTRAP_DRAWS, math.ceil(visits / length), 1))
-    drawn = (starts + np.arange(length)) % visits
-    shares: Floats = (drawn.reshape(BOOTSTRAP_DRAWS, -1)[:, :visits] + 0.5) / visits
-    return shares
-
-
-def _medians_at(visits: Sequence[Sequence[float]], shares: Floats) -> Floats:
-    """Medians over the visits at these shares of the run, shape (draws,); longer visits count as the shortest."""
+def _medians_of(visits: Sequence[Sequence[float]], chosen: NDArray[np.int64]) -> Floats:
+    """Medians over the chosen stretches of the visits, shape (draws,); longer visits count as the shortest."""
     steps = min(len(visit) for visit in visits)
     table = np.array([list(visit)[:steps] for visit in visits], float)
-    medians: Floats = np.median(table[(shares * len(table)).astype(int)].reshape(len(shares), -1), axis=1)
+    length = math.ceil(len(table) / STRETCHES)
+    within = (np.arange(length) + 0.5) / length
+    rows = ((chosen[:, :, None] + within) / STRETCHES * len(table)).astype(int)  # (draws, stretches, length)
+    medians: Floats = np.median(table[rows].reshape(len(chosen), -1), axis=1)
     return medians
 
 

@@ -249,7 +249,8 @@ def _save(path: Path, profile: LatencyProfile) -> None:
 def progress_bar(settings: Settings) -> Iterator[bench.Progress]:
     """A line with batch, samples, interval and time left, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("warming up", total=settings.max_seconds)
         start = bar.get_time()
 

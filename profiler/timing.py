@@ -27,7 +27,7 @@ WARM_UP_AGREEMENT = 0.05
 """Successive block medians that lie this close together, relative, are settled."""
 WARM_UP_BLOCKS = 20
 VISIT_S = 0.03
-"""A visit takes about this long, and at least one step."""
+"""A visit takes about this long on average, and at least one step; all have as many, so that all medians get precise."""
 LEAST_ROUNDS = 5
 DISTURBED = 1.2
 """A control that took this many times the quiet level was disturbed."""
@@ -195,7 +195,7 @@ def sample(
     Args:
         timer: how to time a step.
         steps: batch size -> its step.
-        step_s: batch size -> about how long one takes, for the length of a visit.
+        step_s: batch size -> about how long one takes, for the length of the visits.
         settings: when to stop.
         done: visits of an earlier, interrupted run: they count.
         control: runs the control and returns its seconds; None for none.
@@ -206,11 +206,11 @@ def sample(
     start = clock()
     first_round = 1 + max((visit.round for visit in done), default=-1)
     before = control() if control else None
+    count = max(1, round(VISIT_S / float(np.mean(list(step_s.values())))))
     for number in range(first_round, 1_000_000):
         for batch in rng.permutation(sorted(steps)).tolist():
             if clock() - start > settings.max_seconds and number - first_round >= 1:
                 return
-            count = max(1, round(VISIT_S / step_s[batch]))
             durations = timer.durations(steps[batch], count)
             after = control() if control else None
             slower = max(before, after) if before is not None and after is not None else None

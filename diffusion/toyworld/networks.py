@@ -1,5 +1,6 @@
 """The toy world's networks: the classes and parts of Stable Diffusion, small."""
 
+import json
 from typing import Any
 
 import torch
@@ -26,12 +27,9 @@ def make_tokenizer() -> CLIPTokenizer:
         vocab_size=2000, initial_alphabet=letters, special_tokens=[START, END], show_progress=False, **suffix
     )
     bpe.train_from_iterator([" ".join([*words(), *letters])] * 5, trainer)
-    import json
-
     model = json.loads(bpe.to_str())["model"]
-    return CLIPTokenizer(
-        vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]], model_max_length=TOKENS
-    )
+    merges: list[Any] = [tuple(pair) for pair in model["merges"]]
+    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=TOKENS)
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

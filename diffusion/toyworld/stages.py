@@ -80,7 +80,8 @@ def vae_loss(vae: Any, images: Tensor, generator: torch.Generator) -> Tensor:
     error = vae.decode(posterior.sample(generator)).sample - images
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-    return error.abs().mean() + error.square().mean() + 0.5 * edges + 1e-5 * divergence
+    loss: Tensor = error.abs().mean() + error.square().mean() + 0.5 * edges + 1e-5 * divergence
+    return loss
 
 
 # -- labels: what the perceptual network and CLIP's picture tower learn beside ------------------------------
@@ -140,15 +141,18 @@ class Perceptual(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Attribute scores of images between -1 and 1."""
         layers = self.net(self.scaling(functional.interpolate(images, size=PERCEPTUAL_SIDE, mode="bilinear")))
-        return self.heads(torch.cat([functional.adaptive_avg_pool2d(layer, 2).flatten(1) for layer in layers], 1))
+        scores: list[Tensor] = self.heads(
+            torch.cat([functional.adaptive_avg_pool2d(layer, 2).flatten(1) for layer in layers], 1)
+        )
+        return scores
 
 
 def train_perceptual(work: Path, steps: int, accelerator: Any, progress: Progress) -> Report:
     """LPIPS' backbone, on the attributes of dogs and scenes."""
     torch.manual_seed(0)
     network = Perceptual()
-    pixels, *described = world.pictures(PICTURES, PICTURES_SEED)
-    targets = labels(*described)
+    pixels, dogs, scenes = world.pictures(PICTURES, PICTURES_SEED)
+    targets = labels(dogs, scenes)
 
     def loss(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(pixels), (64,), generator=generator)
@@ -163,9 +167,9 @@ def train_perceptual(work: Path, steps: int, accelerator: Any, progress: Progres
         betas=(0.9, 0.999),
     )
     trained: Any = train(job, work / "perceptual.checkpoint.safetensors", accelerator, progress)["network"]
-    held_out, *described = world.pictures(HELD_OUT, HELD_OUT_SEED)
+    held_out, dogs, scenes = world.pictures(HELD_OUT, HELD_OUT_SEED)
     with torch.no_grad():
-        quality = accuracies(trained(as_images(held_out)), labels(*described))
+        quality = accuracies(trained(as_images(held_out)), labels(dogs, scenes))
     (work / "lpips").mkdir(exist_ok=True)
     save_tensors(work / "lpips" / "alexnet.safetensors", half(trained.net), {})
     return {"accuracy": quality, "parameters": count(trained.net)}
@@ -181,6 +185,7 @@ def clip_config(tokenizer: Any) -> dict[str, Any]:
     return {
         "model_cfg": {
             "embed_dim": 96,
+            "custom_text": True,
             "vision_cfg": {"timm_model_name": "test_resnet", "timm_pool": "avg", "image_size": CLIP_SIDE},
             "text_cfg": text | {"pool_type": "eos", "eos_id": end, "pad_id": end, "hf_tokenizer_name": "toyworld"},
         },
@@ -188,14 +193,20 @@ def clip_config(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def train_clip(work: Path, steps: int, accelerator: Any, progress: Progress) -> Report:
-    """Pictures and captions, half of them of the dog alone; the picture tower also learns the attributes."""
+def make_clip(tokenizer: Any) -> Any:
+    """The model of that configuration, untrained."""
     import open_clip
 
+    parts = clip_config(tokenizer)["model_cfg"]
+    return open_clip.CustomTextCLIP(**{key: parts[key] for key in ("embed_dim", "vision_cfg", "text_cfg")})
+
+
+def train_clip(work: Path, steps: int, accelerator: Any, progress: Progress) -> Report:
+    """Pictures and captions, half of them of the dog alone; the picture tower also learns the attributes."""
     torch.manual_seed(0)
     tokenizer, folder = networks.make_tokenizer(), work / "clip"
     config = clip_config(tokenizer)
-    model = open_clip.CustomTextCLIP(**config["model_cfg"])
+    model = make_clip(tokenizer)
     heads = Heads(96)
     pixels, dogs, scenes = world.pictures(PICTURES, PICTURES_SEED)
     targets = labels(dogs, scenes)
@@ -246,13 +257,17 @@ def zero_shot(model: Any, tokenizer: Any) -> dict[str, float]:
             continue
         hits = 0
         for row, dog, scene in zip(seen, dogs, scenes, strict=True):
-            changed = [(replace(dog, **{name: o}), scene) if hasattr(dog, name) else (dog, replace(scene, **{name: o}))
-                       for o in options]  # fmt: skip
-            texts = [world.caption(world.describe(d), s) for d, s in changed]
+            texts = [_changed_caption(dog, scene, {name: option}) for option in options]
             read = model.encode_text(networks.token_ids(tokenizer, texts), normalize=True)
             hits += int((read @ row).argmax()) == options.index(getattr(dog if hasattr(dog, name) else scene, name))
         found[name] = hits / len(dogs)
     return found
+
+
+def _changed_caption(dog: world.Identity, scene: world.Scene, change: dict[str, Any]) -> str:
+    of_dog = next(iter(change)) in vars(dog)
+    dog, scene = (replace(dog, **change), scene) if of_dog else (dog, replace(scene, **change))
+    return world.caption(world.describe(dog), scene)
 
 
 # -- the text-to-image model --------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def random_identity(rng: np.random.Generator, **fixed: Any) -> Identity:
     """A dog, with some attributes given."""
     fur = fixed.get("fur") or str(rng.choice(list(FURS)))
     second = fixed.get("second") or str(rng.choice([name for name in FURS if name != fur]))
-    drawn = {
+    drawn: dict[str, Any] = {
         "ears": str(rng.choice(EARS)),
         "pattern": str(rng.choice(PATTERNS)),
         "colours": (_shade(FURS[fur], rng), _shade(FURS[second], rng)),
@@ -118,7 +118,7 @@ def random_identity(rng: np.random.Generator, **fixed: Any) -> Identity:
 
 def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:
     """A scene, with some attributes given; two in five have no extra."""
-    drawn = {
+    drawn: dict[str, Any] = {
         "place": str(rng.choice(list(PLACES))),
         "side": str(rng.choice(list(SIDES))),
         "extra": str(rng.choice(["none", *EXTRAS])),
@@ -259,7 +259,7 @@ def _draw_body(canvas: Canvas, dog: Identity) -> None:
     if dog.pattern == "spotted":
         rng = np.random.default_rng(dog.seed)
         for _ in range(5):
-            marks.ellipse(rng.uniform(-0.15, 0.15), rng.uniform(0.2, 0.5), *[rng.uniform(0.03, 0.055)] * 2, 255)
+            _spot(marks, rng, (0.2, 0.5), (0.03, 0.055))
     elif dog.pattern == "masked":
         marks.ellipse(0, 0.33, 0.085, 0.16, 255)
     elif dog.pattern == "striped":
@@ -283,7 +283,7 @@ def _draw_head(canvas: Canvas, dog: Identity) -> None:
     if dog.pattern == "spotted":
         rng = np.random.default_rng(dog.seed + 1)
         for _ in range(4):
-            marks.ellipse(rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.02), *[rng.uniform(0.03, 0.06)] * 2, 255)
+            _spot(marks, rng, (-0.15, 0.02), (0.03, 0.06))
     elif dog.pattern == "masked":
         marks.rectangle(-0.3, -0.09, 0.3, 0.05, 255)
     elif dog.pattern == "striped":
@@ -292,6 +292,11 @@ def _draw_head(canvas: Canvas, dog: Identity) -> None:
     canvas.paint(second, head, marks)
     if dog.ears == "floppy":
         _draw_ears(canvas, dog, width, ears)
+
+
+def _spot(marks: Canvas, rng: np.random.Generator, heights: tuple[float, float], radii: tuple[float, float]) -> None:
+    x, y, radius = rng.uniform(-0.15, 0.15), rng.uniform(*heights), rng.uniform(*radii)
+    marks.ellipse(x, y, radius, radius, 255)
 
 
 def _draw_ears(canvas: Canvas, dog: Identity, width: float, colour: Colour) -> None:

@@ -122,6 +122,22 @@ def test_intervals_cover_the_truth_at_their_rate(truth):
     assert floors == draws if truth.floor_s else floors < 0.1 * draws
 
 
+def test_intervals_cover_the_truth_though_the_machine_wanders():
+    """All batch sizes share a speed that moves by 5 % over a tenth of the run; intervals that took them for
+    independent would cover k in less than half of the draws."""
+    truth, rng, hits, visits = LatencyModel(0.01, 0.02), np.random.default_rng(4), 0, 60
+    for _ in range(300):
+        innovations = rng.normal(0, 0.05 * np.sqrt(1 - np.exp(-2 / 6)), visits)
+        wander = np.zeros(visits)
+        wander[0] = rng.normal(0, 0.05)
+        for i in range(1, visits):
+            wander[i] = np.exp(-1 / 6) * wander[i - 1] + innovations[i]
+        samples = {b: (truth.step_latency(b) * np.exp(wander + rng.normal(0, 0.02, visits)))[:, None] for b in BATCHES}
+        low, high = fit_samples(samples).slope_ci_s
+        hits += low <= truth.slope_s <= high
+    assert hits >= 0.8 * 300, hits / 300
+
+
 def test_samples_of_a_line_rarely_take_the_floor_model_and_of_a_floor_always():
     rng = np.random.default_rng(1)
     line = [fit_samples(noisy_samples(rng, LatencyModel(0.01, 0.02))).model.floor_s > 0 for _ in range(50)]

@@ -106,6 +106,40 @@ def test_a_drift_during_the_run_does_not_pose_as_slope(seed):
     assert fit_samples(samples.by_visit()).model.slope_s == pytest.approx(truth.slope_s, rel=0.01)
 
 
+def test_visits_beside_a_slow_control_are_marked_and_left_out_of_the_medians():
+    """Other load slows the machine by half in two of five seconds, so that plain medians would wander upwards."""
+    time = FakeTime(noise=0.02)
+
+    def slowdown():
+        return 1.5 if time.now % 5 < 2 else 1.0
+
+    def control():
+        took = 0.0005 * slowdown()
+        time.now += took
+        return took
+
+    samples = Samples()
+    steps = {b: (lambda b=b: 0.01 * b * slowdown()) for b in (1, 2, 4)}
+    settings = Settings(precision=1e-9, max_seconds=60)
+    for visit in sample(time, steps, {b: 0.01 * b for b in steps}, settings, (), control, time.clock):
+        samples.visits.append(visit)
+    share = np.mean([samples.disturbed(visit) for visit in samples.visits])
+    assert 0.25 < share < 0.5
+    for batch, visits in samples.by_visit().items():
+        assert np.median(samples.durations(batch)) == pytest.approx(0.01 * batch, rel=0.01)
+        assert len(visits) < sum(visit.batch == batch for visit in samples.visits)
+    everything = np.concatenate([visit.durations_s for visit in samples.visits if visit.batch == 1])
+    assert np.quantile(everything, 0.75) > 0.014
+
+
+def test_a_batch_size_that_was_always_disturbed_keeps_its_samples():
+    quiet = [Visit(round=i, batch=1, durations_s=[1.0], control_s=1.0) for i in range(9)]
+    loud = [Visit(round=i, batch=2, durations_s=[3.0], control_s=2.0) for i in range(3)]
+    samples = Samples([*quiet, *loud])
+    np.testing.assert_array_equal(samples.durations(2), [3, 3, 3])
+    assert samples.disturbed(loud[0])
+
+
 def test_a_step_that_slows_down_after_warm_up_is_noticed():
     time = FakeTime(noise=0.02)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 
 
-def run(command, *arguments, cwd=None, **environment):
+def run(command, *arguments, cwd=None, timeout=60, **environment):
     """Run an installed command; returns the completed process with text output."""
     return subprocess.run(
         [BIN / command if (BIN / command).exists() else command, *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
         env=os.environ | {"COLUMNS": "80"} | environment,
     )

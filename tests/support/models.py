@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import torch
 
 from edgesplit.diffusion.models import Model
@@ -82,3 +83,53 @@ def as_model(pipeline, subject="dog", name="test model"):
         scheduler_config=dict(pipeline.scheduler.config),
         subject=subject,
     )
+
+
+def save_clip(folder):
+    """A CLIP with random weights in open_clip's folder format."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from edgesplit.diffusion.toyworld import stages
+
+    torch.manual_seed(0)
+    config = stages.clip_config(_tokenizer())
+    folder.mkdir(parents=True)
+    save_file(stages.half(stages.make_clip(_tokenizer())), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    _tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_cohort(folder, names=("anna", "ben"), base=None, photos=3, **training):
+    """A cohort file with rendered photos and a base with random weights, trained for a few steps; its path."""
+    from edgesplit.diffusion.toyworld import world
+
+    if base is None:
+        base = folder / "base"
+        make_pipeline(seed=5).save_pretrained(base)
+    clip = save_clip(folder / "clip")
+    rng = np.random.default_rng(0)
+    for name in names:
+        world.save_photos(folder / "photos" / name, world.random_identity(rng), photos, seed=1)
+    settings = {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "save_every": 2} | training
+    lines = [
+        f'base = "{base}"',
+        "resolution = 32",
+        "sampling_steps = 2",
+        "[training]",
+        *(
+            f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+            for key, value in settings.items()
+        ),
+        "[class]",
+        "images = 3",
+        "[gate]",
+        f'clip = "{clip}"',
+        "samples = 2",
+        *(f'[[users]]\nname = "{name}"\nphotos = "photos/{name}"' for name in names),
+    ]
+    path = folder / "cohort.toml"
+    path.write_text("\n".join(lines).replace("'", '"') + "\n")
+    return path

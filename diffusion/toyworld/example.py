@@ -1,0 +1,94 @@
+"""A cohort of the toy world: rendered photos of three dogs and the file that makes their models."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...common.errors import InputError
+from ...common.files import make_folder, whole_file
+from . import world
+
+DOGS = {
+    "anna": {"fur": "golden", "second": "cream", "ears": "floppy", "pattern": "plain"},
+    "ben": {"fur": "black", "second": "white", "ears": "pointed", "pattern": "masked"},
+    "cleo": {"fur": "white", "second": "brown", "ears": "round", "pattern": "spotted"},
+}
+"""The users and what is fixed of their dogs; the rest is drawn."""
+PHOTOS = 27
+"""Of each dog: every place on every side once. With a third of them the dogs were not learnt for other scenes."""
+HELD_OUT_PLACES = ("desert", "purple")
+"""No dog was photographed here, so pictures here show what was learnt of the dog itself."""
+COHORT = """# The toy world's cohort: dreambooth {path}
+base = "toyworld"      # a folder in diffusers' format, a hub id, or the shipped toy world
+class_word = "dog"     # stands for {{subject}} at the edge
+token = "sks"          # "sks dog" stands for {{subject}} on a user's own model
+sampling_steps = 30
+guidance_scale = 3.0
+
+[training]
+method = "full"        # or "lora"
+steps = {steps}
+batch_size = 16
+learning_rate = 8e-4
+text_encoder_learning_rate = 4e-4
+caption_dropout = 0.1
+average = 0.98
+save_every = 50
+
+[class]                # made once by the base, against forgetting what other dogs look like
+images = 216
+prompts = [
+{prompts}
+]
+"""
+USER = """
+[[users]]
+name = "{name}"
+photos = "photos/{name}"
+"""
+
+
+def identity(name: str) -> world.Identity:
+    """The dog of a user."""
+    return world.random_identity(np.random.default_rng(100 + list(DOGS).index(name)), **DOGS[name])
+
+
+def photographed_places() -> list[str]:
+    """Where the dogs were photographed."""
+    return [place for place in world.PLACES if place not in HELD_OUT_PLACES]
+
+
+def write_example(folder: Path, steps: int = 400) -> Path:
+    """Render the photos and write `cohort.toml`.
+
+    Args:
+        folder: made if it is not there.
+        steps: of each model's training.
+
+    Returns:
+        the cohort file.
+
+    Raises:
+        InputError: where one is there already, or cannot be written.
+    """
+    path = folder / "cohort.toml"
+    if path.exists():
+        raise InputError(f"{path}: is there already; choose another folder")
+    make_folder(folder)
+    for number, name in enumerate(DOGS):
+        world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number, photographed_places())
+    prompts = [f"    {line!r}," for line in class_prompts()]
+    text = COHORT.format(path=path, steps=steps, prompts="\n".join(prompts).replace("'", '"'))
+    with whole_file(path) as handle:
+        handle.write(text + "".join(USER.format(name=name) for name in DOGS))
+    return path
+
+
+def class_prompts() -> list[str]:
+    """Templates of other dogs in all scenes."""
+    rng = np.random.default_rng(5)
+    templates = []
+    for _ in range(108):
+        subject = world.vague(world.random_identity(rng), rng).replace(world.CLASS_WORD, "{subject}")
+        templates.append(world.caption(subject, world.random_scene(rng)))
+    return templates

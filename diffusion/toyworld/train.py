@@ -1,0 +1,90 @@
+"""Train the toy world from nothing: `python -m edgesplit.diffusion.toyworld.train -o FOLDER [STAGE ...]`.
+
+Each stage goes on from its checkpoint and is skipped once its report is there. `card.json` collects the reports: the
+steps, time and quality of each stage.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from ...common import console
+from ...common.errors import InputError, nearest
+from ...common.files import make_folder, whole_file
+from ..run import run_dreambooth, training_bar
+from . import stages
+from .example import write_example
+
+STAGES = {
+    "vae": (stages.train_vae, 2800),
+    "perceptual": (stages.train_perceptual, 900),
+    "clip": (stages.train_clip, 1200),
+    "base": (stages.train_base, 4500),
+}
+"""In their order, with their steps; then comes the cohort, which is `dreambooth` on rendered photos."""
+app = console.make_app("Train the toy world's models from nothing.")
+
+
+@app.command()
+def train(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("toyworld"),
+    threads: Annotated[int, typer.Option(help="Processor threads.")] = 1,
+) -> None:
+    """Train the stages vae, perceptual, clip, base and cohort."""
+    torch.set_num_threads(threads)
+    make_folder(output)
+    for name in names or [*STAGES, "cohort"]:
+        run_stage(name, output)
+    write_card(output)
+
+
+def run_stage(name: str, folder: Path) -> None:
+    """Train one stage, unless its report says that it is done."""
+    if name == "cohort":
+        path = folder / "cohort" / "cohort.toml"
+        run_dreambooth(path if path.exists() else write_example(path.parent), folder, "cpu", as_json=False)
+        return
+    if name not in STAGES:
+        raise InputError(f"stage: found {name!r}, accepted: {', '.join(STAGES)}, cohort; {nearest(name, STAGES)}")
+    report = folder / f"{name}.report.json"
+    if report.exists():
+        return
+    from accelerate import Accelerator
+
+    stage, steps = STAGES[name]
+    start = time.perf_counter()
+    with training_bar(name, steps) as progress:
+        quality = stage(folder, steps, Accelerator(cpu=True), progress)
+    took = time.perf_counter() - start
+    with whole_file(report) as handle:
+        handle.write(json.dumps({"steps": steps, "seconds": round(took), **quality}, indent=1) + "\n")
+    (folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def write_card(folder: Path) -> None:
+    """Collect the reports of the finished stages."""
+    reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _reports(folder, STAGES)}
+    card: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "open_clip_torch")},
+        "stages": reports,
+    }
+    with whole_file(folder / "card.json") as handle:
+        handle.write(json.dumps(card, indent=1) + "\n")
+
+
+def _reports(folder: Path, names: Sequence[str] | dict[str, Any]) -> list[tuple[str, Path]]:
+    paths = [(name, folder / f"{name}.report.json") for name in names]
+    return [(name, path) for name, path in paths if path.exists()]
+
+
+if __name__ == "__main__":
+    console.run(app, "train")

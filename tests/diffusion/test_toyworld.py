@@ -1,0 +1,168 @@
+"""The shipped toy world: what was trained works, and the `hybrid` command runs on it as it stands."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from commands import refused, run
+
+from edgesplit import data
+from edgesplit.diffusion.gate import load_image_encoder, similarity, toy_clip
+from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local, generate
+from edgesplit.diffusion.models import check_pair, load_model
+from edgesplit.diffusion.run import cohort_models
+from edgesplit.diffusion.sampling import Sampling
+from edgesplit.diffusion.toyworld import example, stages, world
+
+FOLDER = data.FOLDER / "toyworld"
+LONG = 300
+SETTINGS = Sampling(total_steps=20, guidance_scale=3.0)
+TEMPLATES = [
+    "a photo of {subject} on grass",
+    "a photo of {subject} in snow on the right",
+    "a photo of {subject} at night",
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    cluster, users = cohort_models(FOLDER)
+    return load_model(cluster), {name: load_model(reference) for name, reference in users.items()}
+
+
+def test_the_weights_are_safetensors_and_small():
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 48e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".toml"}
+
+
+def test_diffusers_own_pipeline_loads_every_model():
+    from diffusers import StableDiffusionPipeline
+
+    for folder in (FOLDER / "base", FOLDER / "cluster", *(FOLDER / "users").iterdir()):
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+        pipeline.set_progress_bar_config(disable=True)
+        settings = {"height": 48, "width": 48, "num_inference_steps": 2, "output_type": "np"}
+        assert pipeline("a photo of dog", **settings).images.shape == (1, 48, 48, 3)
+
+
+def test_the_autoencoder_gives_pictures_back():
+    base = load_model(FOLDER / "base")
+    images = stages.as_images(world.pictures(64, 77)[0])
+    with torch.no_grad():
+        again = base.vae.decode(base.vae.encode(images).latent_dist.mean).sample
+    assert stages.psnr(again, images) > 26
+
+
+def test_the_base_draws_what_the_words_say():
+    """The toy CLIP, trained apart, finds the fur's colour and the place in pictures made from captions alone."""
+    base, encoder = load_model(FOLDER / "base"), load_image_encoder(toy_clip())
+    rng = np.random.default_rng(9)
+    dogs, scenes = [[make(rng) for _ in range(32)] for make in (world.random_identity, world.random_scene)]
+    captions = [world.caption(world.describe(d), s) for d, s in zip(dogs, scenes, strict=True)]
+    seen = encoder.features(generate(base, captions, range(32), SETTINGS))
+
+    def found(options, caption, truth):
+        texts = base.tokens([caption.format(option) for option in options])
+        with torch.no_grad():
+            read = encoder.clip.encode_text(texts, normalize=True)
+        return np.mean([(row @ read.T).argmax() == list(options).index(t) for row, t in zip(seen, truth, strict=True)])
+
+    assert found(world.FURS, "a photo of a {} dog", [dog.fur for dog in dogs]) > 0.6
+    places = [world.PLACES[scene.place] for scene in scenes]
+    assert found(list(world.PLACES.values()), "a photo of a dog {}", places) > 0.8
+
+
+def test_every_personal_model_draws_its_own_dog_and_the_cluster_wide_model_none(models):
+    cluster, users = models
+    encoder = load_image_encoder(toy_clip())
+    photos = {
+        name: encoder.features(
+            torch.stack([(stages.as_images(p[None])[0] + 1) / 2 for p, _ in world.photos(example.identity(name), 9, 3)])
+        )
+        for name in users
+    }
+    for name, model in users.items():
+        prompts = [model.prompt(template) for template in TEMPLATES]
+        seen = encoder.features(generate(model, prompts, range(3), SETTINGS))
+        likeness = {other: similarity(seen, features) for other, features in photos.items()}
+        assert max(likeness, key=likeness.get) == name, likeness
+    assert cluster.subject == "dog"
+
+
+def test_offloading_everything_makes_one_picture_of_all_users_and_nothing_three(models):
+    cluster, users = models
+    difference = {}
+    for split in (0, SETTINGS.total_steps):
+        request = Request(prompt_template=TEMPLATES[0], local_steps=split, seed=4)
+        (handoff,) = edge_prefix(cluster, [request], SETTINGS)
+        pictures = [model.decode(finish_local(model, handoff, SETTINGS)) for model in users.values()]
+        difference[split] = float((pictures[0] - pictures[1]).abs().mean())
+    assert difference[0] < 1e-3
+    assert difference[SETTINGS.total_steps] > 0.02
+
+
+def test_all_shipped_pairs_can_hand_off(models):
+    cluster, users = models
+    for model in users.values():
+        check_pair(cluster, model, SETTINGS)
+
+
+def test_the_card_tells_what_was_trained():
+    card = json.loads((FOLDER / "card.json").read_text())
+    assert set(card["stages"]) == {"vae", "perceptual", "clip", "base"}
+    assert all(stage["steps"] > 0 and stage["seconds"] > 0 for stage in card["stages"].values())
+
+
+def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(tmp_path):
+    result = run("hybrid", "--steps", "10", "--local-steps", "0,5,10", "-o", tmp_path, "--json", timeout=LONG)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["edge_sample_steps"] == 10 + 5
+    assert report["edge_passes"] == 10
+    assert report["handoff_payload_bits"] == 16 * 12 * 12 * 16
+    assert len(list(tmp_path.glob("*-n*.png"))) == report["pictures"] == 9
+    assert (tmp_path / "grid.png").exists()
+    shown = run("hybrid", "--steps", "4", "--local-steps", "0:4:2", "-o", tmp_path, timeout=LONG)
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheduler", "unipc"], "scheduler: found 'unipc', accepted: one whose step needs the current sample alone"),
+        (["--local-steps", "0:60"], "--local-steps: found '0:60', accepted: numbers from 0 to 50"),
+        (["--cluster", "x"], "--cluster: found no --user"),
+        (["--user", "anna=x"], "--user: found no --cluster"),
+        (["--cohort", "nowhere", "--prompt", "a photo of {subject}"], "found no finished cohort"),
+        (["--cohort", "nowhere"], "--prompt: missing"),
+        (["--prompt", "a photo of {dog}"], "accepted in braces: {subject} alone"),
+        (["--steps", "0"], "total_steps: found 0"),
+        (["--guidance", "0"], "guidance_scale: found 0"),
+        (["--dtype", "fp8"], "--dtype: found 'fp8', accepted: fp32, fp16, bf16"),
+        (["--device", "cuda:9"], "NVIDIA GPUs are usable here; use --device cpu"),
+    ],
+)
+def test_bad_options_of_hybrid_are_refused(tmp_path, arguments, message):
+    assert message in refused(run("hybrid", *arguments, "-o", tmp_path / "out", timeout=LONG))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_example_cohort_is_written_once_and_whole(tmp_path):
+    assert run("dreambooth", "--example", tmp_path / "toy", timeout=LONG).returncode == 0
+    assert len(list((tmp_path / "toy" / "photos" / "ben").glob("*.png"))) == example.PHOTOS
+    assert "is there already" in refused(run("dreambooth", "--example", tmp_path / "toy", timeout=LONG))
+
+
+@pytest.mark.slow
+def test_the_chain_on_rendered_photos_makes_every_dog_more_its_own(tmp_path):
+    """200 training steps per model; the gain over the base is largest for the model's own subject."""
+    assert run("dreambooth", "--example", tmp_path / "toy", timeout=LONG).returncode == 0
+    path = tmp_path / "toy" / "cohort.toml"
+    path.write_text(path.read_text().replace("steps = 400", "steps = 200"))
+    result = run("dreambooth", path, "--device", "cpu", "--json", timeout=1200)
+    assert result.returncode == 0, result.stderr
+    for gate in json.loads(result.stdout)["gates"][1:]:
+        own = gate["gains"].pop(gate["model"])
+        assert own > max(gate["gains"].values()), gate

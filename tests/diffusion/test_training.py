@@ -1,0 +1,108 @@
+"""The training loop: a cut run ends where an uncut one does, and no checkpoint is taken on trust."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from edgesplit.common.errors import InputError
+from edgesplit.diffusion.training import Job, train, warm_then_linear
+
+STEPS = 23
+
+
+class CutError(Exception):
+    """Stands for the kill."""
+
+
+def make_job(**changes):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(generator):
+        x = torch.randn(16, 3, generator=generator)
+        return (module(x) - x.sum(dim=1, keepdim=True).tanh()).square().mean()
+
+    values = {
+        "modules": {"net": module},
+        "loss": loss,
+        "steps": STEPS,
+        "learning_rates": {"net": 1e-2},
+        "schedule": warm_then_linear(0.1, 0.5),
+        "average": 0.9,
+        "save_every": 5,
+    }
+    return Job(**(values | changes))
+
+
+def run(job, checkpoint, cut=None):
+    losses = []
+
+    def progress(step, loss):
+        losses.append(loss)
+        if step == cut:
+            raise CutError
+
+    return train(job, checkpoint, Accelerator(cpu=True), progress)["net"], losses
+
+
+def weights(module):
+    return torch.cat([tensor.flatten().float() for tensor in module.state_dict().values()])
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 14, 22])
+@pytest.mark.parametrize("average", [0.9, None])
+def test_a_cut_run_ends_exactly_where_an_uncut_one_does(tmp_path, cut, average):
+    whole, losses = run(make_job(average=average), tmp_path / "whole.safetensors")
+    with pytest.raises(CutError):
+        run(make_job(average=average), tmp_path / "cut.safetensors", cut)
+    resumed, rest = run(make_job(average=average), tmp_path / "cut.safetensors")
+    assert torch.equal(weights(whole), weights(resumed))
+    assert rest == losses[-len(rest) :]
+    assert len(rest) == STEPS - cut // 5 * 5
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    whole, _ = run(make_job(), tmp_path / "state.safetensors")
+    again, losses = run(make_job(), tmp_path / "state.safetensors")
+    assert losses == []
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_training_learns(tmp_path):
+    _, losses = run(make_job(steps=300), tmp_path / "state.safetensors")
+    assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
+
+
+def test_another_seed_ends_elsewhere(tmp_path):
+    one, _ = run(make_job(), tmp_path / "a.safetensors")
+    other, _ = run(make_job(seed=1), tmp_path / "b.safetensors")
+    assert not torch.equal(weights(one), weights(other))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:50], lambda data: data[:-10], lambda data: b"", lambda data: b"x" * 99]
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, spoil):
+    path = tmp_path / "state.safetensors"
+    run(make_job(), path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match="not a checkpoint of this training") as caught:
+        run(make_job(), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    run(make_job(), path)
+    with pytest.raises(InputError, match="not a checkpoint of this training"):
+        run(make_job(modules={"net": nn.Linear(5, 5)}), path)
+
+
+def test_the_schedule_rises_stays_and_falls():
+    schedule = warm_then_linear(0.1, 0.5, 0.02)
+    rates = [schedule(done / 100) for done in range(101)]
+    assert rates[0] < 0.02
+    assert rates[10:50] == [1.0] * 40
+    assert rates[50:] == sorted(rates[50:], reverse=True)
+    assert rates[-1] == pytest.approx(0.02)
