@@ -60,6 +60,12 @@ class Model:
         height, width = (side, side) if isinstance(side, int) else side
         return self.unet.config.in_channels, height, width
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels of a side of the pictures of its own resolution."""
+        factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return factor * self.latent_shape[-1]
+
     def prompt(self, template: str) -> str:
         """A template with this model's words for the subject."""
         return template.replace("{subject}", self.subject)

@@ -89,8 +89,8 @@ class Job:
             InputError: one line.
         """
         cohort = self.cohort
-        self.photos = {user.name: read_photos(self.folder / user.photos, self.side) for user in cohort.users}
         self.base = load_model(self.base_reference, subject=cohort.class_word, device=self.device)
+        self.photos = {user.name: read_photos(self.folder / user.photos, self.side) for user in cohort.users}
         _check_token(self.base, cohort.token)
         self.encoder = load_image_encoder(self._clip_reference, self.device)
         self.features = {name: self.encoder.features((p.images + 1) / 2) for name, p in self.photos.items()}
@@ -128,7 +128,7 @@ class Job:
     @property
     def side(self) -> int:
         """Pixels of a side of the pictures."""
-        return self.cohort.resolution or (48 if self._is_toy else 512)
+        return self.cohort.resolution or self.base.picture_side
 
 
 def run_job(job: Job) -> Iterator[Gate]:

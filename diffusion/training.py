@@ -169,6 +169,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     try:
         try:
             save_file(dict(tensors), temporary, dict(metadata))
+            temporary.chmod(0o644)  # safetensors keeps it to the owner
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, path)

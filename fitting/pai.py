@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from ..common.arrays import Floats
 
+STEEPEST = 200.0
+"""Bound of a fitted |steepness| times the range of the points: they then lie on a step."""
+
 
 @dataclass(frozen=True)
 class PaiCurve:
@@ -77,3 +80,97 @@ def log_odds(q: Floats) -> Floats:
     f = (1 + np.sqrt(np.maximum(1 - 4 * q, 0))) / 2
     with np.errstate(divide="ignore"):
         return 2 * np.log(f) - np.log(np.minimum(q, 0.25))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaiFit:
+    """A fitted curve and how well it describes the points.
+
+    Attributes:
+        curve: the fit.
+        r2: share of the variance explained; None where the points do not vary.
+        criterion: corrected Akaike information criterion; lower is better.
+    """
+
+    curve: PaiCurve
+    r2: float | None
+    criterion: float
+
+
+def fit_pai(local_steps: ArrayLike, pai: ArrayLike, *, two_parameter: bool = False) -> PaiFit:
+    """Fit the paper's sigmoid, or with amplitude and offset where the corrected Akaike criterion prefers that.
+
+    Args:
+        local_steps: n, steps, shape (points,), three different ones or more.
+        pai: of each n, any finite values, shape (points,).
+        two_parameter: keep to the paper's form, A = 1 and c = 0.
+
+    Raises:
+        ValueError: for fewer than three different n, other shapes, or values that are not finite.
+    """
+    n, y = np.asarray(local_steps, float), np.asarray(pai, float)
+    if n.ndim != 1 or n.shape != y.shape or np.unique(n).size < 3:
+        raise ValueError("a sigmoid needs one value at each of three different local steps or more")
+    if not (np.all(np.isfinite(n)) and np.all(np.isfinite(y))):
+        raise ValueError("local steps and values must be finite")
+    fits = [_described(fit_sigmoid(n, y, free=False), n, y, 2)]
+    if not two_parameter and n.size > 6:  # with fewer points the criterion of four parameters is not defined
+        fits.append(_described(fit_sigmoid(n, y, free=True), n, y, 4))
+    return min(fits, key=lambda fit: fit.criterion)
+
+
+def fit_sigmoid(n: Floats, y: Floats, *, free: bool, start: PaiCurve | None = None) -> PaiCurve:
+    """Bounded least squares of c + A F(n).
+
+    Args:
+        n: local steps, shape (points,).
+        y: values, shape (points,).
+        free: fit A >= 0 and c too; else A = 1, c = 0.
+        start: where to begin; None searches a grid, so that no starting point is needed.
+    """
+    from scipy.optimize import least_squares
+
+    first, span = float(n.min()), float(np.ptp(n))
+    x = (n - first) / span
+    begin = _parameters(start, first, span, free) if start else _grid_start(x, y, free)
+    height = 2 * float(np.ptp(y)) + 1e-9
+    low, high = [-STEEPEST, -1.0], [STEEPEST, 2.0]
+    if free:
+        low, high = [*low, 0.0, float(y.min()) - height], [*high, 2 * height, float(y.max())]
+    begin = np.clip(begin, np.array(low) + 1e-9, np.array(high) - 1e-9)
+    a, b, *rest = least_squares(lambda p: _unit_sigmoid(p, x) - y, begin, bounds=(low, high), x_scale="jac").x
+    amplitude, offset = rest or (1.0, 0.0)
+    return PaiCurve(float(a / span), float(first + b * span), float(amplitude), float(offset))
+
+
+def _unit_sigmoid(parameters: Floats, x: Floats) -> Floats:
+    a, b, *rest = parameters
+    amplitude, offset = rest or (1.0, 0.0)
+    return PaiCurve(float(a), float(b), float(amplitude), float(offset)).value(x)
+
+
+def _parameters(curve: PaiCurve, first: float, span: float, free: bool) -> Floats:
+    own = [curve.steepness * span, (curve.midpoint - first) / span]
+    return np.array([*own, curve.amplitude, curve.offset] if free else own)
+
+
+def _grid_start(x: Floats, y: Floats, free: bool) -> Floats:
+    """The best of a grid of steepnesses and midpoints; A and c follow by linear least squares."""
+    best, least = np.zeros(4 if free else 2), np.inf
+    for a in (sign * size for sign in (1, -1) for size in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)):
+        for b in np.linspace(-0.5, 1.5, 21):
+            f = PaiCurve(a, float(b)).value(x)
+            linear = np.linalg.lstsq(np.column_stack([f, np.ones_like(f)]), y, rcond=None)[0] if free else (1.0, 0.0)
+            error = float(np.sum((linear[0] * f + linear[1] - y) ** 2))
+            if error < least and linear[0] >= 0:
+                best, least = np.array([a, b, *linear] if free else [a, b]), error
+    return best
+
+
+def _described(curve: PaiCurve, n: Floats, y: Floats, parameters: int) -> PaiFit:
+    residual = float(np.sum((curve.value(n) - y) ** 2))
+    spread = float(np.sum((y - y.mean()) ** 2))
+    free = n.size - parameters - 2  # the variance of the residuals is estimated, too
+    correction = 2 * (parameters + 1) * (parameters + 2) / free if free > 0 else np.inf
+    criterion = n.size * float(np.log(max(residual / n.size, 1e-24))) + 2 * (parameters + 1) + correction
+    return PaiFit(curve=curve, r2=1 - residual / spread if spread > 0 else None, criterion=float(criterion))

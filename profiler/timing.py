@@ -27,7 +27,7 @@ WARM_UP_AGREEMENT = 0.05
 """Successive block medians that lie this close together, relative, are settled."""
 WARM_UP_BLOCKS = 20
 VISIT_S = 0.03
-"""A visit takes about this long on average, and at least one step; all have as many, so that all medians get precise."""
+"""A visit takes about this long on average; all have as many steps (at least one), so that all medians get precise."""
 LEAST_ROUNDS = 5
 DISTURBED = 1.2
 """A control that took this many times the quiet level was disturbed."""

@@ -19,7 +19,7 @@ PHOTOS = 27
 HELD_OUT_PLACES = ("desert", "purple")
 """No dog was photographed here, so pictures here show what was learnt of the dog itself."""
 COHORT = """# The toy world's cohort: dreambooth {path}
-base = "toyworld"      # a folder in diffusers' format, a hub id, or the shipped toy world
+base = "{base}"      # a folder in diffusers' format, a hub id, or the shipped toy world
 class_word = "dog"     # stands for {{subject}} at the edge
 token = "sks"          # "sks dog" stands for {{subject}} on a user's own model
 sampling_steps = 30
@@ -36,7 +36,7 @@ average = 0.98
 save_every = 50
 
 [class]                # made once by the base, against forgetting what other dogs look like
-images = 216
+images = 108
 prompts = [
 {prompts}
 ]
@@ -58,12 +58,14 @@ def photographed_places() -> list[str]:
     return [place for place in world.PLACES if place not in HELD_OUT_PLACES]
 
 
-def write_example(folder: Path, steps: int = 400) -> Path:
+def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: str | None = None) -> Path:
     """Render the photos and write `cohort.toml`.
 
     Args:
         folder: made if it is not there.
         steps: of each model's training.
+        base: the cohort's.
+        clip: of the gate; None for the base's own.
 
     Returns:
         the cohort file.
@@ -78,9 +80,11 @@ def write_example(folder: Path, steps: int = 400) -> Path:
     for number, name in enumerate(DOGS):
         world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number, photographed_places())
     prompts = [f"    {line!r}," for line in class_prompts()]
-    text = COHORT.format(path=path, steps=steps, prompts="\n".join(prompts).replace("'", '"'))
+    text = COHORT.format(path=path, steps=steps, base=base, prompts="\n".join(prompts).replace("'", '"'))
     with whole_file(path) as handle:
-        handle.write(text + "".join(USER.format(name=name) for name in DOGS))
+        handle.write(
+            text + (f'\n[gate]\nclip = "{clip}"\n' if clip else "") + "".join(USER.format(name=name) for name in DOGS)
+        )
     return path
 
 

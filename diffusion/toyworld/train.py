@@ -6,7 +6,6 @@ steps, time and quality of each stage.
 
 import json
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,17 +17,22 @@ import typer
 from ...common import console
 from ...common.errors import InputError, nearest
 from ...common.files import make_folder, whole_file
-from ..run import run_dreambooth, training_bar
+from ..gate import load_image_encoder
+from ..models import load_model
+from ..run import cohort_models, run_dreambooth, training_bar
 from . import stages
 from .example import write_example
+from .quality import caption_accuracies, identity_accuracies
 
 STAGES = {
     "vae": (stages.train_vae, 2800),
     "perceptual": (stages.train_perceptual, 900),
-    "clip": (stages.train_clip, 1200),
+    "clip": (stages.train_clip, 2400),
     "base": (stages.train_base, 4500),
 }
 """In their order, with their steps; then comes the cohort, which is `dreambooth` on rendered photos."""
+PICTURES = 128
+"""On which the base is judged."""
 app = console.make_app("Train the toy world's models from nothing.")
 
 
@@ -50,7 +54,9 @@ def run_stage(name: str, folder: Path) -> None:
     """Train one stage, unless its report says that it is done."""
     if name == "cohort":
         path = folder / "cohort" / "cohort.toml"
-        run_dreambooth(path if path.exists() else write_example(path.parent), folder, "cpu", as_json=False)
+        if not path.exists():
+            write_example(path.parent, base="../base", clip="../clip")
+        run_dreambooth(path, folder, "cpu", as_json=False)
         return
     if name not in STAGES:
         raise InputError(f"stage: found {name!r}, accepted: {', '.join(STAGES)}, cohort; {nearest(name, STAGES)}")
@@ -71,7 +77,9 @@ def run_stage(name: str, folder: Path) -> None:
 
 def write_card(folder: Path) -> None:
     """Collect the reports of the finished stages."""
-    reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _reports(folder, STAGES)}
+    reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _reports(folder)}
+    if (folder / "users").is_dir():
+        reports |= _judged(folder, reports)
     card: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "open_clip_torch")},
@@ -81,8 +89,19 @@ def write_card(folder: Path) -> None:
         handle.write(json.dumps(card, indent=1) + "\n")
 
 
-def _reports(folder: Path, names: Sequence[str] | dict[str, Any]) -> list[tuple[str, Path]]:
-    paths = [(name, folder / f"{name}.report.json") for name in names]
+def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
+    """What the toy world's CLIP sees in the pictures of the base and of the personal models."""
+    encoder = load_image_encoder(str(folder / "clip"))
+    users = {name: load_model(reference) for name, reference in cohort_models(folder)[1].items()}
+    captions = caption_accuracies(load_model(folder / "base"), encoder, PICTURES)
+    return {
+        "base": reports["base"] | {"caption_accuracy": captions},
+        "cohort": {"identity_accuracy": identity_accuracies(users, encoder)},
+    }
+
+
+def _reports(folder: Path) -> list[tuple[str, Path]]:
+    paths = [(name, folder / f"{name}.report.json") for name in STAGES]
     return [(name, path) for name, path in paths if path.exists()]
 
 

@@ -116,7 +116,6 @@ def save_cohort(folder, names=("anna", "ben"), base=None, photos=3, **training):
     settings = {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "save_every": 2} | training
     lines = [
         f'base = "{base}"',
-        "resolution = 32",
         "sampling_steps = 2",
         "[training]",
         *(

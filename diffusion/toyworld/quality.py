@@ -1,0 +1,75 @@
+"""How well the toy world's text-to-image models do, judged by its CLIP, which was trained apart from them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..gate import ImageEncoder
+from ..hybrid import generate
+from ..models import Model
+from ..sampling import Sampling
+from . import world
+from .example import HELD_OUT_PLACES, identity, photographed_places
+from .stages import as_images
+
+SAMPLING = Sampling(total_steps=30, guidance_scale=3.0)
+TOLD = {
+    "fur": ("a photo of a {} dog", {name: name for name in world.FURS}),
+    "place": ("a photo of a dog {}", world.PLACES),
+    "extra": ("a photo of a dog {}", world.EXTRAS),
+}
+"""Attribute -> caption that tells it alone, and the words of its options."""
+
+
+def caption_accuracies(model: Model, encoder: ImageEncoder, count: int, seed: int = 9) -> dict[str, float]:
+    """Share of pictures, drawn from random full captions, in which CLIP finds what the caption said."""
+    rng = np.random.default_rng(seed)
+    dogs, scenes = [world.random_identity(rng) for _ in range(count)], [world.random_scene(rng) for _ in range(count)]
+    captions = [world.caption(world.describe(dog), scene) for dog, scene in zip(dogs, scenes, strict=True)]
+    seen = encoder.features(generate(model, captions, range(count), SAMPLING))
+    found = {}
+    for name, (caption, options) in TOLD.items():
+        read = read_texts(model, encoder, [caption.format(words).strip() for words in options.values()])
+        truth = [getattr(dog, name, None) or getattr(scene, name) for dog, scene in zip(dogs, scenes, strict=True)]
+        guesses = [list(options)[i] for i in (seen @ read.T).argmax(dim=1).tolist()]
+        found[name] = float(np.mean([guess == t for guess, t in zip(guesses, truth, strict=True)]))
+    return found
+
+
+def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places: Sequence[str]) -> float:
+    """Share of pictures of each user's model that are most like photos of the user's own dog."""
+    photos = torch.stack([encoder.features(photos_of(name)).mean(dim=0) for name in users])  # (users, width)
+    templates = [
+        world.caption("{subject}", world.random_scene(np.random.default_rng(7), place=place, side=side, extra="none"))
+        for place in places
+        for side in world.SIDES
+    ]
+    hits = []
+    for number, model in enumerate(users.values()):
+        prompts = [model.prompt(template) for template in templates]
+        seen = encoder.features(generate(model, prompts, range(len(prompts)), SAMPLING))
+        hits += ((seen @ photos.T).argmax(dim=1) == number).tolist()
+    return float(np.mean(hits))
+
+
+def identity_accuracies(users: Mapping[str, Model], encoder: ImageEncoder) -> dict[str, float]:
+    """The same where the dogs were photographed and where they never were."""
+    return {
+        "photographed_places": identity_accuracy(users, encoder, photographed_places()),
+        "other_places": identity_accuracy(users, encoder, HELD_OUT_PLACES),
+    }
+
+
+def photos_of(name: str, count: int = 18) -> Tensor:
+    """Other photos of a user's dog than the model was trained on, values 0 to 1."""
+    pixels = np.stack([pixels for pixels, _ in world.photos(identity(name), count, seed=1000)])
+    return (as_images(pixels) + 1) / 2
+
+
+@torch.inference_mode()
+def read_texts(model: Model, encoder: ImageEncoder, texts: Sequence[str]) -> Tensor:
+    """CLIP's unit vectors of texts, shape (texts, width)."""
+    read: Tensor = encoder.clip.encode_text(model.tokens(texts), normalize=True)
+    return read.float()
