@@ -261,7 +261,7 @@ def _print_report(report: dict[str, Any]) -> None:
 def _print_gates(gates: Sequence["Gate"]) -> None:
     console = Console(highlight=False)
     users = list(gates[0].after)
-    console.print("CLIP similarity of each model's samples to each user's photos (gain over the base):")
+    console.print("CLIP similarity of samples to each user's photos (gain over the base):")
     table = plain_table("model", *users, "own gain largest", right_from=1)
     for gate in gates:
         cells = [f"{gate.after[user]:.3f} ({gate.gains[user]:+.3f})" for user in users]

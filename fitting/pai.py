@@ -138,7 +138,11 @@ def fit_sigmoid(n: Floats, y: Floats, *, free: bool, start: PaiCurve | None = No
     if free:
         low, high = [*low, 0.0, float(y.min()) - height], [*high, 2 * height, float(y.max())]
     begin = np.clip(begin, np.array(low) + 1e-9, np.array(high) - 1e-9)
-    a, b, *rest = least_squares(lambda p: _unit_sigmoid(p, x) - y, begin, bounds=(low, high), x_scale="jac").x
+
+    def residuals(parameters: Floats) -> Floats:
+        return _unit_sigmoid(parameters, x) - y
+
+    a, b, *rest = least_squares(residuals, begin, bounds=(low, high), x_scale="jac").x
     amplitude, offset = rest or (1.0, 0.0)
     return PaiCurve(float(a / span), float(first + b * span), float(amplitude), float(offset))
 

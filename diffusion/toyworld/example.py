@@ -15,9 +15,7 @@ DOGS = {
 }
 """The users and what is fixed of their dogs; the rest is drawn."""
 PHOTOS = 27
-"""Of each dog: every place on every side once. With a third of them the dogs were not learnt for other scenes."""
-HELD_OUT_PLACES = ("desert", "purple")
-"""No dog was photographed here, so pictures here show what was learnt of the dog itself."""
+"""Of each dog: every place on every side once."""
 COHORT = """# The toy world's cohort: dreambooth {path}
 base = "{base}"      # a folder in diffusers' format, a hub id, or the shipped toy world
 class_word = "dog"     # stands for {{subject}} at the edge
@@ -53,11 +51,6 @@ def identity(name: str) -> world.Identity:
     return world.random_identity(np.random.default_rng(100 + list(DOGS).index(name)), **DOGS[name])
 
 
-def photographed_places() -> list[str]:
-    """Where the dogs were photographed."""
-    return [place for place in world.PLACES if place not in HELD_OUT_PLACES]
-
-
 def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: str | None = None) -> Path:
     """Render the photos and write `cohort.toml`.
 
@@ -78,7 +71,7 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
         raise InputError(f"{path}: is there already; choose another folder")
     make_folder(folder)
     for number, name in enumerate(DOGS):
-        world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number, photographed_places())
+        world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number)
     prompts = [f"    {line!r}," for line in class_prompts()]
     text = COHORT.format(path=path, steps=steps, base=base, prompts="\n".join(prompts).replace("'", '"'))
     with whole_file(path) as handle:

@@ -11,7 +11,7 @@ from ..hybrid import generate
 from ..models import Model
 from ..sampling import Sampling
 from . import world
-from .example import HELD_OUT_PLACES, identity, photographed_places
+from .example import identity
 from .stages import as_images
 
 SAMPLING = Sampling(total_steps=30, guidance_scale=3.0)
@@ -38,12 +38,12 @@ def caption_accuracies(model: Model, encoder: ImageEncoder, count: int, seed: in
     return found
 
 
-def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places: Sequence[str]) -> float:
-    """Share of pictures of each user's model that are most like photos of the user's own dog."""
+def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places: Sequence[str] = ()) -> float:
+    """Share of pictures of each user's model, in places and on all sides, most like photos of the user's own dog."""
     photos = torch.stack([encoder.features(photos_of(name)).mean(dim=0) for name in users])  # (users, width)
     templates = [
         world.caption("{subject}", world.random_scene(np.random.default_rng(7), place=place, side=side, extra="none"))
-        for place in places
+        for place in places or world.PLACES
         for side in world.SIDES
     ]
     hits = []
@@ -52,14 +52,6 @@ def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places:
         seen = encoder.features(generate(model, prompts, range(len(prompts)), SAMPLING))
         hits += ((seen @ photos.T).argmax(dim=1) == number).tolist()
     return float(np.mean(hits))
-
-
-def identity_accuracies(users: Mapping[str, Model], encoder: ImageEncoder) -> dict[str, float]:
-    """The same where the dogs were photographed and where they never were."""
-    return {
-        "photographed_places": identity_accuracy(users, encoder, photographed_places()),
-        "other_places": identity_accuracy(users, encoder, HELD_OUT_PLACES),
-    }
 
 
 def photos_of(name: str, count: int = 18) -> Tensor:

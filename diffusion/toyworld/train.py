@@ -22,7 +22,7 @@ from ..models import load_model
 from ..run import cohort_models, run_dreambooth, training_bar
 from . import stages
 from .example import write_example
-from .quality import caption_accuracies, identity_accuracies
+from .quality import caption_accuracies, identity_accuracy
 
 STAGES = {
     "vae": (stages.train_vae, 2800),
@@ -96,7 +96,7 @@ def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
     captions = caption_accuracies(load_model(folder / "base"), encoder, PICTURES)
     return {
         "base": reports["base"] | {"caption_accuracy": captions},
-        "cohort": {"identity_accuracy": identity_accuracies(users, encoder)},
+        "cohort": {"identity_accuracy": identity_accuracy(users, encoder)},
     }
 
 

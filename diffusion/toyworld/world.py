@@ -214,7 +214,7 @@ def render(identity: Identity, scene: Scene) -> Pixels:
     _draw_head(canvas, identity)
     _draw_face(canvas, identity)
     _draw_extra(canvas, scene)
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.array(image.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def pictures(count: int, seed: int) -> tuple[Pixels, list[Identity], list[Scene]]:

@@ -1,0 +1,1 @@
+"""Personalisation against the split point: CLIP, LPIPS and the Personalised Accuracy Index."""

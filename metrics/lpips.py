@@ -1,0 +1,97 @@
+"""LPIPS (arXiv 1801.03924) of all pairs of pictures, each picture's features computed once."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import data
+from ..common.errors import InputError, nearest, shown
+
+BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
+TOY_SIDE = 64
+"""The toy world's 48-pixel pictures are enlarged to this, as its backbone was trained."""
+
+
+@dataclass(frozen=True)
+class Lpips:
+    """A perceptual distance.
+
+    Attributes:
+        network: the `lpips` package's module.
+        side: pixels that pictures are scaled to; None leaves them as they are.
+    """
+
+    network: Any
+    side: int | None = None
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Unit-length features of every layer, for pictures (b, 3, height, width) with values 0 to 1."""
+        from lpips import normalize_tensor
+
+        inputs = 2 * images.to(next(self.network.parameters()).device).float() - 1
+        if self.side:
+            inputs = functional.interpolate(inputs, size=self.side, mode="bilinear")
+        layers = self.network.net(self.network.scaling_layer(inputs))
+        return [normalize_tensor(layer) for layer in layers]
+
+    @torch.inference_mode()
+    def distances(self, features: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """LPIPS of pairs of pictures, given by index into the features; shape (pairs,)."""
+        first, second = ([pair[k] for pair in pairs] for k in (0, 1))
+        total = torch.zeros(len(pairs))
+        for layer, weigh in zip(features, self.network.lins, strict=True):
+            total += weigh((layer[first] - layer[second]).square()).mean(dim=(1, 2, 3)).cpu()
+        return total
+
+    def pairwise(self, images: Tensor) -> Tensor:
+        """LPIPS of all pairs, in the order of `itertools.combinations`; U pictures take U passes of the network."""
+        return self.distances(self.features(images), list(combinations(range(len(images)), 2)))
+
+
+def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
+    """Load a backbone and the published linear layers on top of it.
+
+    Args:
+        backbone: "alex", "vgg" or "squeeze", whose weights torchvision downloads once; or "toyworld", an AlexNet
+            trained on the toy world, whose values are not comparable with the others'.
+        device: where it runs.
+
+    Raises:
+        InputError: for an unknown backbone or weights that cannot be had.
+    """
+    if backbone not in BACKBONES:
+        raise InputError(
+            f"LPIPS: found {shown(backbone)}, accepted: {', '.join(BACKBONES)}; {nearest(backbone, BACKBONES)}"
+        )
+    try:
+        network = _toy_network() if backbone == "toyworld" else _package(backbone)
+    except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
+        folder = f"{torch.hub.get_dir()}/checkpoints"
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(
+            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); put their file into {folder}"
+        ) from error
+    return Lpips(network.to(device).eval(), TOY_SIDE if backbone == "toyworld" else None)
+
+
+def _package(backbone: str, **settings: Any) -> Any:
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchvision, on how lpips calls it
+        return lpips.LPIPS(net=backbone, verbose=False, **settings)
+
+
+def _toy_network() -> Any:
+    from safetensors.torch import load_file
+
+    network = _package("alex", pnet_rand=True)
+    network.net.load_state_dict(load_file(data.FOLDER / "toyworld" / "lpips" / "alexnet.safetensors"))
+    return network

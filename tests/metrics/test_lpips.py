@@ -1,0 +1,92 @@
+"""LPIPS from features once per picture, against the `lpips` package on every pair."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from edgesplit.common.errors import InputError
+from edgesplit.diffusion.toyworld import example, stages, world
+from edgesplit.metrics import lpips as ours
+
+
+def pictures(count, side=48, seed=0):
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return ours.load_lpips("toyworld")
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_all_pairs_are_those_of_the_package(toy, count, seed):
+    images = torch.cat([pictures(count - 1, seed=seed), pictures(1, seed=seed) * 0.5])
+    found = toy.pairwise(images)
+    enlarged = functional.interpolate(2 * images - 1, size=ours.TOY_SIDE, mode="bilinear")
+    with torch.no_grad():
+        expected = [
+            toy.network(enlarged[i : i + 1], enlarged[j : j + 1]).item() for i, j in combinations(range(count), 2)
+        ]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["alex", "vgg", "squeeze"])
+def test_the_real_backbones_architecture_gives_the_package_s_values(backbone):
+    """With random trunks, as the published ones need a download."""
+    import lpips
+
+    torch.manual_seed(0)
+    metric = ours.Lpips(lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False).eval())
+    images = pictures(3, side=64)
+    with torch.no_grad():
+        expected = [
+            metric.network(images[i : i + 1], images[j : j + 1], normalize=True).item()
+            for i, j in combinations(range(3), 2)
+        ]
+    torch.testing.assert_close(metric.pairwise(images), torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_a_picture_is_at_no_distance_from_itself(toy):
+    image = pictures(1)
+    assert toy.pairwise(torch.cat([image, image])).item() == 0
+
+
+def test_distance_is_symmetric(toy):
+    images = pictures(2)
+    assert toy.pairwise(images).item() == pytest.approx(toy.pairwise(images.flip(0)).item(), abs=1e-7)
+
+
+def test_every_picture_goes_through_the_network_once(toy):
+    calls = []
+    hook = toy.network.net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    toy.pairwise(pictures(6))
+    hook.remove()
+    assert sum(calls) == 6
+
+
+def test_two_dogs_are_further_apart_than_two_photos_of_one(toy):
+    def photos(name, seed):
+        return [(stages.as_images(p[None])[0] + 1) / 2 for p, _ in world.photos(example.identity(name), 9, seed)]
+
+    same = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("anna", 2), strict=True)]
+    other = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("ben", 1), strict=True)]
+    assert sum(same) < 0.5 * sum(other)
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'alex'"):
+        ours.load_lpips("alexnet")
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatch):
+    import lpips
+
+    def fail(**_):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(lpips, "LPIPS", fail)
+    with pytest.raises(InputError, match=r"LPIPS 'vgg': cannot download .*put their file into .*checkpoints"):
+        ours.load_lpips("vgg")
