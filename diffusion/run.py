@@ -95,10 +95,10 @@ def run_hybrid(request: HybridRequest) -> None:
     from .hybrid import check_template
     from .models import DTYPES, load_model
 
+    cluster, users = _references(request)
     sampling, splits = _sampling(request)
     if request.dtype not in DTYPES:
         raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
-    cluster, users = _references(request)
     device = pick_device(request.device)
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
     for template in request.prompts:

@@ -12,15 +12,9 @@ from ..models import Model
 from ..sampling import Sampling
 from . import world
 from .example import identity
-from .stages import as_images
+from .stages import as_images, told_apart
 
 SAMPLING = Sampling(total_steps=30, guidance_scale=3.0)
-TOLD = {
-    "fur": ("a photo of a {} dog", {name: name for name in world.FURS}),
-    "place": ("a photo of a dog {}", world.PLACES),
-    "extra": ("a photo of a dog {}", world.EXTRAS),
-}
-"""Attribute -> caption that tells it alone, and the words of its options."""
 
 
 def caption_accuracies(model: Model, encoder: ImageEncoder, count: int, seed: int = 9) -> dict[str, float]:
@@ -29,13 +23,7 @@ def caption_accuracies(model: Model, encoder: ImageEncoder, count: int, seed: in
     dogs, scenes = [world.random_identity(rng) for _ in range(count)], [world.random_scene(rng) for _ in range(count)]
     captions = [world.caption(world.describe(dog), scene) for dog, scene in zip(dogs, scenes, strict=True)]
     seen = encoder.features(generate(model, captions, range(count), SAMPLING))
-    found = {}
-    for name, (caption, options) in TOLD.items():
-        read = read_texts(model, encoder, [caption.format(words).strip() for words in options.values()])
-        truth = [getattr(dog, name, None) or getattr(scene, name) for dog, scene in zip(dogs, scenes, strict=True)]
-        guesses = [list(options)[i] for i in (seen @ read.T).argmax(dim=1).tolist()]
-        found[name] = float(np.mean([guess == t for guess, t in zip(guesses, truth, strict=True)]))
-    return found
+    return told_apart(encoder.clip, model.tokenizer, seen, dogs, scenes)
 
 
 def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places: Sequence[str] = ()) -> float:
@@ -58,10 +46,3 @@ def photos_of(name: str, count: int = 18) -> Tensor:
     """Other photos of a user's dog than the model was trained on, values 0 to 1."""
     pixels = np.stack([pixels for pixels, _ in world.photos(identity(name), count, seed=1000)])
     return (as_images(pixels) + 1) / 2
-
-
-@torch.inference_mode()
-def read_texts(model: Model, encoder: ImageEncoder, texts: Sequence[str]) -> Tensor:
-    """CLIP's unit vectors of texts, shape (texts, width)."""
-    read: Tensor = encoder.clip.encode_text(model.tokens(texts), normalize=True)
-    return read.float()

@@ -245,22 +245,37 @@ def clip_text(dog: world.Identity, scene: world.Scene, rng: np.random.Generator)
     return world.caption(world.describe(dog) if rng.random() < 0.5 else world.vague(dog, rng), scene)
 
 
-@torch.no_grad()
 def zero_shot(model: Any, tokenizer: Any) -> dict[str, float]:
     """Share of held-out pictures whose attribute is told from captions that differ in it alone."""
     pixels, dogs, scenes = world.pictures(HELD_OUT, HELD_OUT_SEED)
     images = functional.interpolate(as_images(pixels), size=CLIP_SIDE, mode="bilinear")
-    seen = model.encode_image(images, normalize=True)
+    with torch.no_grad():
+        seen = model.encode_image(images, normalize=True)
+    return told_apart(model, tokenizer, seen, dogs, scenes)
+
+
+@torch.no_grad()
+def told_apart(
+    model: Any, tokenizer: Any, seen: Tensor, dogs: Sequence[world.Identity], scenes: Sequence[world.Scene]
+) -> dict[str, float]:
+    """Attribute -> share of pictures whose true full caption is nearest among those that differ in it alone.
+
+    Args:
+        model: CLIP.
+        tokenizer: of captions.
+        seen: CLIP's unit vectors of the pictures, shape (pictures, width).
+        dogs: in the pictures.
+        scenes: of the pictures.
+    """
     found = {}
-    for name, options in ATTRIBUTES.items():
-        if name == "second":  # no caption tells it
-            continue
-        hits = 0
+    for name in ("fur", "ears", "pattern", "place", "side", "extra"):
+        options, hits = ATTRIBUTES[name], []
         for row, dog, scene in zip(seen, dogs, scenes, strict=True):
             texts = [_changed_caption(dog, scene, {name: option}) for option in options]
             read = model.encode_text(networks.token_ids(tokenizer, texts), normalize=True)
-            hits += int((read @ row).argmax()) == options.index(getattr(dog if hasattr(dog, name) else scene, name))
-        found[name] = hits / len(dogs)
+            truth = getattr(dog, name, None) or getattr(scene, name)
+            hits.append(options[int((read @ row).argmax())] == truth)
+        found[name] = float(np.mean(hits))
     return found
 
 

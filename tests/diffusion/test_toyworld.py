@@ -112,7 +112,7 @@ def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(tmp_path):
         (["--cluster", "x"], "--cluster: found no --user"),
         (["--user", "anna=x"], "--user: found no --cluster"),
         (["--cohort", "nowhere", "--prompt", "a photo of {subject}"], "found no finished cohort"),
-        (["--cohort", "nowhere"], "--prompt: missing"),
+        (["--cohort", str(FOLDER)], "--prompt: missing"),
         (["--prompt", "a photo of {dog}"], "accepted in braces: {subject} alone"),
         (["--steps", "0"], "total_steps: found 0"),
         (["--guidance", "0"], "guidance_scale: found 0"),
