@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError, shown
-from ..common.files import read_text
+from ..common.files import read_text, whole_file
 from .sampling import TRAINED_WITH, Sampling
 
 SETTINGS = "edgesplit.json"
@@ -126,6 +126,19 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     for name in ("unet", "text_encoder", "vae"):
         parts[name] = parts[name].to(device, DTYPES[dtype]).eval().requires_grad_(False)
     return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
+
+
+def save_half(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline's weights as fp16, so that it loads in any format, fp32 unless told otherwise.
+
+    Transformers would load the text encoder in the format of its file, diffusers the rest in fp32, and the two would
+    not fit together; so the text encoder's configuration asks for fp32.
+    """
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    path = folder / "text_encoder" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    with whole_file(path) as handle:
+        handle.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def read_settings(folder: Path) -> dict[str, str]:

@@ -25,7 +25,7 @@ from .dreambooth import encode, make_job
 from .gate import REAL_CLIP, ImageEncoder, load_image_encoder, similarity, toy_clip
 from .hybrid import generate
 from .lora import add_lora
-from .models import SETTINGS, Model, load_model
+from .models import SETTINGS, Model, load_model, save_half
 from .photos import PLAIN, Photos, read_photos, save_image
 from .sampling import Sampling
 from .training import train
@@ -204,7 +204,7 @@ def _save_model(job: Job, model: Model, folder: Path, final: Path) -> None:
         base = job.base_reference
         settings["base"] = os.path.relpath(base, final) if Path(base).is_dir() else base
     else:
-        _pipeline(model).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        save_half(_pipeline(model), folder)
     _write_json(folder / SETTINGS, settings)
 
 

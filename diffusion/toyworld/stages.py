@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..models import save_half
 from ..training import Job, Progress, save_tensors, train, warm_then_linear
 from . import networks, world
 
@@ -330,7 +331,7 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(work / "base")
+    save_half(pipeline, work / "base")
     return {"parameters": {name: count(module) for name, module in trained.items()}}
 
 
