@@ -133,12 +133,12 @@ def kill_and_resume(folder, times, seed, **training):
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
-    kill_and_resume(tmp_path, times=2, seed=0, steps=30)
+    kill_and_resume(tmp_path, times=2, seed=0, steps=20)
 
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_harm_nothing(tmp_path):
-    kill_and_resume(tmp_path, times=20, seed=1, steps=60)
+    kill_and_resume(tmp_path, times=20, seed=1, steps=30)
 
 
 def edit(path, old, new):
