@@ -20,3 +20,15 @@ def shipped(kind: str) -> dict[str, Path]:
 def sample(name: str) -> Path:
     """The path of a sample input, such as "users.csv" or "prompts.txt"."""
     return FOLDER / name
+
+
+def located(reference: str) -> str:
+    """The place of a shipped model such as "toyworld/clip"; any other reference as it is."""
+    here = FOLDER / reference
+    return str(here) if reference.startswith("toyworld/") and here.is_dir() else reference
+
+
+def portable(reference: str) -> str:
+    """The other way round: a shipped model's folder by its name below `data`, the same on every machine."""
+    path = Path(reference)
+    return path.relative_to(FOLDER).as_posix() if FOLDER in path.parents else reference

@@ -95,10 +95,18 @@ class Cluster(Record):
 
 
 class User(Record):
-    """A user and the folder of photos of the user's subject."""
+    """A user and the folder of photos of the user's subject.
+
+    Attributes:
+        name: of the model's folder.
+        photos: a folder, relative to the file.
+        description: what the subject looks like, such as "a golden dog with floppy ears"; stands for `{subject}` where
+            CLIP judges pictures against the prompt, as the rare token means nothing to it.
+    """
 
     name: Name
     photos: Text
+    description: Text | None = None
 
 
 class Gate(Record):

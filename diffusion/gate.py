@@ -64,9 +64,10 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
     try:
         clip = open_clip.create_model(name, pretrained=weights or None, device=device).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"CLIP {shown(reference)}: cannot load ({reason}); name an open_clip model as NAME/PRETRAINED or a folder"
+            f"CLIP {shown(reference)}: cannot load ({reason}); name an open_clip model as NAME/PRETRAINED that this "
+            "machine can download, or a folder with its open_clip_config.json and open_clip_model.safetensors"
         ) from error
     side = clip.visual.image_size
     config = clip.visual.preprocess_cfg

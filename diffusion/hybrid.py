@@ -233,9 +233,14 @@ def generate(model: Model, prompts: Sequence[str], seeds: Sequence[int], samplin
 
 
 def intermediates(
-    model: Model, prompts: Sequence[str], seeds: Sequence[int], splits: Collection[int], sampling: Sampling
+    model: Model,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    splits: Collection[int],
+    sampling: Sampling,
+    count: StepCount | None = None,
 ) -> dict[int, Tensor]:
-    """x_n of every prompt at several splits n, from one pass of the edge.
+    """x_n of every prompt at several splits n, from one pass of the edge: N - min n steps of each prompt.
 
     Returns:
         n -> latents, shape (prompts, channels, height, width).
@@ -246,7 +251,12 @@ def intermediates(
     last = min([total, *splits])
     users = len(prompts)
     batch = Batch(model, sampling, noise, prompts, [total] * users, [last] * users, seeds)
-    return kept | {left: latents for left, _, latents in run_steps(batch) if left in splits}
+    for left, active, latents in run_steps(batch):
+        if left in splits:
+            kept[left] = latents
+        if count:
+            count(len(active))
+    return kept
 
 
 def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:

@@ -1,6 +1,7 @@
 """What the commands `dreambooth` and `hybrid` do."""
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .train_cohort import Gate
 
 TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "peft", "open_clip")
 
 
@@ -95,7 +97,7 @@ def run_hybrid(request: HybridRequest) -> None:
     from .hybrid import check_template
     from .models import DTYPES, load_model
 
-    cluster, users = _references(request)
+    cluster, users = model_references(request.cluster, request.users, request.cohort)
     sampling, splits = _sampling(request)
     if request.dtype not in DTYPES:
         raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
@@ -138,18 +140,26 @@ def pick_device(name: str) -> str:
 # -- hybrid -------------------------------------------------------------------------------------------------
 
 
-def _references(request: HybridRequest) -> tuple[str, dict[str, str]]:
-    """The cluster-wide model and the users' models."""
-    if request.cluster and request.cohort:
+def model_references(cluster: str | None, users: Sequence[str], cohort: Path | None) -> tuple[str, dict[str, str]]:
+    """The cluster-wide model and the users' models that the options name; without any, the toy world's.
+
+    Args:
+        cluster: of --cluster.
+        users: of every --user, NAME=MODEL.
+        cohort: of --cohort.
+
+    Raises:
+        InputError: for options that do not go together.
+    """
+    if cluster and cohort:
         raise InputError("--cluster: found --cohort as well, accepted: one of the two")
-    if request.cluster:
-        users = dict(_named(text) for text in request.users)
+    if cluster:
         if not users:
             raise InputError("--cluster: found no --user, accepted: one NAME=MODEL or more")
-        return request.cluster, users
-    if request.users:
+        return cluster, named("--user", users)
+    if users:
         raise InputError("--user: found no --cluster, accepted: both, or --cohort FOLDER alone")
-    return cohort_models(request.cohort or data.FOLDER / "toyworld")
+    return cohort_models(cohort or data.FOLDER / "toyworld")
 
 
 def cohort_models(folder: Path) -> tuple[str, dict[str, str]]:
@@ -164,11 +174,22 @@ def cohort_models(folder: Path) -> tuple[str, dict[str, str]]:
     return str(folder / "cluster"), users
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, reference = text.partition("=")
-    if not (name and equals and reference):
-        raise InputError(f"--user: found {shown(text)}, accepted: NAME=MODEL")
-    return name, reference
+def named(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary.
+
+    Raises:
+        InputError: for anything else, or a name that stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not NAME.fullmatch(name) or not value or name in pairs:
+            raise InputError(
+                f"{option}: found {shown(text)}, accepted: NAME=VALUE, each name once, of letters, "
+                "digits, dots, - and _"
+            )
+        pairs[name] = value
+    return pairs
 
 
 def _sampling(request: HybridRequest) -> tuple["Sampling", list[int]]:

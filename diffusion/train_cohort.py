@@ -196,7 +196,7 @@ def _trainable(job: Job) -> dict[str, Any]:
 
 def _save_model(job: Job, model: Model, folder: Path, final: Path) -> None:
     """A diffusers folder in fp16; or the LoRAs and the name of their base."""
-    settings = {"subject": model.subject}
+    settings = {"subject": model.subject} | _description(job, model.name)
     if job.cohort.training.method == "lora":
         for part in ("unet", "text_encoder"):
             if hasattr(module := getattr(model, part), "peft_config"):
@@ -206,6 +206,11 @@ def _save_model(job: Job, model: Model, folder: Path, final: Path) -> None:
     else:
         save_half(_pipeline(model), folder)
     _write_json(folder / SETTINGS, settings)
+
+
+def _description(job: Job, name: str) -> dict[str, str]:
+    known = [user.description for user in job.cohort.users if user.name == name and user.description]
+    return {"description": known[0]} if known else {}
 
 
 def _pipeline(model: Model) -> Any:

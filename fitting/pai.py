@@ -88,11 +88,13 @@ class PaiFit:
 
     Attributes:
         curve: the fit.
+        parameters: 2 for the paper's form, 4 with amplitude and offset.
         r2: share of the variance explained; None where the points do not vary.
         criterion: corrected Akaike information criterion; lower is better.
     """
 
     curve: PaiCurve
+    parameters: int
     r2: float | None
     criterion: float
 
@@ -117,6 +119,18 @@ def fit_pai(local_steps: ArrayLike, pai: ArrayLike, *, two_parameter: bool = Fal
     if not two_parameter and n.size > 6:  # with fewer points the criterion of four parameters is not defined
         fits.append(_described(fit_sigmoid(n, y, free=True), n, y, 4))
     return min(fits, key=lambda fit: fit.criterion)
+
+
+def fit_draws(local_steps: ArrayLike, draws: ArrayLike, fit: PaiFit) -> list[PaiCurve]:
+    """The same form fitted to every bootstrap draw of the points.
+
+    Args:
+        local_steps: n, shape (points,).
+        draws: values at each n, shape (draws, points).
+        fit: of the points themselves, where each search begins.
+    """
+    n, free = np.asarray(local_steps, float), fit.parameters > 2
+    return [fit_sigmoid(n, y, free=free, start=fit.curve) for y in np.asarray(draws, float)]
 
 
 def fit_sigmoid(n: Floats, y: Floats, *, free: bool, start: PaiCurve | None = None) -> PaiCurve:
@@ -177,4 +191,5 @@ def _described(curve: PaiCurve, n: Floats, y: Floats, parameters: int) -> PaiFit
     free = n.size - parameters - 2  # the variance of the residuals is estimated, too
     correction = 2 * (parameters + 1) * (parameters + 2) / free if free > 0 else np.inf
     criterion = n.size * float(np.log(max(residual / n.size, 1e-24))) + 2 * (parameters + 1) + correction
-    return PaiFit(curve=curve, r2=1 - residual / spread if spread > 0 else None, criterion=float(criterion))
+    r2 = 1 - residual / spread if spread > 0 else None
+    return PaiFit(curve=curve, parameters=parameters, r2=r2, criterion=float(criterion))

@@ -17,6 +17,7 @@ Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Steps = Annotated[int, Field(ge=0, le=100_000)]
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Draw = Annotated[list[Number], Field(min_length=4, max_length=4)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -111,7 +112,11 @@ class PaiPoint(Record):
 
 
 class PaiFitRecord(Record):
-    """A fitted c + A F(n); what the points do not allow is null."""
+    """A fitted c + A F(n); what the points do not allow is null.
+
+    Attributes:
+        draws: steepness, midpoint, amplitude and offset fitted to each bootstrap draw of the measurements.
+    """
 
     steepness: Number
     midpoint: Number
@@ -122,10 +127,15 @@ class PaiFitRecord(Record):
     amplitude_ci: Interval | None
     offset_ci: Interval | None
     r2: Annotated[float, Field(le=1)] | None
+    draws: list[Draw] | None = None
 
     def curve(self) -> PaiCurve:
         """The curve itself."""
         return PaiCurve(self.steepness, self.midpoint, self.amplitude, self.offset)
+
+    def drawn_curves(self) -> list[PaiCurve]:
+        """The bootstrap draws; empty for a curve without."""
+        return [PaiCurve(*draw) for draw in self.draws or []]
 
 
 class PaiCurveFile(Record):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..common.arrays import Floats
+from ..common.capacity import largest_batch
 from ..common.errors import InputError
 from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.library import slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
-from .capacity import largest_batch
 from .journal import Journal
 from .telemetry import NOTHING, Reading, Telemetry, load_nvml, open_telemetry
 from .timing import (

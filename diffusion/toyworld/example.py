@@ -43,6 +43,7 @@ USER = """
 [[users]]
 name = "{name}"
 photos = "photos/{name}"
+description = "{description}"
 """
 
 
@@ -74,10 +75,10 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
         world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number)
     prompts = [f"    {line!r}," for line in class_prompts()]
     text = COHORT.format(path=path, steps=steps, base=base, prompts="\n".join(prompts).replace("'", '"'))
+    gate = f'\n[gate]\nclip = "{clip}"\n' if clip else ""
+    users = [USER.format(name=name, description=world.describe(identity(name))) for name in DOGS]
     with whole_file(path) as handle:
-        handle.write(
-            text + (f'\n[gate]\nclip = "{clip}"\n' if clip else "") + "".join(USER.format(name=name) for name in DOGS)
-        )
+        handle.write(text + gate + "".join(users))
     return path
 
 

@@ -1,11 +1,12 @@
 """The toy world's networks: the classes and parts of Stable Diffusion, small."""
 
-import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .world import SIDE, words
@@ -14,22 +15,38 @@ LATENT_CHANNELS = 16
 LATENT_SIDE = SIDE // 4
 TOKENS = 24
 WIDTH = 96
-START, END = "<|startoftext|>", "<|endoftext|>"
+START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer to which every word of the world is one token."""
+    """A CLIP tokenizer to which every word of the world is one token; the same on every call."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    suffix: Any = {"end_of_word_suffix": "</w>"}
-    bpe = Tokenizer(models.BPE(**suffix, continuing_subword_prefix=""))
-    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2000, initial_alphabet=letters, special_tokens=[START, END], show_progress=False, **suffix
-    )
-    bpe.train_from_iterator([" ".join([*words(), *letters])] * 5, trainer)
-    model = json.loads(bpe.to_str())["model"]
-    merges: list[Any] = [tuple(pair) for pair in model["merges"]]
-    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=TOKENS)
+    single = [*letters, *(letter + END_OF_WORD for letter in letters)]
+    merges = byte_pair_merges(words())
+    tokens = list(dict.fromkeys([START, END, *single, *(first + second for first, second in merges)]))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
+
+
+def byte_pair_merges(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding until every word is one token: the most frequent pair first, ties in alphabetical order."""
+    split = [[*word[:-1], word[-1] + END_OF_WORD] for word in texts]
+    merges = []
+    while counts := Counter(pair for parts in split for pair in pairwise(parts)):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        split = [_merged(parts, best) for parts in split]
+    return merges
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    result: list[str] = []
+    for part in parts:
+        if result and (result[-1], part) == pair:
+            result[-1] += part
+        else:
+            result.append(part)
+    return result
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -1,12 +1,14 @@
 """How well the toy world's text-to-image models do, judged by its CLIP, which was trained apart from them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import CLIPTokenizer
 
-from ..gate import ImageEncoder
+from ..gate import ImageEncoder, load_image_encoder
 from ..hybrid import generate
 from ..models import Model
 from ..sampling import Sampling
@@ -17,13 +19,14 @@ from .stages import as_images, told_apart
 SAMPLING = Sampling(total_steps=30, guidance_scale=3.0)
 
 
-def caption_accuracies(model: Model, encoder: ImageEncoder, count: int, seed: int = 9) -> dict[str, float]:
-    """Share of pictures, drawn from random full captions, in which CLIP finds what the caption said."""
+def caption_accuracies(model: Model, clip: str | Path, count: int, seed: int = 9) -> dict[str, float]:
+    """Share of pictures, drawn from random full captions, in which the CLIP of a folder finds what the caption said."""
+    encoder, tokenizer = load_image_encoder(str(clip)), CLIPTokenizer.from_pretrained(clip)
     rng = np.random.default_rng(seed)
     dogs, scenes = [world.random_identity(rng) for _ in range(count)], [world.random_scene(rng) for _ in range(count)]
     captions = [world.caption(world.describe(dog), scene) for dog, scene in zip(dogs, scenes, strict=True)]
     seen = encoder.features(generate(model, captions, range(count), SAMPLING))
-    return told_apart(encoder.clip, model.tokenizer, seen, dogs, scenes)
+    return told_apart(encoder.clip, tokenizer, seen, dogs, scenes)
 
 
 def identity_accuracy(users: Mapping[str, Model], encoder: ImageEncoder, places: Sequence[str] = ()) -> float:

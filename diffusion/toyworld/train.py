@@ -93,7 +93,7 @@ def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
     """What the toy world's CLIP sees in the pictures of the base and of the personal models."""
     encoder = load_image_encoder(str(folder / "clip"))
     users = {name: load_model(reference) for name, reference in cohort_models(folder)[1].items()}
-    captions = caption_accuracies(load_model(folder / "base"), encoder, PICTURES)
+    captions = caption_accuracies(load_model(folder / "base"), folder / "clip", PICTURES)
     return {
         "base": reports["base"] | {"caption_accuracy": captions},
         "cohort": {"identity_accuracy": identity_accuracy(users, encoder)},

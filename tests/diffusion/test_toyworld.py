@@ -56,7 +56,7 @@ def test_the_autoencoder_gives_pictures_back():
 
 def test_the_base_draws_what_the_words_say():
     """The toy CLIP, trained apart, finds the fur's colour and the place in pictures made from captions alone."""
-    found = quality.caption_accuracies(load_model(FOLDER / "base"), load_image_encoder(toy_clip()), 32)
+    found = quality.caption_accuracies(load_model(FOLDER / "base"), toy_clip(), 32)
     assert found["fur"] > 0.6
     assert found["place"] > 0.8
 

@@ -66,6 +66,10 @@ def test_every_word_of_every_caption_is_one_token():
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= networks.TOKENS
 
 
+def test_the_tokenizer_is_the_same_on_every_call():
+    assert networks.make_tokenizer().get_vocab() == networks.make_tokenizer().get_vocab()
+
+
 def test_photos_cover_places_and_sides_and_carry_captions(tmp_path):
     dog, _ = pair()
     world.save_photos(tmp_path, dog, 27, seed=1)

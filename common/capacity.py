@@ -1,4 +1,4 @@
-"""The largest batch that fits into GPU memory."""
+"""The largest batch that fits into memory."""
 
 from collections.abc import Callable
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesplit.profiler.capacity import largest_batch
+from edgesplit.common.capacity import largest_batch
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 64, 100])

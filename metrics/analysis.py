@@ -1,0 +1,177 @@
+"""From measurements to a PAI curve: points with intervals, N-hat, the fitted sigmoid. Paper section 3.4.2, Fig. 4.
+
+Intervals are bootstrapped over clusters, the (prompt, seed) pairs: the pictures of one are not independent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..common.arrays import Floats, Ints
+from ..common.errors import InputError
+from ..fitting.pai import PaiCurve, PaiFit, fit_draws, fit_pai
+from ..fitting.schemas import PaiFitRecord, PaiPoint
+from .pai import PaiConstants, kappa_of, pai
+
+DRAWS = 500
+LEVEL = (0.025, 0.975)
+PERSONAL = 0.1
+"""LPIPS-bar above which pictures count as personal: the paper's b of section 3.4.2."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the users.
+
+    Attributes:
+        local_steps: n, ascending, shape (splits,).
+        clip: shape (clusters, splits).
+        lpips: LPIPS-bar, shape (clusters, splits).
+        users: how many.
+    """
+
+    local_steps: Ints
+    clip: Floats
+    lpips: Floats
+    users: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What the scores say.
+
+    Attributes:
+        local_steps: n, shape (splits,).
+        means: clip, lpips and pai -> value at each n, shape (splits,).
+        intervals: the same -> 95 % interval, shape (2, splits).
+        constants: of eq. (1), kappa included.
+        fit: of PAI against n.
+        draws: the curve fitted to each bootstrap draw.
+        min_local_steps: N-hat.
+        images: pictures per n.
+    """
+
+    local_steps: Ints
+    means: Mapping[str, Floats]
+    intervals: Mapping[str, Floats]
+    constants: PaiConstants
+    fit: PaiFit
+    draws: Sequence[PaiCurve]
+    min_local_steps: int
+    images: int
+
+    def points(self) -> list[PaiPoint]:
+        """For the curve's file."""
+        return [
+            PaiPoint(
+                local_steps=int(n),
+                **{name: float(value[i]) for name, value in self.means.items()},
+                **{f"{name}_ci": [float(end) for end in ends[:, i]] for name, ends in self.intervals.items()},
+                images=self.images,
+            )
+            for i, n in enumerate(self.local_steps)
+        ]
+
+    def fit_record(self) -> PaiFitRecord:
+        """For the curve's file."""
+        names = ("steepness", "midpoint", "amplitude", "offset")
+        drawn = np.array([[getattr(curve, name) for name in names] for curve in self.draws])
+        ends = np.quantile(drawn, LEVEL, axis=0).T.tolist()
+        intervals = {f"{name}_ci": ends[i] if i < self.fit.parameters else None for i, name in enumerate(names)}
+        values = {name: getattr(self.fit.curve, name) for name in names}
+        return PaiFitRecord(**values, **intervals, r2=self.fit.r2, draws=drawn.tolist())
+
+    def warnings(self) -> list[str]:
+        """What the user of the curve should know."""
+        found, curve = [], self.fit.curve
+        at = float(curve.sigmoid(self.min_local_steps))
+        if at < 0.5:
+            found.append(
+                f"F(N-hat) = {at:.2f} < 1/2: left of the midpoint {curve.midpoint:.1f} the split objective is not "
+                "concave (Proposition 2 does not hold there); plan compares the ends as well"
+            )
+        if self.fit.r2 is None or self.fit.r2 < 0.9:
+            found.append(f"the sigmoid describes the points poorly: R2 = {self.fit.r2 or 0:.2f}")
+        if curve.steepness <= 0:
+            found.append("PAI does not rise with local steps: plan refuses this curve")
+        return found
+
+
+def scores_of(table: Mapping[str, Sequence[Any]]) -> Scores:
+    """Means over the users of a table with columns prompt, seed, local_steps, user, clip, lpips.
+
+    Raises:
+        InputError: where a column or a picture is missing.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame({name: table[name] for name in ("prompt", "seed", "local_steps", "user", "clip", "lpips")})
+    users = int(frame["user"].nunique())
+    cells = frame.groupby(["prompt", "seed", "local_steps"], sort=True)[["clip", "lpips"]]
+    means, sizes = cells.mean().unstack(), cells.size().unstack()
+    if means.isna().to_numpy().any() or not (sizes == users).to_numpy().all():
+        raise InputError("found prompts and seeds without some of the splits or users, accepted: all of them for each")
+    local_steps = np.array(sizes.columns, np.int64)
+    return Scores(local_steps, means["clip"].to_numpy(float), means["lpips"].to_numpy(float), users)
+
+
+def analyse(
+    scores: Scores,
+    total_steps: int,
+    constants: PaiConstants | None = None,
+    *,
+    personal: float = PERSONAL,
+    two_parameter: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Analysis:
+    """Points, intervals, fit and N-hat.
+
+    Args:
+        scores: of a sweep with three splits or more.
+        total_steps: N.
+        constants: of eq. (1); None for kappa = 1 / CLIP(N) and the paper's other two.
+        personal: LPIPS-bar that N-hat's interval must lie above.
+        two_parameter: keep to the paper's form.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    constants = constants or PaiConstants(kappa=kappa_of(float(scores.clip[:, -1].mean())))
+    clip, lpips = scores.clip.mean(axis=0), scores.lpips.mean(axis=0)  # (splits,)
+    weights = cluster_weights(len(scores.clip), draws, seed)
+    drawn = {"clip": weights @ scores.clip, "lpips": weights @ scores.lpips}  # (draws, splits)
+    drawn["pai"] = pai(drawn["clip"], drawn["lpips"], constants)
+    intervals = {name: np.quantile(values, LEVEL, axis=0) for name, values in drawn.items()}
+    means = {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
+    fit = fit_pai(scores.local_steps, means["pai"], two_parameter=two_parameter)
+    return Analysis(
+        local_steps=scores.local_steps,
+        means=means,
+        intervals=intervals,
+        constants=constants,
+        fit=fit,
+        draws=fit_draws(scores.local_steps, drawn["pai"], fit),
+        min_local_steps=min_local_steps(scores.local_steps, intervals["lpips"][0], personal, total_steps),
+        images=scores.users * len(scores.clip),
+    )
+
+
+def cluster_weights(clusters: int, draws: int, seed: int) -> Floats:
+    """Weights of a mean over clusters drawn with replacement, shape (draws, clusters); each row sums to 1."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), draws) / clusters
+
+
+def min_local_steps(local_steps: Ints, lpips_low: Floats, personal: float, total_steps: int) -> int:
+    """N-hat: the smallest n whose LPIPS-bar interval lies above a threshold, else N.
+
+    Args:
+        local_steps: n, ascending, shape (splits,).
+        lpips_low: lower end of each interval, shape (splits,).
+        personal: the threshold.
+        total_steps: N.
+    """
+    above = local_steps[lpips_low > personal]
+    return int(above[0]) if above.size else total_steps

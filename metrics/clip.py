@@ -1,0 +1,113 @@
+"""CLIP similarity of pictures and texts (arXiv 2103.00020), with open_clip's models; a text is never cut silently."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..common.errors import InputError, shown
+from ..diffusion.gate import ImageEncoder, load_image_encoder
+
+REAL_CLIP = "ViT-L-14/openai"
+PICTURES_AT_ONCE = 64
+LongTexts = Literal["refuse", "window"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both towers of a CLIP model.
+
+    Attributes:
+        encoder: of pictures.
+        tokenizer: of texts, open_clip's.
+        long_texts: what happens to a text with more tokens than the text tower reads.
+    """
+
+    encoder: ImageEncoder
+    tokenizer: Any
+    long_texts: LongTexts = "refuse"
+    _read: dict[str, Tensor] = field(default_factory=dict)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Unit vectors of pictures (b, 3, height, width) with values 0 to 1, shape (b, width)."""
+        return torch.cat([self.encoder.features(part) for part in images.split(PICTURES_AT_ONCE)])
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors of texts, shape (texts, width); each different text is encoded once for all calls.
+
+        Raises:
+            InputError: for a text that is too long, unless it is read in windows.
+        """
+        for text in texts:
+            if text not in self._read:
+                self._read[text] = self._encode(text)
+        return torch.stack([self._read[text] for text in texts])
+
+    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Cosine of each picture and its own text, shape (b,)."""
+        return (self.image_features(images) * self.text_features(texts)).sum(dim=1)
+
+    @torch.inference_mode()
+    def _encode(self, text: str) -> Tensor:
+        """Of a long text, the normalised mean over its windows."""
+        clip = self.encoder.clip
+        ids = self.tokenizer(self._windows(text)).to(next(clip.parameters()).device)
+        features: Tensor = clip.encode_text(ids, normalize=True).float().cpu()
+        return functional.normalize(features.mean(dim=0), dim=0)
+
+    def _windows(self, text: str) -> list[str]:
+        most, found = self.tokenizer.context_length, token_count(self.tokenizer, text)
+        if found <= most:
+            return [text]
+        if self.long_texts == "window":
+            return list(windows(self.tokenizer, text))
+        raise InputError(
+            f"CLIP: {shown(text)}: found {found - 2} tokens, accepted: {most - 2} (nothing is cut silently); shorten "
+            "it or give --long-prompts window"
+        )
+
+
+def token_count(tokenizer: Any, text: str) -> int:
+    """Tokens of a text before anything is cut, start and end included."""
+    if hasattr(tokenizer, "tokenizer"):  # open_clip's wrapper of a Hugging Face tokenizer
+        return len(tokenizer.tokenizer(tokenizer.clean_fn(text)).input_ids)
+    return len(tokenizer.encode(text)) + 2
+
+
+def windows(tokenizer: Any, text: str) -> Iterator[str]:
+    """Split a text between words into parts, each as long as the tokenizer reads."""
+    part: list[str] = []
+    for word in text.split():
+        if part and token_count(tokenizer, " ".join([*part, word])) > tokenizer.context_length:
+            yield " ".join(part)
+            part = []
+        part.append(word)
+    yield " ".join(part)
+
+
+def load_clip(reference: str, device: str = "cpu", long_texts: LongTexts = "refuse") -> Clip:
+    """Load an open_clip model.
+
+    Args:
+        reference: NAME/PRETRAINED, or a folder with its configuration, safetensors weights and tokenizer.
+        device: where it runs.
+        long_texts: "refuse", or "window" to average over parts.
+
+    Raises:
+        InputError: where it cannot be had.
+    """
+    import open_clip
+
+    encoder = load_image_encoder(reference, device)
+    name = f"local-dir:{reference}" if Path(reference).is_dir() else reference.partition("/")[0]
+    try:
+        return Clip(encoder, open_clip.get_tokenizer(name), long_texts)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"CLIP {shown(reference)}: cannot load its tokenizer ({reason}); put it into a folder"
+        ) from error

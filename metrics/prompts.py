@@ -1,0 +1,65 @@
+"""A file of prompts, one a line, each with a place for the subject's words."""
+
+import re
+from pathlib import Path
+
+from ..common.console import say
+from ..common.errors import InputError, shown
+from ..common.files import read_text
+from ..diffusion.hybrid import check_template
+
+ARTICLE = re.compile(r"\b(an?|the|my)\s+\{subject\}")
+
+
+def read_prompts(path: Path, class_word: str) -> list[str]:
+    """The templates of a file; blank lines and lines that begin with # are skipped, a repeated one counts once.
+
+    Args:
+        path: the file.
+        class_word: what may stand instead of `{subject}`, such as "dog".
+
+    Raises:
+        InputError: for a file without prompts, or a prompt without a subject, naming the line.
+    """
+    templates: dict[str, int] = {}
+    repeated = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        text = " ".join(line.split())
+        if not text or text.startswith("#"):
+            continue
+        try:
+            template = check_template(with_placeholder(text, class_word))
+        except InputError as error:
+            raise InputError(f"{path}: line {number}: {error}") from error
+        if template in templates:
+            repeated.append(f"{number} (as line {templates[template]})")
+        templates.setdefault(template, number)
+    if not templates:
+        raise InputError(f"{path}: found no prompts, accepted: one a line, such as 'a photo of {{subject}} in snow'")
+    if repeated:
+        say(f"pai-sweep: {path}: prompts that stand twice count once: line {', '.join(repeated)}")
+    return list(templates)
+
+
+def with_placeholder(prompt: str, class_word: str) -> str:
+    """The prompt with `{subject}` for the subject's words: as it is, or in place of the class word.
+
+    Raises:
+        InputError: where it has neither.
+    """
+    if "{" in prompt or "}" in prompt:
+        return prompt
+    template = re.sub(rf"\b{re.escape(class_word)}\b", "{subject}", prompt, flags=re.IGNORECASE)
+    if template == prompt:
+        raise InputError(
+            f"prompt {shown(prompt)}: found no subject, accepted: {{subject}} or the class word {class_word!r}; name "
+            "another with --subject"
+        )
+    return template
+
+
+def described(template: str, description: str) -> str:
+    """The prompt with a personal description for the subject; an article before it gives way to the description's."""
+    if re.match(r"(an?|the|my)\b", description):
+        template = ARTICLE.sub("{subject}", template)
+    return template.replace("{subject}", description)
