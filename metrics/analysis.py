@@ -140,9 +140,7 @@ def analyse(
     """
     constants = constants or PaiConstants(kappa=kappa_of(float(scores.clip[:, -1].mean())))
     clip, lpips = scores.clip.mean(axis=0), scores.lpips.mean(axis=0)  # (splits,)
-    weights = cluster_weights(len(scores.clip), draws, seed)
-    drawn = {"clip": weights @ scores.clip, "lpips": weights @ scores.lpips}  # (draws, splits)
-    drawn["pai"] = pai(drawn["clip"], drawn["lpips"], constants)
+    drawn = bootstrap(scores, constants, draws, seed)
     intervals = {name: np.quantile(values, LEVEL, axis=0) for name, values in drawn.items()}
     means = {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
     fit = fit_pai(scores.local_steps, means["pai"], two_parameter=two_parameter)
@@ -156,6 +154,13 @@ def analyse(
         min_local_steps=min_local_steps(scores.local_steps, intervals["lpips"][0], personal, total_steps),
         images=scores.users * len(scores.clip),
     )
+
+
+def bootstrap(scores: Scores, constants: PaiConstants, draws: int, seed: int) -> dict[str, Floats]:
+    """Means over clusters drawn with replacement: clip, lpips and pai -> shape (draws, splits)."""
+    weights = cluster_weights(len(scores.clip), draws, seed)
+    clip, lpips = weights @ scores.clip, weights @ scores.lpips
+    return {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
 
 
 def cluster_weights(clusters: int, draws: int, seed: int) -> Floats:

@@ -52,6 +52,9 @@ def plan(
         int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")] = False,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")
+    ] = False,
     gpu_sweep: Annotated[
         str | None, typer.Option(metavar="FROM:TO[:STEP]", help="Plan for each number of GPUs and draw it.")
     ] = None,
@@ -67,7 +70,7 @@ def plan(
     }  # fmt: skip
     from .run import Request, run
 
-    run(Request(users, scenario, options, str(method), fixed_offload, output, as_json, compare, gpu_sweep))
+    run(Request(users, scenario, options, str(method), fixed_offload, output, as_json, compare, gpu_sweep, uncertain))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from ..common.files import whole_file
 from ..common.tables import plain_table
 from .planner import Outcome, SweepPoint, Totals
 from .qoe import Scenario
+from .uncertainty import Uncertainty
 from .users import UserTable
 
 ROWS_SHOWN = 60
@@ -184,6 +185,19 @@ def summary(scenario: Scenario, edge_name: str, outcome: Outcome) -> list[str]:
         f"optimum {total.optimum_objective:.3f} s",
         f"captured share {total.captured_share:.2%} of what offloading can gain; proven gap {total.gap:.3g} s",
     ]
+
+
+def print_uncertainty(method: str, found: Uncertainty) -> None:
+    """The intervals over the PAI curve's draws, in a few lines."""
+    (low, high), (least, most), (few, many) = found.objective_ci, found.optimum_ci, found.granted_ci
+    left_out = f" ({found.left_out} more do not rise and are left out)" if found.left_out else ""
+    for line in (
+        f"over {found.draws} draws of the PAI curve{left_out}, 95 % of the time:",
+        f"  this plan ({method}) is worth {low:.3f} to {high:.3f} s, the optimum {least:.3f} to {most:.3f} s",
+        f"  the optimum grants {few:.0f} to {many:.0f} users",
+        f"knowing the curve would gain {found.regret_s:.3g} s on average, below {found.regret_high_s:.3g} s in 97.5 %",
+    ):
+        Console(highlight=False).print(line, soft_wrap=True, markup=False)
 
 
 def print_comparison(outcomes: Sequence[Outcome]) -> None:

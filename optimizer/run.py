@@ -13,6 +13,7 @@ from . import output
 from .planner import METHODS, Outcome, compare, knee, sweep_gpus
 from .qoe import Scenario
 from .scenario import Resolved, load_scenario, overrides
+from .uncertainty import Uncertainty, uncertainty
 from .users import UserTable, read_users
 
 MOST_GPUS = 1_000_000
@@ -31,6 +32,7 @@ class Request:
     as_json: bool
     compare: bool
     gpu_sweep: str | None
+    uncertain: bool
 
 
 def run(request: Request) -> None:
@@ -54,6 +56,8 @@ def _check_together(request: Request) -> None:
     """Refuse options that would be ignored beside each other."""
     if request.compare and request.gpu_sweep is not None:
         raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
+    if request.uncertain and request.gpu_sweep is not None:
+        raise InputError("--uncertainty, --gpu-sweep: found both, accepted: one of them")
     if request.output and request.output.exists() and request.output.resolve() == request.users.resolve():
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
@@ -87,16 +91,21 @@ def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
     names = list(METHODS) if request.compare else [request.method]
     outcomes = compare(scenario, table.users, names, request.fixed_offload)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
+    uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
     columns = output.plan_columns(scenario, table, chosen)
     if request.output:
         output.write_table(request.output, columns)
     if request.as_json:
         result = output.plan_json(scenario, table, chosen, None if request.output else columns)
+        if uncertain:
+            result["uncertainty"] = asdict(uncertain)
         if request.compare:
             result["methods"] = [_method_json(outcome) for outcome in outcomes]
         output.print_json(result)
     else:
         _print(scenario, resolved.edge_name, table, chosen, outcomes if request.compare else [])
+        if uncertain:
+            output.print_uncertainty(chosen.method, uncertain)
     if request.output:
         say(f"wrote {request.output}")
 
@@ -107,6 +116,15 @@ def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome
     else:
         output.print_plan(scenario, edge_name, table, chosen)
         say(f"planned in {1e3 * chosen.planning_s:.2f} ms")
+
+
+def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncertainty:
+    found = uncertainty(resolved.scenario, table.users, chosen.plan, resolved.drawn_curves)
+    if found is None:
+        raise InputError(
+            "--uncertainty: found a PAI curve without bootstrap draws, accepted: one that pai-sweep made (--pai FILE)"
+        )
+    return found
 
 
 def _method_json(outcome: Outcome) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .. import data
 from ..common.errors import InputError, nearest, shown
 from ..common.files import Record, read_record
 from ..fitting.library import load_curve, load_profile
+from ..fitting.pai import PaiCurve
 from ..fitting.schemas import LARGEST, SMALLEST, Count, PaiCurveFile, Provenance, Seconds, Steps, Text
 from .qoe import Scenario
 
@@ -72,12 +73,14 @@ class Resolved:
         for_alpha: the same with the scenario file's own G: `--gpus` does not move alpha.
         edge_name: the edge GPU, for people.
         notices: what the user should know about the numbers.
+        drawn_curves: bootstrap draws of the PAI curve; empty for one without.
     """
 
     scenario: Scenario
     for_alpha: Scenario
     edge_name: str
     notices: list[str]
+    drawn_curves: list[PaiCurve]
 
 
 NO_OVERRIDES = Overrides()
@@ -130,6 +133,7 @@ def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved
         for_alpha=own,
         edge_name=edge.device,
         notices=_notices(own, curve),
+        drawn_curves=curve.fit.drawn_curves(),
     )
 
 

@@ -8,6 +8,8 @@ import torch
 from edgesplit.diffusion.models import Model
 from edgesplit.diffusion.toyworld import networks
 
+COLOURS = ("golden", "black", "white")
+
 
 @functools.cache
 def _tokenizer():
@@ -132,3 +134,20 @@ def save_cohort(folder, names=("anna", "ben"), base=None, photos=3, **training):
     path = folder / "cohort.toml"
     path.write_text("\n".join(lines).replace("'", '"') + "\n")
     return path
+
+
+def save_finished_cohort(folder, names=("anna", "ben", "cleo")):
+    """What `dreambooth` leaves behind for a cohort of the toy world, with random weights and one decoder."""
+    import json
+
+    first = make_pipeline(seed=0)
+    for number, name in enumerate(["cluster", *names]):
+        pipeline = make_pipeline(seed=number)
+        pipeline.vae = first.vae
+        own = folder / "cluster" if name == "cluster" else folder / "users" / name
+        pipeline.save_pretrained(own)
+        own_words = {"subject": "sks dog", "description": f"a {COLOURS[number - 1]} dog"}
+        words = {"subject": "dog"} if name == "cluster" else own_words
+        (own / "edgesplit.json").write_text(json.dumps(words))
+        (own / "gate.json").write_text(json.dumps({"clip": "toyworld"}))
+    return folder

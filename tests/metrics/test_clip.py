@@ -1,0 +1,79 @@
+"""CLIP against the plain calls of open_clip, and texts that are too long for it."""
+
+import pytest
+import torch
+
+from edgesplit.common.errors import InputError
+from edgesplit.diffusion.gate import toy_clip
+from edgesplit.metrics import clip as ours
+
+TEXTS = ["a photo of a golden dog with floppy ears in snow", "a photo of a black masked dog at night"]
+LONG = " ".join(["a white spotted dog with round ears"] * 8)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return ours.load_clip(toy_clip())
+
+
+def plain(toy, images, texts):
+    """open_clip's own preprocessing, encoders and tokenizer, one picture and text at a time."""
+    import open_clip
+    from torchvision.transforms.functional import to_pil_image
+
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{toy_clip()}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{toy_clip()}")
+    model.eval()
+    with torch.no_grad():
+        seen = [model.encode_image(preprocess(to_pil_image(image))[None], normalize=True) for image in images]
+        read = [model.encode_text(tokenizer([text]), normalize=True) for text in texts]
+    return torch.tensor([float((s * r).sum()) for s, r in zip(seen, read, strict=True)])
+
+
+def test_similarity_is_open_clip_s(toy):
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    images = (images * 255).round() / 255  # what a PIL image can hold
+    torch.testing.assert_close(toy.similarity(images, TEXTS), plain(toy, images, TEXTS), atol=1e-5, rtol=0)
+
+
+def test_each_text_is_encoded_once(toy, monkeypatch):
+    calls = []
+    monkeypatch.setattr(ours.Clip, "_encode", lambda self, text: calls.append(text) or torch.ones(3))
+    clip = ours.Clip(toy.encoder, toy.tokenizer)
+    clip.text_features(TEXTS * 3)
+    clip.text_features(TEXTS)
+    assert calls == TEXTS
+
+
+def test_a_text_that_would_be_cut_is_refused(toy):
+    with pytest.raises(InputError, match=r"found 56 tokens, accepted: 22 .*--long-prompts window"):
+        toy.text_features([LONG])
+
+
+def test_windows_hold_every_word_and_fit(toy):
+    parts = list(ours.windows(toy.tokenizer, LONG))
+    assert " ".join(parts) == LONG
+    assert len(parts) == 3
+    assert all(ours.token_count(toy.tokenizer, part) <= toy.tokenizer.context_length for part in parts)
+
+
+def test_a_text_in_windows_is_the_mean_of_their_directions(toy):
+    windowed = ours.Clip(toy.encoder, toy.tokenizer, "window")
+    mean = toy.text_features(list(ours.windows(toy.tokenizer, LONG))).mean(dim=0)
+    torch.testing.assert_close(windowed.text_features([LONG])[0], mean / mean.norm())
+
+
+def test_real_clip_s_tokens_are_counted_as_its_tokenizer_makes_them():
+    import open_clip
+
+    tokenizer = open_clip.get_tokenizer("ViT-L-14")
+    text = "a photo of an extraordinarily fluffy dog"
+    assert ours.token_count(tokenizer, text) == int((tokenizer([text]) != 0).sum())
+    assert ours.token_count(tokenizer, "dog " * 100) == 102  # where the tokenizer itself would cut to 77
+
+
+@pytest.mark.parametrize("reference", ["ViT-L-99/openai", "no/such", "/nowhere"])
+def test_a_clip_that_cannot_be_had_is_refused_in_one_line(reference):
+    with pytest.raises(InputError, match=r"cannot load .*open_clip_model\.safetensors") as caught:
+        ours.load_clip(reference)
+    assert "\n" not in str(caught.value)

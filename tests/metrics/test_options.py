@@ -1,0 +1,110 @@
+"""What the options mean, and which are refused; the command's own exit code and line are tested in test_cli."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgesplit import data
+from edgesplit.common.errors import InputError
+from edgesplit.metrics.cli import app
+from edgesplit.metrics.options import fingerprint, parse_splits
+
+TOY = Path(data.FOLDER) / "toyworld"
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "expected"),
+    [
+        (None, 50, list(range(0, 51, 5))),
+        ("0:N:N/10", 50, list(range(0, 51, 5))),
+        ("0:N:N/10", 200, list(range(0, 201, 20))),
+        ("0:N:N/10", 28, [0, 3, 6, 8, 11, 14, 17, 20, 22, 25, 28]),
+        (None, 28, [0, 3, 6, 8, 11, 14, 17, 20, 22, 25, 28]),
+        (None, 3, [0, 1, 2, 3]),
+        ("0, 10,N", 50, [0, 10, 50]),
+        ("5:9:2,50", 50, [5, 7, 9, 50]),
+        ("N/2:N", 4, [2, 3, 4]),
+    ],
+)
+def test_splits_are_whole_steps(text, total, expected):
+    assert parse_splits(text, total) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0:60:10", "0,50", "a:b", "0:N:N/100", "-1:5", "0:N:0", "1:2:3:4", "N:0", "0:N:N/0"]
+)
+def test_bad_splits_are_refused_with_what_is_accepted(text):
+    with pytest.raises(InputError, match=r"--splits: found .*accepted: (three or more from 0 to N = 50|1 or more)"):
+        parse_splits(text, 50)
+
+
+def test_another_training_of_a_model_has_another_fingerprint(tmp_path):
+    assert fingerprint(str(TOY / "users" / "anna")) == fingerprint(str(TOY / "users" / "anna"))
+    assert fingerprint(str(TOY / "users" / "anna")) != fingerprint(str(TOY / "users" / "ben"))
+    assert fingerprint("runwayml/some-model") == "runwayml/some-model"
+
+
+def test_shipped_models_have_the_same_name_on_every_machine():
+    assert data.portable(str(TOY / "cluster")) == "toyworld/cluster"
+    assert data.located("toyworld/cluster") == str(TOY / "cluster")
+    assert data.located("some/model") == data.portable("some/model") == "some/model"
+
+
+def refusal(*arguments):
+    with pytest.raises(InputError) as caught:
+        app([str(a) for a in arguments], standalone_mode=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+CLUSTER, ANNA, BEN = TOY / "cluster", f"anna={TOY}/users/anna", f"ben={TOY}/users/ben"
+PAIR = ("--cluster", CLUSTER, "--user", ANNA, "--user", BEN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cluster", CLUSTER, "--user", ANNA), "--user: found one user, anna, accepted: two or more"),
+        (("--cluster", CLUSTER), "--cluster: found no --user"),
+        (("--user", ANNA), "--user: found no --cluster"),
+        (("--cluster", CLUSTER, "--user", ANNA, "--user", ANNA), "each name once"),
+        (("--cluster", CLUSTER, "--user", "anna"), "--user: found 'anna', accepted: NAME=VALUE"),
+        (PAIR, "--prompts: missing"),
+        (("--prompts", "/no/prompts.txt"), "/no/prompts.txt: cannot read"),
+        (("--splits", "0:60:10"), "--splits: found '0:60:10'"),
+        (("--splits", "0:40:10"), "--splits: found 40 at most, accepted: with N = 50"),
+        (("--seeds", "0"), "--seeds: found 0"),
+        (("--steps", "2000"), "total_steps: found 2000, accepted: 1 to 1000"),
+        (("--guidance", "0"), "guidance_scale: found 0"),
+        (("--scheduler", "dpm"), "scheduler: found 'dpm'"),
+        (("--batch", "many"), "--batch: found 'many'"),
+        (("--dtype", "fp8"), "--dtype: found 'fp8', accepted: fp32"),
+        (("--lpips", "alexnet"), "--lpips: found 'alexnet', accepted: alex"),
+        (("--engine", "spark"), "--engine: found 'spark', accepted: local, ray"),
+        (("--long-prompts", "cut"), "--long-prompts: found 'cut', accepted: refuse, window"),
+        (("--kappa", "0"), "--kappa: found 0"),
+        (("--describe", "bob=a dog"), "--describe: found user 'bob'"),
+        (("--subject", "cat"), "--subject"),
+        (("--cohort", "/no/cohort"), "/no/cohort: found no finished cohort"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if "--subject" in arguments:  # the shipped prompts have placeholders; a file with the class word has none of it
+        (tmp_path / "p.txt").write_text("a photo of a dog\n")
+        arguments = (*arguments, "--prompts", "p.txt")
+    assert message in refusal(*arguments)
+    assert not (tmp_path / "pai-sweep").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--device: found cuda:0, but 0 NVIDIA GPUs are usable here" in refusal("--device", "cuda:0")
+
+
+def test_words_and_descriptions_come_with_the_models():
+    stored = json.loads((TOY / "users" / "anna" / "edgesplit.json").read_text())
+    assert stored == {"subject": "sks dog", "description": "a golden dog with floppy ears"}

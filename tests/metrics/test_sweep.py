@@ -1,0 +1,112 @@
+"""The measurement against plain hybrid inference, picture by picture; its work counted."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from models import as_model, make_pipeline
+from sweeps import SETTINGS, USERS
+
+from edgesplit.diffusion.gate import toy_clip
+from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
+from edgesplit.metrics.clip import load_clip
+from edgesplit.metrics.lpips import load_lpips
+from edgesplit.metrics.prompts import described
+from edgesplit.metrics.sweep import Bench, _decoder_of, chunks
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Four models; ben's decoder is another one than the rest have."""
+    pipelines = [make_pipeline(seed=seed) for seed in range(4)]
+    for pipeline in (pipelines[1], pipelines[3]):
+        pipeline.vae = pipelines[0].vae
+    edge, *personal = (as_model(p, "dog" if i == 0 else "sks dog", f"m{i}") for i, p in enumerate(pipelines))
+    return edge, dict(zip(USERS, personal, strict=True)), load_clip(toy_clip()), load_lpips("toyworld")
+
+
+def make_bench(parts, count=lambda _: None, **changes):
+    edge, personal, clip, lpips = parts
+    decoders = {name: _decoder_of(model) for name, model in personal.items()}
+    return Bench(replace(SETTINGS, **changes), edge, personal, clip, lpips, decoders, count)
+
+
+def measured(bench):
+    rows = [row for block in bench.settings.blocks for row in bench.measure(block)]
+    return {(row.prompt, row.seed, row.local_steps, row.user): row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def rows(parts):
+    return measured(make_bench(parts))
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "ddpm"])
+def test_every_row_is_what_plain_hybrid_inference_and_plain_metrics_give(parts, scheduler):
+    edge, personal, clip, lpips = parts
+    rows = measured(make_bench(parts, scheduler=scheduler))
+    sampling = replace(SETTINGS, scheduler=scheduler).sampling
+    assert len(rows) == SETTINGS.pictures
+    for p, template in enumerate(SETTINGS.templates):
+        for split in SETTINGS.splits:
+            request = Request(prompt_template=template, local_steps=split, seed=1)
+            (handoff,) = edge_prefix(edge, [request], sampling)
+            pictures = torch.cat([m.decode(finish_local(m, handoff, sampling)) for m in personal.values()])
+            far = lpips.pairwise(pictures)  # anna-ben, anna-cleo, ben-cleo
+            mean = torch.stack([far[0] + far[1], far[0] + far[2], far[1] + far[2]]) / 2
+            texts = [described(template, SETTINGS.descriptions[name]) for name in USERS]
+            near = clip.similarity(pictures, texts)
+            for u, name in enumerate(USERS):
+                row = rows[p, 1, split, name]
+                assert row.clip == pytest.approx(float(near[u]), abs=1e-4)
+                assert row.lpips == pytest.approx(float(mean[u]), abs=1e-4)
+
+
+def test_the_mean_over_users_is_lpips_bar(rows):
+    edge = [rows[0, 0, 4, name].lpips for name in USERS]
+    assert all(value > 0 for value in edge)
+
+
+def test_at_n_0_users_with_one_decoder_have_one_picture(rows):
+    assert rows[0, 0, 0, "anna"].png == rows[0, 0, 0, "cleo"].png != rows[0, 0, 0, "ben"].png
+
+
+def test_with_one_decoder_for_all_lpips_bar_is_exactly_0_at_n_0(parts):
+    edge, personal, *metrics = parts
+    shared = {name: replace(model, vae=edge.vae) for name, model in personal.items()}
+    rows = measured(make_bench((edge, shared, *metrics), templates=SETTINGS.templates[:1], seeds=1))
+    assert {row.lpips for key, row in rows.items() if key[2] == 0} == {0.0}
+    assert len({row.clip for key, row in rows.items() if key[2] == 0}) == 3  # of one picture and three descriptions
+
+
+@pytest.mark.parametrize("splits", [[0, 2, 4, 7], [3, 5, 6], [0, 1, 2, 3, 4, 5, 6, 7]])
+@pytest.mark.parametrize("batch", [1, 4, 6, 64])
+def test_the_work_is_what_the_paper_s_split_allows_and_no_batch_is_too_large(parts, splits, batch):
+    steps = []
+    bench = make_bench(parts, steps.append, splits=splits, batch=batch, templates=SETTINGS.templates[:1])
+    for block in bench.settings.blocks:
+        bench.measure(block)
+    per_cluster = 7 - min(splits) + 3 * sum(splits)
+    assert sum(steps) == per_cluster * len(bench.settings.clusters) == bench.settings.cluster_steps * 2
+    assert max(steps) <= batch
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_results_do_not_depend_on_the_batch(parts, rows, batch):
+    found = measured(make_bench(parts, batch=batch))
+    assert found.keys() == rows.keys()
+    for key, row in found.items():
+        assert (row.clip, row.lpips) == pytest.approx((rows[key].clip, rows[key].lpips), abs=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 9, 100])
+def test_blocks_hold_every_cluster_once_in_order(batch):
+    settings = replace(SETTINGS, batch=batch)
+    clusters = [cluster for block in settings.blocks for cluster in block]
+    assert clusters == settings.clusters
+    assert set(Counter(clusters).values()) == {1}
+
+
+def test_chunks_lose_nothing():
+    assert chunks(range(7), 3) == [[0, 1, 2], [3, 4, 5], [6]]
