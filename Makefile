@@ -6,16 +6,24 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting metrics optimizer profiler
 SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types bench profiles toyworld clean
+.PHONY: demo test test-slow lint types bench profiles sweep toyworld clean
 
-demo: $(VENV)/core  ## run the main job on shipped input
+demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
-	$(BIN)/plan --users data/users.csv -o demo/plan.csv
-	@echo
-	$(BIN)/plan --users data/users.csv --compare
+	@echo "1. How long does a step take, here, of one and of several pictures? (the toy world's UNet)"
+	$(BIN)/hwprof bench --device cpu --model data/toyworld/base/unet --batches 1:8 --precision 0.05 \
+		--max-seconds 20 --name demo-edge -o demo/edge.json
+	@echo; echo "2. How personal is a picture whose first steps ran on the shared model?"
+	$(BIN)/pai-sweep --seeds 1 --device cpu -o demo/sweep
+	@echo; echo "3. Who offloads how many steps to two such edge devices?"
+	$(BIN)/plan --users data/phones.csv --edge demo/edge.json --pai demo/sweep/pai_curve.json \
+		--gpus 2 --latent-bits 36864 --uncertainty -o demo/phones.csv
+	@echo; echo "The same for Stable Diffusion, with published numbers: all methods, and what more GPUs bring."
+	$(BIN)/plan --users data/users.csv --compare -o demo/plan.csv
 	@echo
 	$(BIN)/plan --users data/users.csv --gpu-sweep 1:16 -o demo/gpus.png
-	@echo; echo "Results: demo/plan.csv (every user's decision), demo/gpus.png (what more GPUs bring)."
+	@echo; echo "Look at: demo/edge.png (Fig. 3), demo/sweep/fig4a.png and fig4b.png (Fig. 4), demo/gpus.png,"
+	@echo "demo/phones.csv and demo/plan.csv (every user's decision)."
 
 test: $(VENV)/test lint types  ## lint, type-check, run all tests
 	$(BIN)/pytest
@@ -35,6 +43,10 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/planner.py .build/bench
 	$(BIN)/python benchmarks/profiler.py
 	$(BIN)/python benchmarks/hybrid.py
+	$(BIN)/python benchmarks/sweep.py
+
+sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
+	$(BIN)/pai-sweep --device cpu -o .build/sweep
 
 toyworld: $(VENV)/test  ## train the toy world's models from nothing (about an hour)
 	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
@@ -50,6 +62,11 @@ $(VENV)/core: $(VENV)/pip $(SOURCES)
 	@echo "installing edgesplit into $(VENV) ..."
 	@rm -rf build edgesplit.egg-info
 	@$(PIP) --no-build-isolation --force-reinstall --no-deps . && $(PIP) --no-build-isolation .
+	@touch $@
+
+$(VENV)/models: $(VENV)/core
+	@echo "installing torch, diffusers and more (several GB) ..."
+	@$(PIP) --no-build-isolation '.[models]'
 	@touch $@
 
 $(VENV)/test: $(VENV)/core

@@ -30,25 +30,29 @@ class ImageEncoder:
     Attributes:
         clip: an open_clip model.
         side: pixels it takes.
+        interpolation: how pictures are scaled to that, "bicubic" or "bilinear".
         mean: of each colour, subtracted.
         std: of each colour, divided by.
     """
 
     clip: Any
     side: int
+    interpolation: str
     mean: Tensor
     std: Tensor
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """Unit vectors of pictures (b, 3, height, width) with values 0 to 1, shape (b, width)."""
-        size = (self.side, self.side)
-        scaled = functional.interpolate(
-            images.float(), size=size, mode="bilinear", antialias=images.shape[-1] > self.side
-        )
-        normal = (scaled - self.mean[:, None, None]) / self.std[:, None, None]
-        seen: Tensor = self.clip.encode_image(normal.to(next(self.clip.parameters()).device), normalize=True)
+        prepared = self.prepare(images).to(next(self.clip.parameters()).device)
+        seen: Tensor = self.clip.encode_image(prepared, normalize=True)
         return seen.float().cpu()
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Square pictures as the tower takes them: scaled with antialiasing, as PIL does it, and normalised."""
+        size = (self.side, self.side)
+        scaled = functional.interpolate(images.float(), size=size, mode=self.interpolation, antialias=True)
+        return (scaled.clamp(0, 1) - self.mean[:, None, None]) / self.std[:, None, None]
 
 
 def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
@@ -74,6 +78,7 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
     return ImageEncoder(
         clip=clip,
         side=side if isinstance(side, int) else side[0],
+        interpolation=config.get("interpolation") or "bicubic",
         mean=torch.tensor(config["mean"]),
         std=torch.tensor(config["std"]),
     )

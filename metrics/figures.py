@@ -55,7 +55,7 @@ def draw_curve(analysis: Analysis) -> Any:
         analysis.min_local_steps, color=green, linestyle="--", label=rf"$\hat{{N}}$ = {analysis.min_local_steps}"
     )
     axis.set(xlabel="split point n, local steps", ylabel="Personalised Accuracy Index", ylim=(min(0, low.min()), None))
-    axis.legend(loc="upper left", fontsize="small")
+    axis.legend(loc="lower right", fontsize="small")
     return figure
 
 

@@ -1,5 +1,7 @@
 """CLIP against the plain calls of open_clip, and texts that are too long for it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,6 +36,20 @@ def test_similarity_is_open_clip_s(toy):
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     images = (images * 255).round() / 255  # what a PIL image can hold
     torch.testing.assert_close(toy.similarity(images, TEXTS), plain(toy, images, TEXTS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", [48, 96, 250])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pictures_are_scaled_as_open_clip_scales_them(toy, side, interpolation):
+    import open_clip
+    from torchvision.transforms.functional import to_pil_image
+
+    encoder = replace(toy.encoder, interpolation=interpolation)
+    smooth = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.interpolate(smooth, size=side, mode="bicubic").clamp(0, 1)
+    plain = open_clip.image_transform(96, False, (0.5,) * 3, (0.5,) * 3, interpolation=interpolation)
+    difference = encoder.prepare(image)[0] - plain(to_pil_image(image[0]))
+    assert float(difference.abs().max()) < 2 * 2.5 / 255  # PIL rounds the picture, its rows and its columns
 
 
 def test_each_text_is_encoded_once(toy, monkeypatch):

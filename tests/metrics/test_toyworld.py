@@ -1,0 +1,48 @@
+"""What the toy pairs show: the shipped curve, and a small sweep made anew."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import run
+
+from edgesplit import data
+from edgesplit.common.files import read_record
+from edgesplit.fitting.schemas import PaiCurveFile
+
+SHIPPED = data.FOLDER / "pai" / "toyworld.json"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Three prompts, two seeds, 20 steps."""
+    folder = tmp_path_factory.mktemp("toy")
+    prompts = data.sample("prompts.txt").read_text().splitlines()[:3]
+    (folder / "prompts.txt").write_text("\n".join(prompts))
+    options = ("--seeds", "2", "--steps", "20", "--splits", "0:N:N/5", "--device", "cpu", "-o", folder / "sweep")
+    result = run("pai-sweep", "--prompts", folder / "prompts.txt", *options, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return folder / "sweep" / "pai_curve.json"
+
+
+@pytest.mark.parametrize("which", ["shipped", "small"])
+def test_the_toy_pairs_show_the_paper_s_effect(which, request):
+    curve = read_record(SHIPPED if which == "shipped" else request.getfixturevalue("small"), PaiCurveFile)
+    lpips = [point.lpips for point in curve.points]
+    assert curve.points[0].local_steps == 0
+    assert lpips[0] == 0
+    assert np.all(np.diff(lpips) > 0)
+    assert curve.points[0].pai_ci[1] < curve.points[-1].pai_ci[0]
+    assert curve.fit.r2 > 0.9
+    assert curve.fit.steepness_ci[0] > 0
+
+
+def test_the_shipped_curve_is_the_fit_of_the_shipped_measurements(tmp_path):
+    table = data.FOLDER / "sweeps" / "toyworld" / "measurements.parquet"
+    result = run("pai-sweep", "fit", table, "-o", tmp_path / "again.json")
+    assert result.returncode == 0, result.stderr
+    again, shipped = (read_record(path, PaiCurveFile) for path in (tmp_path / "again.json", SHIPPED))
+    assert again.points == shipped.points
+    for name in ("steepness", "midpoint", "steepness_ci", "midpoint_ci"):
+        np.testing.assert_allclose(getattr(again.fit, name), getattr(shipped.fit, name), rtol=1e-4)
+    assert again.min_local_steps == shipped.min_local_steps
+    assert len(pd.read_parquet(table)) == 10 * 20 * 3 * 11
