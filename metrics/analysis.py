@@ -64,24 +64,21 @@ class Analysis:
 
     def points(self) -> list[PaiPoint]:
         """For the curve's file."""
-        return [
-            PaiPoint(
-                local_steps=int(n),
-                **{name: float(value[i]) for name, value in self.means.items()},
-                **{f"{name}_ci": [float(end) for end in ends[:, i]] for name, ends in self.intervals.items()},
-                images=self.images,
-            )
-            for i, n in enumerate(self.local_steps)
-        ]
+        return [PaiPoint(local_steps=int(n), images=self.images, **self._row(i)) for i, n in enumerate(self.local_steps)]
+
+    def _row(self, i: int) -> dict[str, Any]:
+        """Means and intervals of point i, under the names of `PaiPoint`."""
+        means = {name: float(value[i]) for name, value in self.means.items()}
+        return means | {f"{name}_ci": [float(end) for end in ends[:, i]] for name, ends in self.intervals.items()}
 
     def fit_record(self) -> PaiFitRecord:
         """For the curve's file."""
         names = ("steepness", "midpoint", "amplitude", "offset")
         drawn = np.array([[getattr(curve, name) for name in names] for curve in self.draws])
         ends = np.quantile(drawn, LEVEL, axis=0).T.tolist()
-        intervals = {f"{name}_ci": ends[i] if i < self.fit.parameters else None for i, name in enumerate(names)}
-        values = {name: getattr(self.fit.curve, name) for name in names}
-        return PaiFitRecord(**values, **intervals, r2=self.fit.r2, draws=drawn.tolist())
+        record: dict[str, Any] = {name: getattr(self.fit.curve, name) for name in names}
+        record |= {f"{name}_ci": ends[i] if i < self.fit.parameters else None for i, name in enumerate(names)}
+        return PaiFitRecord(**record, r2=self.fit.r2, draws=drawn.tolist())
 
     def warnings(self) -> list[str]:
         """What the user of the curve should know."""

@@ -58,7 +58,7 @@ def ray_engine(device: str, workers: int = 0) -> Engine:
         from ray.util import ActorPool
 
         actors = start_workers(settings, device, min(workers, len(blocks)))
-        pool = ActorPool(actors)
+        pool: Any = ActorPool(actors)
         try:
             for measured in pool.map_unordered(lambda actor, block: actor.measure.remote(block), blocks):
                 count(settings.cluster_steps * len(measured) // (len(settings.users) * len(settings.splits)))

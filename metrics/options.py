@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from .. import data
 from ..common.console import say
@@ -144,7 +144,7 @@ def resolve(request: SweepRequest, toy: bool, device: str) -> "SweepSettings":
         batch=_batch(request, cluster, sampling, device),
         clip=request.clip or _default_clip(toy),
         lpips=lpips,
-        long_prompts=request.long_prompts,
+        long_prompts=cast(Literal["refuse", "window"], request.long_prompts),
     )
 
 

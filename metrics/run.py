@@ -221,7 +221,8 @@ def read_measurements(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]
 
     try:
         if path.suffix.casefold() == ".csv":
-            frame, metadata = pd.read_csv(path), {}
+            frame = pd.read_csv(path)
+            metadata: dict[bytes, bytes] = {}
         else:
             table = pq.read_table(path)
             frame, metadata = table.to_pandas(), table.schema.metadata or {}

@@ -174,7 +174,7 @@ class Bench:
         prompts = [self.edge.prompt(template) for template in templates]
         kept = intermediates(self.edge, prompts, seeds, settings.splits, settings.sampling, self.count)
         latents = {name: self._finish(model, kept, templates, seeds) for name, model in self.personal.items()}
-        rows = []
+        rows: list[Measurement] = []
         for split in settings.splits:
             finished = self._decode({name: of_user[split] for name, of_user in latents.items()}, shared=split == 0)
             rows += self._judge(split, block, finished)

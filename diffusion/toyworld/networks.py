@@ -22,7 +22,7 @@ def make_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer to which every word of the world is one token; the same on every call."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     single = [*letters, *(letter + END_OF_WORD for letter in letters)]
-    merges = byte_pair_merges(words())
+    merges: Any = byte_pair_merges(words())  # pairs work; the library's types know only lines
     tokens = list(dict.fromkeys([START, END, *single, *(first + second for first, second in merges)]))
     vocabulary = {token: number for number, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
