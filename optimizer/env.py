@@ -1,0 +1,242 @@
+"""The MDP of the paper, section 5.3.1: a Gymnasium environment, and a twin that steps many instances at once.
+
+Users are handled one after another; each is granted or denied. All that a plan is worth lies in a few tables
+(`Tables`): what user i is worth when b users are granted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from ..common.arrays import Bools, Floats, Ints
+from .instances import Instance, paper_instance
+from .qoe import Users, all_local, edge_step_latency, evaluate, transmit_time
+from .split import best_split
+from .state import DENIED, KNOTS, PENDING, flat_state, paper_fixed, paper_local, set_features, shortlisted
+
+PLACES = 30
+"""Users that the flat state has room for."""
+DENY, GRANT = 0, 1
+Reward = Literal["paper", "gain"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Instances as arrays; M instances, P places, b from 0 to B.
+
+    Attributes:
+        present: where there is a user, (M, P).
+        users: how many decisions an episode has at most, (M,).
+        max_batch: B_max, (M,).
+        gain: u_i(b), what granting user i at batch b is worth over denying, transmission apart; seconds, (M, P, B + 1).
+        worth: alpha_i F(n_i) at the best split for batch b, (M, P, B + 1); at b = 0 that of a denied user; zeros for
+            canonical tables, whose rewards are gains.
+        all_local: the objective with all denied, (M,).
+        transmit_s: T, of one granted user when one is granted, (M,).
+        scale: of `SetFeatures`, seconds, (M,).
+        local: alpha, L_i(1), k_i, (M, P, 3).
+        fixed: B_max, k_e/G, h_e, (M, 3).
+        gains: features of the `set` network, (M, P, knots).
+        set_fixed: the same, (M, 4).
+    """
+
+    present: Bools
+    users: Ints
+    max_batch: Ints
+    gain: Floats
+    worth: Floats
+    all_local: Floats
+    transmit_s: Floats
+    scale: Floats
+    local: Floats
+    fixed: Floats
+    gains: Floats
+    set_fixed: Floats
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def value(self, which: Ints, granted: Bools) -> Floats:
+        """V: the objective of (P1) less that of all denied, seconds; which (M',), granted (M', P)."""
+        b = granted.sum(axis=1)
+        gained: Floats = (self.gain[which, :, b] * granted).sum(axis=1)
+        return gained - self.transmit_s[which] * b**2
+
+
+def make_tables(instances: Sequence[Instance], places: int | None = None, canonical: bool = False) -> Tables:
+    """The tables of instances.
+
+    Args:
+        instances: at least one.
+        places: P; None for as many as needed.
+        canonical: the shortlist of the `set` network in its order; else all users in file order.
+    """
+    if places is None:
+        sizes = [(i.scenario, len(i.users)) for i in instances]
+        places = max(shortlisted(*size) if canonical else size[1] for size in sizes)
+    most = min(places, max(instance.scenario.max_batch for instance in instances))
+    rows = [_table_row(instance, places, most, canonical) for instance in instances]
+    return Tables(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _table_row(instance: Instance, places: int, most: int, canonical: bool) -> tuple[Any, ...]:
+    scenario, seen = instance.scenario, set_features(instance.scenario, instance.users)
+    users = _taken(instance.users, seen.order) if canonical else instance.users
+    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.arange(1, most + 1))
+    n, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, most)
+    denied = users.alpha * scenario.pai.value(scenario.total_steps)
+    worth = np.concatenate([denied[:, None], users.alpha[:, None] * scenario.pai.value(n)], axis=1)
+    return (
+        _padded(np.ones(len(users), bool), places),
+        len(users),
+        scenario.max_batch,
+        _padded(np.concatenate([np.zeros((len(users), 1)), gain], axis=1), places),
+        _padded(worth[:, :1] * 0 if canonical else worth, places),
+        evaluate(scenario, instance.users, all_local(scenario, instance.users)).qoe.sum(),
+        float(transmit_time(scenario, 1)),
+        seen.scale,
+        _padded(paper_local(users), places),
+        paper_fixed(scenario),
+        _padded(seen.gains.astype(np.float32) if canonical else np.zeros((0, len(KNOTS)), np.float32), places),
+        seen.fixed,
+    )
+
+
+def _taken(users: Users, places: Ints) -> Users:
+    return Users(users.step_latency_s[places], users.alpha[places], users.request_slot[places], users.cell[places])
+
+
+def _padded(rows: np.ndarray, places: int) -> np.ndarray:
+    return np.concatenate([rows, np.zeros((places - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+@dataclass
+class VectorEnv:
+    """Many episodes side by side, each over one instance of the tables.
+
+    The same MDP as `OffloadingEnv`, step for step. Rewards are the paper's (see there), or with "gain" the rise of the
+    objective over all denied at each step, whose sum over an episode is the objective less that of all denied.
+
+    Attributes:
+        tables: of all instances.
+        reward: which of the two.
+        which: instance of each episode, (M,).
+        granted: (M, P).
+        t: number of the current user, (M,).
+        paid: rewards so far, (M,).
+    """
+
+    tables: Tables
+    reward: Reward
+    which: Ints
+    granted: Bools
+    t: Ints
+    paid: Floats
+
+    @classmethod
+    def start(cls, tables: Tables, which: Ints, reward: Reward = "paper") -> "VectorEnv":
+        """Episodes over these instances, at their beginning."""
+        granted = np.zeros((len(which), tables.present.shape[1]), bool)
+        return cls(tables, reward, which.copy(), granted, np.zeros(len(which), np.int64), np.zeros(len(which)))
+
+    def step(self, actions: Ints) -> tuple[Floats, Bools]:
+        """Grant or deny the current user of every episode; returns rewards and which episodes have ended."""
+        tables, which, rows = self.tables, self.which, np.arange(len(self.which))
+        before = tables.value(which, self.granted) if self.reward == "gain" else None
+        self.granted[rows, self.t] = actions == GRANT
+        b = self.granted.sum(axis=1)
+        done = (self.t + 1 == tables.users[which]) | (b == tables.max_batch[which])
+        value = tables.value(which, self.granted)
+        if before is not None:
+            rewards = value - before
+        else:
+            now = tables.worth[which, self.t, np.where(actions == GRANT, b, 0)]
+            rewards = np.where(done, tables.all_local[which] + value - self.paid, now)
+        self.paid += rewards
+        self.t += 1
+        return rewards, done
+
+    def restart(self, rows: Ints, which: Ints) -> None:
+        """Begin new episodes in these rows."""
+        self.which[rows], self.t[rows], self.paid[rows], self.granted[rows] = which, 0, 0.0, False
+
+
+class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
+    """Grant or deny the offloading requests of one round, one after another (paper, section 5.3.1).
+
+    **Observation**, float32, shape (126,): for each of 30 places [alpha_i, L_i(1), k_i, o_i], cyclically shifted so
+    that the current user comes first, then [B_max, k_e/G, h_e, pending, granted, denied]. alpha_i, L_i(1), k_e and h_e
+    in seconds, k_i a slot from 1; o_i is 0 pending, 1 current, 2 granted, 3 denied. Places without a user are
+    0, 0, 0, 3. Values are not scaled.
+
+    **Actions**: 0 deny, 1 grant.
+
+    **Reward**: alpha_t F(n_t), n_t the best split for as many granted users as there are so far, this one included (N
+    if denied); at the last step the objective of (P1) less what was paid before. So the return with gamma = 1 *is* the
+    objective, in seconds. (Eq. (21) as printed does not add up to it where later grants move n_t.) With
+    `reward="gain"`: the rise of the objective over all denied, whose sum is the objective less that of all denied.
+
+    **Start**: `reset(seed=)` draws an instance of section 6.1.1, or one from `instances`;
+    `reset(options={"instance": Instance})` takes that one.
+
+    **End**: when nobody is pending, or B_max users are granted; those still pending are denied then. Never truncated.
+
+    `info` holds `objective` and `all_local_objective` at the end.
+
+    Args:
+        instances: draws an instance; None for those of the paper with 5 to 30 users and 1 to 16 GPUs.
+        reward: "paper" or "gain".
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own form
+
+    def __init__(
+        self, instances: Callable[[np.random.Generator], Instance] | None = None, reward: Reward = "paper"
+    ) -> None:
+        self._draw, self._reward = instances or paper_instance, reward
+        highs = [*[np.inf, np.inf, np.inf, float(DENIED)] * PLACES, *[np.inf] * 6]
+        low = np.full(len(highs), float(PENDING), np.float32)
+        self.observation_space = gymnasium.spaces.Box(low, np.array(highs, np.float32))
+        self.action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        self.instance = (options or {}).get("instance") or self._draw(self.np_random)
+        self._episode = VectorEnv.start(make_tables([self.instance], PLACES), np.zeros(1, np.int64), self._reward)
+        return self._observation(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Decide for the current user."""
+        (reward,), (done,) = self._episode.step(np.array([action]))
+        return self._observation(), float(reward), bool(done), False, self._totals() if done else {}
+
+    @property
+    def granted(self) -> Bools:
+        """Who is granted so far, shape (users,)."""
+        return self._episode.granted[0, : len(self.instance.users)]
+
+    def _totals(self) -> dict[str, float]:
+        episode, tables = self._episode, self._episode.tables
+        local = float(tables.all_local[0])
+        value = float(tables.value(episode.which, episode.granted)[0])
+        return {"objective": local + value, "all_local_objective": local}
+
+    def _observation(self) -> np.ndarray:
+        episode, tables = self._episode, self._episode.tables
+        local, status, fixed = flat_state(
+            tables.local, tables.fixed, tables.present, episode.granted, episode.t, scaled=False
+        )
+        rows = np.concatenate([local, status[:, :, None]], axis=2)
+        return np.concatenate([rows.reshape(-1), fixed.reshape(-1)]).astype(np.float32)
+
+
+def register() -> None:
+    """Make `gymnasium.make("edgesplit/Offloading-v0")` work; Gymnasium calls this by itself."""
+    if "edgesplit/Offloading-v0" not in gymnasium.registry:
+        gymnasium.register("edgesplit/Offloading-v0", entry_point="edgesplit.optimizer.env:OffloadingEnv")

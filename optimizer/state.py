@@ -1,0 +1,128 @@
+"""What the agent sees: the paper's flat state, and the features of the `set` network. NumPy alone.
+
+M: states at once. P: places for users, those of smaller rounds padded. t: number of the current user. Users before t
+are decided, those from t on pending.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..common.arrays import Bools, Floats, Ints
+from .qoe import Scenario, Users, edge_step_latency, transmit_time
+from .split import best_split
+
+PENDING, CURRENT, GRANTED, DENIED = range(4)
+LOCAL_SCALE = np.array([1 / 30, 10.0, 0.1])
+"""Of alpha, L_i(1) and k_i, so that the network's inputs are near 1; the paper does not say how it scales them."""
+GLOBAL_SCALE = np.array([1 / 20, 100.0, 50.0, 1 / 30, 1 / 30, 1 / 30])
+"""Of B_max, k_e/G, h_e and the numbers of pending, granted and denied users."""
+KNOTS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+"""Batches at which the `set` network sees a user's gain: shares of the way from 1 to the most that can be granted."""
+SET_GLOBALS = 6
+SHORTLIST = 1.5
+"""The `set` network decides on this many times as many users as can be granted: those with the largest mean gains."""
+
+
+def statuses(present: Bools, granted: Bools, t: Ints) -> Ints:
+    """o_i of every place, (M, P): pending, current, granted or denied; padding counts as denied."""
+    place = np.arange(present.shape[1])
+    status = np.where(granted, GRANTED, DENIED)
+    status = np.where(place > t[:, None], PENDING, status)
+    status = np.where(place == t[:, None], CURRENT, status)
+    return np.where(present, status, DENIED)
+
+
+def shifted(rows: np.ndarray, t: Ints) -> np.ndarray:
+    """Places cyclically shifted so that user t comes first, Fig. 6; rows (M, P, ...)."""
+    places = (t[:, None] + np.arange(rows.shape[1])) % rows.shape[1]
+    return np.take_along_axis(rows, places.reshape(*places.shape, *(1,) * (rows.ndim - 2)), axis=1)
+
+
+def flat_state(
+    local: Floats, fixed: Floats, present: Bools, granted: Bools, t: Ints, *, scaled: bool = True
+) -> tuple[Floats, Ints, Floats]:
+    """The paper's state, section 5.3.1.
+
+    Args:
+        local: alpha, L_i(1), k_i, shape (M, P, 3); padding is 0.
+        fixed: B_max, k_e/G, h_e, shape (M, 3).
+        present: where there is a user, shape (M, P).
+        granted: shape (M, P).
+        t: shape (M,).
+        scaled: for a network; else as they are.
+
+    Returns:
+        the static local part (M, P, 3), the indicators (M, P), both shifted, and the global part (M, 6).
+    """
+    status = statuses(present, granted, t)
+    users, given = present.sum(axis=1), granted.sum(axis=1)
+    counts = np.stack([users - t, given, t - given], axis=1)
+    globals_ = np.concatenate([fixed, counts], axis=1)
+    scales = (LOCAL_SCALE, GLOBAL_SCALE) if scaled else (1.0, 1.0)
+    return shifted(local, t) * scales[0], shifted(status, t), globals_ * scales[1]
+
+
+def paper_local(users: Users) -> Floats:
+    """The static local sub-states: alpha_i, L_i(1), k_i, shape (users, 3)."""
+    return np.stack([users.alpha, users.step_latency_s, users.request_slot.astype(float)], axis=1)
+
+
+def paper_fixed(scenario: Scenario) -> Floats:
+    """The static global sub-state: B_max, k_e / G, h_e, shape (3,)."""
+    edge = scenario.edge
+    return np.array([scenario.max_batch, edge.slope_s / scenario.gpus, edge.intercept_s])
+
+
+@dataclass(frozen=True)
+class SetFeatures:
+    """A round as the `set` network sees it: free of units, and the same for any two rounds with one optimal plan.
+
+    The optimal plan depends on nothing but what each user gains at each batch, u_i(b) of `counts`, and on the
+    transmission time T, all in one unit. So these, divided by the largest gain of the round, are the features; curve,
+    steps, radio and profiles act through them.
+
+    Attributes:
+        order: the shortlisted users in canonical order: descending mean gain, then latency, alpha and slot; shape (P,).
+        gains: u_i(b) at the knots, in that order, over the scale; shape (P, knots).
+        scale: the largest u_i(1), or T where that is more (then nothing can be gained); seconds.
+        fixed: share of the shortlist that can be granted, the logarithm of that number, and T of one and of all
+            granted users over the scale; shape (4,).
+    """
+
+    order: Ints
+    gains: Floats
+    scale: float
+    fixed: Floats
+
+
+def set_features(scenario: Scenario, users: Users) -> SetFeatures:
+    """The features of a round of one cell."""
+    most = max(1, min(scenario.max_batch, len(users)))
+    batch = 1 + KNOTS * (most - 1)
+    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, batch)
+    _, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, knots)
+    sending = float(transmit_time(scenario, 1))
+    scale = max(float(gain[:, 0].max(initial=0)), sending, 1e-9)
+    order = np.lexsort((users.request_slot, users.alpha, users.step_latency_s, -gain.sum(axis=1)))
+    order = order[: shortlisted(scenario, len(users))]
+    sizes = [most / len(order), np.log2(most) / 6]
+    fixed = np.array([*sizes, _squashed(sending / scale), _squashed(sending * most / scale)])
+    return SetFeatures(order, gain[order] / scale, scale, fixed)
+
+
+def shortlisted(scenario: Scenario, users: int) -> int:
+    """How many of a cell's users the `set` network decides on."""
+    return min(users, math.ceil(SHORTLIST * scenario.max_batch))
+
+
+def set_globals(fixed: Floats, most: Ints, users: Ints, granted: Ints, t: Ints) -> Floats:
+    """The fixed features, share of places taken, share of users left; shape (M, SET_GLOBALS)."""
+    moving = np.stack([granted / most, (users - t) / users], axis=1)
+    return np.concatenate([fixed, moving], axis=1)
+
+
+def _squashed(x: float) -> float:
+    """0 to 1, steep at small values."""
+    return x / (x + 0.1)

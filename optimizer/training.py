@@ -1,0 +1,312 @@
+"""Training of a policy: instances in, weights, card and learning curve out; a killed run goes on.
+
+`python -m edgesplit.optimizer.training FOLDER [NAME]...` trains the shipped policies again.
+"""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from ..common.console import say
+from ..common.errors import InputError
+from ..common.files import make_folder, whole_file, write_record
+from ..fitting.schemas import Provenance
+from .dqn import PRESETS, Learner, NotFiniteError, Preset
+from .env import PLACES, make_tables
+from .instances import Instance, Range, broad_instance, default_scenario, paper_instance
+from .policies import PolicyCard, Scores, fixed_numbers, load_policy
+from .qoe import Scenario
+from .scores import SETTINGS, Draw, gain_possible, held_out, score_policy
+
+Scope = Literal["general", "gpu", "specific"]
+LOG_POINTS = 2000
+CHECKPOINTS = 50
+CURVE = ("episode", "steps", "seconds", "episode_return", "optimum", "all_local", "captured_share", "loss", "epsilon",
+         "temperature")  # fmt: skip
+HELD_OUT = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What to train.
+
+    Attributes:
+        name: of the policy.
+        scope: of the paper.
+        preset: a key of `PRESETS`.
+        draw: makes an instance.
+        seeds: instances to train on.
+        steps: learning steps.
+        seed: of everything random.
+        gpus: that the instances have; None for any.
+        scenario: what a flat policy cannot see; None for a `set` policy.
+        settings: held-out settings to score.
+    """
+
+    name: str
+    scope: Scope
+    preset: str
+    draw: Draw
+    seeds: int
+    steps: int
+    seed: int = 0
+    gpus: list[int] | None = None
+    scenario: Scenario | None = None
+    settings: Mapping[str, Draw] = field(default_factory=lambda: SETTINGS)
+
+
+@dataclass
+class Progress:
+    """What the live view shows; means over the last stretch of training.
+
+    Attributes:
+        steps: learning steps so far.
+        total: of them.
+        episodes: ended so far.
+        loss: of the learner.
+        episode_return: seconds.
+        captured_share: of what offloading can gain, exploration included.
+        epsilon: chance to explore.
+        temperature: of Boltzmann exploration.
+        steps_per_s: environment steps per second.
+        left_s: time left.
+    """
+
+    steps: int
+    total: int
+    episodes: int
+    loss: float
+    episode_return: float
+    captured_share: float
+    epsilon: float
+    temperature: float
+    steps_per_s: float
+    left_s: float
+
+
+View = Callable[[Progress], None]
+
+
+def set_mixture(rng: np.random.Generator, base: Scenario | None = None) -> Instance:
+    """Half paper instances of 1 to 60 users, the rest of every kind."""
+    if rng.random() < 0.5:
+        return paper_instance(rng, Range(users=(1, 60)), base)
+    return broad_instance(rng, (1, 500))
+
+
+def gpu_draw(gpus: int, base: Scenario | None = None) -> Draw:
+    """The paper's instances with this number of GPUs."""
+    return lambda rng: paper_instance(rng, Range(gpus=(gpus,)), base)
+
+
+def shipped_instance() -> Instance:
+    """The committed instance of the specific policy: 20 users, 8 GPUs."""
+    return paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(8,)))
+
+
+def shipped_tasks() -> list[Task]:
+    """The policies of `data/policies`."""
+    paper = default_scenario()
+    fixed = Task(
+        name="specific", scope="specific", preset="paper", draw=lambda _: shipped_instance(), seeds=1, steps=20_000,
+        gpus=[8], scenario=paper, settings={"its own instance": lambda _: shipped_instance()},
+    )  # fmt: skip
+    general = Task(
+        name="paper-general", scope="general", preset="paper", draw=paper_instance, seeds=2000, steps=100_000,
+        scenario=paper,
+    )  # fmt: skip
+    of_gpus = Task(
+        name="gpu", scope="gpu", preset="paper", draw=paper_instance, seeds=1000, steps=60_000, scenario=paper
+    )
+    mixed = Task(name="set-general", scope="general", preset="set", draw=set_mixture, seeds=6000, steps=80_000)
+    return [mixed, general, fixed, *(_constrained(of_gpus, gpus) for gpus in (1, 2, 4, 8))]
+
+
+def _constrained(task: Task, gpus: int) -> Task:
+    """The same with one number of GPUs."""
+    draw = gpu_draw(gpus)
+    settings = {f"paper, 5-30 users, G {gpus}": draw}
+    return replace(task, name=f"{task.name}-{gpus}", draw=draw, gpus=[gpus], settings=settings)
+
+
+def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[..., None] | None = None) -> PolicyCard:
+    """Train, score and write a policy: `NAME.safetensors`, `NAME.json` and `curves/NAME.csv`.
+
+    Args:
+        task: what to train.
+        folder: where to.
+        view: called at every logged point.
+        log: called with name, value and steps of each quantity, such as TensorBoard's `add_scalar`.
+
+    Raises:
+        InputError: where the loss is no number any more; the last good checkpoint stays.
+    """
+    make_folder(folder / "curves")
+    instances = [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.seeds)]
+    preset = PRESETS[task.preset]
+    flat = preset.network == "flat"
+    tables = make_tables(instances, PLACES if flat else None, canonical=not flat)
+    learner = Learner(tables, preset, task.steps, task.seed)
+    possible = np.array([gain_possible(instance) for instance in instances])
+    run = _Run(learner, possible, task, folder, log)
+    run.resume()
+    while learner.done < task.steps:
+        view(run.stretch())
+    run.save_weights()
+    write_curve(folder / "curves" / f"{task.name}.csv", run.rows)
+    card = _scored(task, folder, run.seconds / 60)
+    run.checkpoint.unlink(missing_ok=True)
+    return card
+
+
+@dataclass
+class _Run:
+    """A training under way: its curve, its clock and its checkpoint."""
+
+    learner: Learner
+    possible: np.ndarray
+    task: Task
+    folder: Path
+    log: Callable[..., None] | None
+    rows: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+    episodes: int = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / f".{self.task.name}.checkpoint.safetensors"
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if self.checkpoint.exists():
+            note = self.learner.load(self.checkpoint)
+            self.rows, self.seconds, self.episodes = note["rows"], note["seconds"], note["episodes"]
+
+    def stretch(self) -> Progress:
+        """Learn up to the next logged point; save a checkpoint now and then."""
+        learner, start = self.learner, time.perf_counter()
+        until = min(self.task.steps, learner.done + max(1, self.task.steps // LOG_POINTS))
+        losses, ended, before = [], [], learner.done
+        try:
+            while learner.done < until:
+                loss, now = learner.turn()
+                losses.append(loss)
+                ended += now
+        except NotFiniteError as error:
+            kept = f"the last good state is {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
+            raise InputError(f"training {self.task.name}: {error}; {kept}; try another --seed") from error
+        took = time.perf_counter() - start
+        self.seconds += took
+        self._note(ended, float(np.mean(losses)))
+        every = max(1, self.task.steps // CHECKPOINTS)
+        if learner.done // every > before // every:
+            learner.save(self.checkpoint, {"rows": self.rows, "seconds": self.seconds, "episodes": self.episodes})
+        speed = (learner.done - before) / took
+        row = dict(zip(CURVE, self.rows[-1], strict=True)) if self.rows else dict.fromkeys(CURVE, 0.0)
+        shown = {name: row[name] for name in ("loss", "episode_return", "captured_share", "epsilon", "temperature")}
+        self._log(shown)
+        left = (self.task.steps - learner.done) / speed
+        episodes = learner.preset.episodes
+        return Progress(
+            learner.done, self.task.steps, self.episodes, **shown, steps_per_s=speed * episodes, left_s=left
+        )
+
+    def _note(self, ended: Sequence[tuple[int, float]], loss: float) -> None:
+        if not ended:
+            return
+        learner, self.episodes = self.learner, self.episodes + len(ended)
+        which = np.array([k for k, _ in ended])
+        local, possible = learner.tables.all_local[which], self.possible[which]
+        returns = np.array([value for _, value in ended])
+        returns = returns + local if learner.preset.reward == "gain" else returns
+        share = np.where(possible > 1e-9, (returns - local) / np.where(possible > 1e-9, possible, 1), 1.0)
+        means = [float(values.mean()) for values in (returns, local + possible, local, share)]
+        self.rows.append(
+            [self.episodes, learner.done, self.seconds, *means, loss, learner.epsilon, learner.temperature]
+        )
+
+    def _log(self, shown: Mapping[str, float]) -> None:
+        if self.log:
+            for name, value in shown.items():
+                self.log(name, value, self.learner.done)
+
+    def save_weights(self) -> None:
+        """The trained network, alone."""
+        state = self.learner.current.state_dict()
+        with whole_file(self.folder / f"{self.task.name}.safetensors", "wb") as handle:
+            handle.write(save({name: value.contiguous() for name, value in state.items()}))
+
+
+def write_curve(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write a learning curve: means over the episodes that ended since the row before."""
+    with whole_file(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(CURVE)
+        writer.writerows([f"{value:.6g}" for value in row] for row in rows)
+
+
+def _scored(task: Task, folder: Path, minutes: float) -> PolicyCard:
+    """Write the card, with scores on held-out instances by the NumPy network as `plan` uses it."""
+    preset, path = PRESETS[task.preset], folder / f"{task.name}.json"
+    flat = preset.network == "flat"
+    card = PolicyCard(
+        name=task.name,
+        network=preset.network,
+        scope=task.scope,
+        preset=task.preset,
+        places=PLACES if flat else None,
+        gpus=task.gpus,
+        scenario=fixed_numbers(task.scenario) if task.scenario and flat else None,
+        seeds=task.seeds,
+        steps=task.steps,
+        minutes=round(minutes, 2),
+        scores=[],
+        provenance=Provenance(
+            kind="measured",
+            source="plan train" if task.scope != "specific" else "plan train, one instance",
+            date=datetime.now(UTC).date().isoformat(),
+            versions={name: version(name) for name in ("edgesplit", "torch", "numpy")},
+            notes=[f"seed {task.seed}; {_words(preset)}"],
+        ),
+    )
+    write_record(path, card)
+    policy = load_policy(str(folder / f"{task.name}.safetensors"))
+    scores: list[Scores] = []
+    for name, draw in task.settings.items():
+        instances = held_out(draw, HELD_OUT if task.seeds > 1 else 1)
+        possible = np.array([gain_possible(instance) for instance in instances])
+        scores.append(score_policy(policy, name, instances, possible).scores)
+    card = card.model_copy(update={"scores": scores})
+    write_record(path, card)
+    return card
+
+
+def _words(preset: Preset) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(preset).items())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train the shipped policies, all or those named."""
+    folder, names = Path(arguments[0]), arguments[1:]
+    torch.set_num_threads(1)
+    for task in shipped_tasks():
+        if (names and task.name not in names) or (folder / f"{task.name}.json").exists():
+            continue
+        say(f"training {task.name}")
+        card = train(task, folder)
+        for scores in card.scores:
+            say(f"{task.name}: {scores.setting}: captured {scores.captured_mean:.4f}, p5 {scores.captured_p5:.4f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
