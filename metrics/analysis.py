@@ -64,7 +64,8 @@ class Analysis:
 
     def points(self) -> list[PaiPoint]:
         """For the curve's file."""
-        return [PaiPoint(local_steps=int(n), images=self.images, **self._row(i)) for i, n in enumerate(self.local_steps)]
+        splits = enumerate(self.local_steps)
+        return [PaiPoint(local_steps=int(n), images=self.images, **self._row(i)) for i, n in splits]
 
     def _row(self, i: int) -> dict[str, Any]:
         """Means and intervals of point i, under the names of `PaiPoint`."""

@@ -13,6 +13,7 @@ from ..common.errors import InputError
 class Methods(StrEnum):
     """The keys of planner.METHODS, here so that --help needs no NumPy."""
 
+    DRL = "drl"
     EXACT = "exact"
     ALL_LOCAL = "all-local"
     OFFLOAD_ALL = "offload-all"
@@ -32,7 +33,7 @@ def plan(
     context: typer.Context,
     users: Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")] = None,
     scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    method: Annotated[Methods, typer.Option(help="How to decide.")] = Methods.EXACT,
+    method: Annotated[Methods, typer.Option(help="How to decide; drl is the paper's DRL-convex.")] = Methods.DRL,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here."),
@@ -48,6 +49,9 @@ def plan(
     latent_bits: Annotated[float | None, typer.Option(help=f"{SCENARIO} size of an intermediate, bit.")] = None,
     total_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} steps of one image.")] = None,
     min_local_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} last steps that stay local.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="The policy of drl: a shipped name or a .safetensors file; default: set-general.")
+    ] = None,
     fixed_offload: Annotated[
         int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
     ] = None,
@@ -70,7 +74,11 @@ def plan(
     }  # fmt: skip
     from .run import Request, run
 
-    run(Request(users, scenario, options, str(method), fixed_offload, output, as_json, compare, gpu_sweep, uncertain))
+    run(
+        Request(
+            users, scenario, options, str(method), policy, fixed_offload, output, as_json, compare, gpu_sweep, uncertain
+        )
+    )
 
 
 @app.command()
@@ -82,6 +90,77 @@ def init(
     from .run import write_start_files
 
     write_start_files(folder, force)
+
+
+class Scopes(StrEnum):
+    """For what rounds a policy is trained, section 6.1.2."""
+
+    GENERAL = "general"
+    GPU = "gpu"
+    SPECIFIC = "specific"
+
+
+class Presets(StrEnum):
+    """The keys of dqn.PRESETS."""
+
+    SET = "set"
+    PAPER = "paper"
+    LITERAL = "literal"
+
+
+@app.command()
+def train(
+    scope: Annotated[Scopes, typer.Option(help="Any number of GPUs, the scenario's, or one round's users.")] = (
+        Scopes.GENERAL
+    ),
+    preset: Annotated[Presets, typer.Option(help="Network and hyper-parameters; docs/drl.md has them.")] = Presets.SET,
+    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
+    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs.")] = None,
+    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
+    pai: Annotated[str | None, typer.Option(help=f"{SCENARIO} PAI curve: a name or file.")] = None,
+    users: Annotated[Path | None, typer.Option(help="The round that --scope specific is for.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Learning steps; default: by scope.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Training instances; default: by scope.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the policy; default: own-SCOPE.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the policy.")] = Path("policies"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")] = False,
+) -> None:
+    """Train a policy for your own scenario; the same command goes on after an interruption."""
+    from ..common.errors import require
+
+    require("train", "torch", "gymnasium", "tensorboard")
+    from .policy_run import TrainRequest, run_training
+
+    run_training(
+        TrainRequest(
+            scope=scope.value,
+            preset=str(preset),
+            scenario=scenario,
+            options={"gpus": gpus, "edge": edge, "pai": pai},
+            users=users,
+            steps=steps,
+            seeds=seeds,
+            seed=seed,
+            name=name,
+            output=output,
+            force=force,
+        )
+    )
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")] = "set-general",
+    scenario: Annotated[str | None, typer.Option(help="Score it in this scenario.")] = None,
+    users: Annotated[Path | None, typer.Option(help="Score it on this round.")] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Held-out instances per setting.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score a policy on held-out instances, beside the exact optimum and the baselines."""
+    from .policy_run import EvaluateRequest, run_evaluation
+
+    run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances, as_json=as_json))
 
 
 def main() -> None:

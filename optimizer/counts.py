@@ -97,3 +97,16 @@ def largest_count(scenario: Scenario, group: Group) -> int:
     steps = scenario.total_steps - scenario.min_local_steps
     worth_it = steps * saving * (1 + 1e-9) > transmit_time(scenario, counts)
     return int(np.max(counts[worth_it], initial=0))
+
+
+def cells_by_size(cell: Ints) -> Iterator[Ints]:
+    """The users' places, cells of equal size together: matrices (cells, users), file order within a cell."""
+    sizes = np.bincount(cell)
+    if sizes.size == 1:
+        yield np.arange(cell.size)[None]
+        return
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(sizes)
+    for size in sorted(set(sizes.tolist()) - {0}):
+        starts = (ends - sizes)[sizes == size]
+        yield order[starts[:, None] + np.arange(size)]

@@ -32,7 +32,7 @@ UNIT_S = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Hyper-parameters; the defaults are the paper's, section 6.1.2.
+    """Hyper-parameters; the defaults are the paper's, section 6.1.2. `docs/drl.md` says where presets leave it and why.
 
     Attributes:
         network: "flat", or "set" for any number of users.
@@ -69,7 +69,8 @@ class Preset:
 
 
 PRESETS = {
-    "paper": Preset(),
+    "paper": Preset(reward="gain", robust=True),
+    "literal": Preset(),
     "set": Preset(
         network="set",
         reward="gain",
@@ -256,7 +257,8 @@ class Learner:
         )
 
     def _settings(self) -> Any:
-        return json.loads(json.dumps([asdict(self.preset), self.steps, self.seed, len(self.tables)]))
+        what = [asdict(self.preset), self.steps, self.seed, len(self.tables), float(self.tables.all_local.sum())]
+        return json.loads(json.dumps(what))
 
 
 def explore(q: Floats, epsilon: float, temperature: float, rng: np.random.Generator) -> Ints:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
 from .instances import Instance, paper_instance
-from .qoe import Users, all_local, edge_step_latency, evaluate, transmit_time
+from .qoe import all_local, edge_step_latency, evaluate, transmit_time
 from .split import best_split
 from .state import DENIED, KNOTS, PENDING, flat_state, paper_fixed, paper_local, set_features, shortlisted
 
@@ -62,8 +62,8 @@ class Tables:
     def value(self, which: Ints, granted: Bools) -> Floats:
         """V: the objective of (P1) less that of all denied, seconds; which (M',), granted (M', P)."""
         b = granted.sum(axis=1)
-        gained: Floats = (self.gain[which, :, b] * granted).sum(axis=1)
-        return gained - self.transmit_s[which] * b**2
+        value: Floats = (self.gain[which, :, b] * granted).sum(axis=1) - self.transmit_s[which] * b**2
+        return value
 
 
 def make_tables(instances: Sequence[Instance], places: int | None = None, canonical: bool = False) -> Tables:
@@ -83,8 +83,9 @@ def make_tables(instances: Sequence[Instance], places: int | None = None, canoni
 
 
 def _table_row(instance: Instance, places: int, most: int, canonical: bool) -> tuple[Any, ...]:
-    scenario, seen = instance.scenario, set_features(instance.scenario, instance.users)
-    users = _taken(instance.users, seen.order) if canonical else instance.users
+    scenario, users = instance.scenario, instance.users
+    seen = set_features(scenario, users.step_latency_s[None], users.alpha[None], users.request_slot[None])
+    users = users.take(seen.order[0]) if canonical else users
     saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.arange(1, most + 1))
     n, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, most)
     denied = users.alpha * scenario.pai.value(scenario.total_steps)
@@ -97,16 +98,12 @@ def _table_row(instance: Instance, places: int, most: int, canonical: bool) -> t
         _padded(worth[:, :1] * 0 if canonical else worth, places),
         evaluate(scenario, instance.users, all_local(scenario, instance.users)).qoe.sum(),
         float(transmit_time(scenario, 1)),
-        seen.scale,
+        seen.scale[0],
         _padded(paper_local(users), places),
         paper_fixed(scenario),
-        _padded(seen.gains.astype(np.float32) if canonical else np.zeros((0, len(KNOTS)), np.float32), places),
-        seen.fixed,
+        _padded(seen.gains[0].astype(np.float32) if canonical else np.zeros((0, len(KNOTS)), np.float32), places),
+        seen.fixed[0],
     )
-
-
-def _taken(users: Users, places: Ints) -> Users:
-    return Users(users.step_latency_s[places], users.alpha[places], users.request_slot[places], users.cell[places])
 
 
 def _padded(rows: np.ndarray, places: int) -> np.ndarray:
@@ -236,7 +233,7 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
         return np.concatenate([rows.reshape(-1), fixed.reshape(-1)]).astype(np.float32)
 
 
-def register() -> None:
-    """Make `gymnasium.make("edgesplit/Offloading-v0")` work; Gymnasium calls this by itself."""
-    if "edgesplit/Offloading-v0" not in gymnasium.registry:
-        gymnasium.register("edgesplit/Offloading-v0", entry_point="edgesplit.optimizer.env:OffloadingEnv")
+ENV_ID = "edgesplit/Offloading-v0"
+"""For `gymnasium.make`, once this module is imported; "edgesplit.optimizer.env:edgesplit/Offloading-v0" imports it."""
+if ENV_ID not in gymnasium.registry:
+    gymnasium.register(ENV_ID, entry_point="edgesplit.optimizer.env:OffloadingEnv")

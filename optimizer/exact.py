@@ -5,12 +5,10 @@ O(I B_max). Large cells go through `screening`, which rates few of their users.
 Ties: the smaller b (local before offloaded), then file order, then the larger n.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
-from .counts import Group, best_count, decide, largest_count
+from .counts import Group, best_count, cells_by_size, decide, largest_count
 from .qoe import Plan, Scenario, Users
 from .screening import screened
 
@@ -31,7 +29,7 @@ def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
     """
     granted = np.zeros(len(users), bool)
     local_steps = np.full(len(users), scenario.total_steps)
-    for places in _cells_by_size(users.cell):
+    for places in cells_by_size(users.cell):
         group = Group(_gather(users.step_latency_s, places), _gather(users.alpha, places))
         if screen and group.latency.shape[1] >= SCREEN_FROM:
             for row, latency, alpha in zip(places, group.latency, group.alpha, strict=True):
@@ -63,16 +61,3 @@ def _rated(scenario: Scenario, group: Group) -> tuple[Bools, Ints]:
 def _gather(values: Floats, places: Ints) -> Floats:
     """The values at these places; not copied where one cell holds them all."""
     return values[None] if places.shape == (1, values.size) else values[places]
-
-
-def _cells_by_size(cell: Ints) -> Iterator[Ints]:
-    """The users' places, cells of equal size together: matrices (cells, users), file order within a cell."""
-    sizes = np.bincount(cell)
-    if sizes.size == 1:
-        yield np.arange(cell.size)[None]
-        return
-    order = np.argsort(cell, kind="stable")
-    ends = np.cumsum(sizes)
-    for size in sorted(set(sizes.tolist()) - {0}):
-        starts = (ends - sizes)[sizes == size]
-        yield order[starts[:, None] + np.arange(size)]

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..common.arrays import Floats, Ints
 from .baselines import offload_all, offload_all_fixed
+from .drl import default_policy, drl_convex
 from .exact import captured_share, optimum
+from .policies import Policy
 from .qoe import (
     Evaluation,
     Plan,
@@ -32,12 +34,13 @@ class Method(Protocol):
 
 
 METHODS: dict[str, Method] = {
+    "drl": drl_convex,
     "exact": optimum,
     "all-local": all_local,
     "offload-all": offload_all,
     "offload-all-fixed": offload_all_fixed,
 }
-DEFAULT_METHOD = "exact"
+DEFAULT_METHOD = "drl"
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,22 @@ class OptimumBeatenError(AssertionError):
 
 
 def plan_users(
-    scenario: Scenario, users: Users, name: str = DEFAULT_METHOD, fixed_offload: int | None = None
+    scenario: Scenario,
+    users: Users,
+    name: str = DEFAULT_METHOD,
+    fixed_offload: int | None = None,
+    policy: Policy | None = None,
 ) -> Outcome:
-    """Plan with one method and prove its gap."""
-    return compare(scenario, users, [name], fixed_offload)[0]
+    """Plan with one method and prove its gap; the arguments are those of `compare`."""
+    return compare(scenario, users, [name], fixed_offload, policy)[0]
 
 
 def compare(
-    scenario: Scenario, users: Users, names: Iterable[str] = tuple(METHODS), fixed_offload: int | None = None
+    scenario: Scenario,
+    users: Users,
+    names: Iterable[str] = tuple(METHODS),
+    fixed_offload: int | None = None,
+    policy: Policy | None = None,
 ) -> list[Outcome]:
     """Plan with several methods; the optimum that all are measured against is computed once.
 
@@ -130,9 +141,14 @@ def compare(
         users: of one or more cells.
         names: keys of `METHODS`.
         fixed_offload: the steps that "offload-all-fixed" offloads; None for N - N-hat.
+        policy: that "drl" decides with; None for the default.
     """
-    methods = METHODS | {"offload-all-fixed": partial(offload_all_fixed, offloaded_steps=fixed_offload)}
-    plans = {name: _timed(methods[name], scenario, users) for name in names}
+    methods = {name: METHODS[name] for name in names}
+    if "drl" in methods:
+        methods["drl"] = partial(drl_convex, policy=policy or default_policy())
+    if "offload-all-fixed" in methods:
+        methods["offload-all-fixed"] = partial(offload_all_fixed, offloaded_steps=fixed_offload)
+    plans = {name: _timed(method, scenario, users) for name, method in methods.items()}
     best = plans["exact"][0] if "exact" in plans else optimum(scenario, users)
     yardstick = Yardstick(
         all_local=objective(users, evaluate(scenario, users, all_local(scenario, users))),
@@ -168,11 +184,12 @@ def sweep_gpus(
     gpus: Iterable[int],
     name: str = DEFAULT_METHOD,
     fixed_offload: int | None = None,
+    policy: Policy | None = None,
 ) -> list[SweepPoint]:
     """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare."""
     points = []
     for g in gpus:
-        outcome = plan_users(replace(scenario, gpus=g), users, name, fixed_offload)
+        outcome = plan_users(replace(scenario, gpus=g), users, name, fixed_offload, policy)
         total, gained = outcome.total(), outcome.evaluation
         latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
         points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai))

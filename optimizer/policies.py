@@ -13,13 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from .. import data
-from ..common.arrays import Bools, Floats, Ints
+from ..common.arrays import Floats, Ints
 from ..common.errors import InputError, nearest, shown
 from ..common.files import Record, read_record
 from ..fitting.schemas import Count, Provenance, Text
-from .qoe import Plan, Scenario, Users, edge_step_latency
-from .split import best_split
-from .state import KNOTS, SET_GLOBALS, flat_state, paper_fixed, paper_local, set_features, set_globals
+from .state import KNOTS, SET_GLOBALS
 
 DEFAULT = "set-general"
 EMBEDDING = (4, 3)
@@ -60,6 +58,7 @@ class PolicyCard(Record):
         places: users that a flat network has room for; null for "set".
         gpus: numbers of edge GPUs in training; null for any.
         scenario: for a flat network, what must be as in training, by name; else null.
+        instance: for scope "specific", `drl.instance_key` of its users; else null.
         seeds: training instances.
         steps: learning steps.
         minutes: of training.
@@ -74,6 +73,7 @@ class PolicyCard(Record):
     places: Count | None
     gpus: list[Count] | None
     scenario: dict[str, float] | None
+    instance: Text | None = None
     seeds: Count
     steps: Count
     minutes: Annotated[float, Field(ge=0)]
@@ -153,9 +153,6 @@ def layer_widths(network: str, places: int | None) -> dict[str, list[int]]:
     return {"encoder": [user, 32, encoded], "head": [user + pools + SET_GLOBALS, 128, 128, 2]}
 
 
-# -- the networks, as in `networks` -------------------------------------------------------------------------
-
-
 def dense(weights: Weights, name: str, x: Floats) -> Floats:
     """Linear layers with ReLU between them; x (..., width)."""
     number = 0
@@ -181,109 +178,3 @@ def set_encoding(weights: Weights, gains: Floats) -> Floats:
 def set_q(weights: Weights, current: Floats, pending: Floats, granted: Floats, fixed: Floats) -> Floats:
     """Q of deny and grant of the `set` network, (M, 2), from the pooled encodings (M, width)."""
     return dense(weights, "head", np.concatenate([current, pending, granted, fixed], axis=1))
-
-
-# -- planning -----------------------------------------------------------------------------------------------
-
-
-def decide_flat(policy: Policy, scenario: Scenario, users: Users) -> Bools:
-    """Whom a flat policy grants, in file order; users of one cell, at most as many as places."""
-    places, count = policy.card.places or 0, len(users)
-    local = np.zeros((1, places, 3))
-    local[0, :count] = paper_local(users)
-    present, granted = np.arange(places)[None] < count, np.zeros((1, places), bool)
-    fixed = paper_fixed(scenario)[None]
-    for t in range(count):
-        q = flat_q(policy.weights, *flat_state(local, fixed, present, granted, np.array([t])))[0]
-        granted[0, t] = q[1] > q[0]
-        if granted.sum() == scenario.max_batch:
-            break
-    return granted[0, :count]
-
-
-def decide_set(policy: Policy, scenario: Scenario, users: Users) -> Bools:
-    """Whom the `set` policy grants, users of one cell; in canonical order, so that the file's order does not matter.
-
-    The shortlist is encoded once; a decision moves a user from the pool of those pending to that of those granted.
-    """
-    seen = set_features(scenario, users)
-    count, most = len(seen.order), min(scenario.max_batch, len(users))
-    encoded = set_encoding(policy.weights, seen.gains)
-    pending, given = encoded.sum(axis=0), np.zeros(encoded.shape[1])
-    granted, b = np.zeros(len(users), bool), 0
-    for t in range(count):
-        pending = pending - encoded[t]
-        left = count - t - 1
-        fixed = set_globals(seen.fixed[None], np.array([most]), np.array([count]), np.array([b]), np.array([t]))
-        pools = pending[None] / max(left, 1), given[None] / max(b, 1)
-        q = set_q(policy.weights, seen.gains[t][None], *pools, fixed)[0]
-        if q[1] > q[0]:
-            granted[seen.order[t]], b, given = True, b + 1, given + encoded[t]
-            if b == scenario.max_batch:
-                break
-    return granted
-
-
-def out_of_range(policy: Policy, scenario: Scenario, users: int) -> str | None:
-    """Why a flat policy cannot plan this; None where it can. A `set` policy can plan anything."""
-    card = policy.card
-    if card.network == "set":
-        return None
-    if card.places is not None and users > card.places:
-        return f"{users} users, trained for {card.places} at most"
-    if card.gpus is not None and scenario.gpus not in card.gpus:
-        return f"{scenario.gpus} GPUs, trained for {', '.join(map(str, card.gpus))}"
-    now = fixed_numbers(scenario)
-    for name, value in (card.scenario or {}).items():
-        if abs(now[name] - value) > 1e-9 * max(1.0, abs(value)):
-            return f"{name} {now[name]:g}, trained for {value:g}"
-    return None
-
-
-def fixed_numbers(scenario: Scenario) -> dict[str, float]:
-    """What a flat policy cannot see, and so must find as in training."""
-    pai, edge = scenario.pai, scenario.edge
-    return {
-        "total_steps": scenario.total_steps,
-        "min_local_steps": scenario.min_local_steps,
-        "steepness": pai.steepness,
-        "midpoint": pai.midpoint,
-        "amplitude": pai.amplitude,
-        "slope_s": edge.slope_s,
-        "intercept_s": edge.intercept_s,
-        "floor_s": edge.floor_s,
-        "transmit_bits": scenario.prompt_bits + scenario.latent_bits,
-        "bandwidth_hz": scenario.bandwidth_hz,
-        "spectral_efficiency": scenario.spectral_efficiency,
-        "max_batch": scenario.max_batch,
-    }
-
-
-def plan_with(policy: Policy, scenario: Scenario, users: Users) -> Plan:
-    """DRL-convex: the policy decides who is granted, the closed form of (P2) every split; cell by cell.
-
-    A cell that is out of the policy's range is planned exactly; `fall_backs` says which.
-    """
-    from .exact import optimum
-
-    granted = np.zeros(len(users), bool)
-    local_steps = np.full(len(users), scenario.total_steps)
-    for places in cells(users):
-        own = Users(users.step_latency_s[places], users.alpha[places], users.request_slot[places], places * 0)
-        if out_of_range(policy, scenario, len(own)):
-            plan = optimum(scenario, own)
-            granted[places], local_steps[places] = plan.granted, plan.local_steps
-            continue
-        decide = decide_flat if policy.card.network == "flat" else decide_set
-        granted[places] = decide(policy, scenario, own)
-    chosen = np.flatnonzero(granted)
-    b = np.bincount(users.cell[chosen], minlength=users.cells)[users.cell[chosen]]
-    n, _ = best_split(scenario, users.alpha[chosen], users.step_latency_s[chosen] - edge_step_latency(scenario, b))
-    local_steps[chosen] = n
-    return Plan(granted, local_steps)
-
-
-def cells(users: Users) -> list[np.ndarray]:
-    """The users' places, cell by cell."""
-    order = np.argsort(users.cell, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(users.cell))[:-1])

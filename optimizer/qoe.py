@@ -74,6 +74,10 @@ class Users:
     def __len__(self) -> int:
         return self.step_latency_s.size
 
+    def take(self, places: Ints) -> "Users":
+        """The users at these places."""
+        return Users(self.step_latency_s[places], self.alpha[places], self.request_slot[places], self.cell[places])
+
     @property
     def cells(self) -> int:
         """How many cells there are."""

@@ -1,6 +1,6 @@
 """What `plan` does: read, plan, write, print."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from ..common.errors import InputError
 from ..common.files import make_folder, read_text, whole_file
 from ..common.ranges import parse_ranges
 from . import output
+from .drl import default_policy, fall_backs
 from .planner import METHODS, Outcome, compare, knee, sweep_gpus
-from .qoe import Scenario
+from .policies import Policy, load_policy
+from .qoe import Scenario, Users
 from .scenario import Resolved, load_scenario, overrides
 from .uncertainty import Uncertainty, uncertainty
 from .users import UserTable, read_users
@@ -27,6 +29,7 @@ class Request:
     scenario: str
     options: dict[str, Any]
     method: str
+    policy: str | None
     fixed_offload: int | None
     output: Path | None
     as_json: bool
@@ -44,11 +47,12 @@ def run(request: Request) -> None:
     _check_together(request)
     resolved = load_scenario(request.scenario, overrides(**request.options))
     table = read_users(request.users, resolved.for_alpha)
+    policy = _policy(request)
     if request.gpu_sweep is not None:
-        _sweep(request, resolved, table)
+        notices = _sweep(request, resolved, table, policy)
     else:
-        _plan(request, resolved, table)
-    for notice in resolved.notices:  # last: an error stays the only line
+        notices = _plan(request, resolved, table, policy)
+    for notice in [*resolved.notices, *notices]:  # last: an error stays the only line
         say(f"plan: {notice}")
 
 
@@ -66,6 +70,26 @@ def _check_together(request: Request) -> None:
         raise InputError(
             f"--fixed-offload: found --method {request.method}, accepted: --method offload-all-fixed or --compare"
         )
+
+
+def _policy(request: Request) -> Policy | None:
+    """The policy, where the method or a comparison needs one."""
+    used = request.compare or request.method == "drl"
+    if request.policy is not None and not used:
+        raise InputError(f"--policy: found --method {request.method}, accepted: --method drl or --compare")
+    if not used:
+        return None
+    return default_policy() if request.policy is None else load_policy(request.policy)
+
+
+def _fall_back_notices(policy: Policy | None, scenario: Scenario, users: Users) -> list[str]:
+    """One line for each reason why cells were planned exactly instead."""
+    if policy is None:
+        return []
+    return [
+        f"policy {policy.card.name}: {reason}; planned exactly instead"
+        for reason in fall_backs(policy, scenario, users)
+    ]
 
 
 def write_start_files(folder: Path, force: bool) -> None:
@@ -86,10 +110,11 @@ def write_start_files(folder: Path, force: bool) -> None:
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
-def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
+def _plan(request: Request, resolved: Resolved, table: UserTable, policy: Policy | None) -> list[str]:
     scenario = resolved.scenario
     names = list(METHODS) if request.compare else [request.method]
-    outcomes = compare(scenario, table.users, names, request.fixed_offload)
+    outcomes = compare(scenario, table.users, names, request.fixed_offload, policy)
+    notices = _fall_back_notices(policy, scenario, table.users)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
     uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
     columns = output.plan_columns(scenario, table, chosen)
@@ -97,6 +122,8 @@ def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
         output.write_table(request.output, columns)
     if request.as_json:
         result = output.plan_json(scenario, table, chosen, None if request.output else columns)
+        if policy:
+            result["policy"], result["fall_backs"] = policy.card.name, notices
         if uncertain:
             result["uncertainty"] = asdict(uncertain)
         if request.compare:
@@ -108,6 +135,7 @@ def _plan(request: Request, resolved: Resolved, table: UserTable) -> None:
             output.print_uncertainty(chosen.method, uncertain)
     if request.output:
         say(f"wrote {request.output}")
+    return notices
 
 
 def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]) -> None:
@@ -131,13 +159,13 @@ def _method_json(outcome: Outcome) -> dict[str, Any]:
     return {"method": outcome.method, **asdict(outcome.total()), "planning_s": outcome.planning_s}
 
 
-def _sweep(request: Request, resolved: Resolved, table: UserTable) -> None:
+def _sweep(request: Request, resolved: Resolved, table: UserTable, policy: Policy | None) -> list[str]:
     from .figures import check_picture, draw_sweep, save_figure  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, request.fixed_offload)
+    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, request.fixed_offload, policy)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:
@@ -148,3 +176,5 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable) -> None:
     else:
         output.print_sweep(points, bend)
     say(f"wrote {picture}")
+    found = (_fall_back_notices(policy, replace(resolved.scenario, gpus=g), table.users) for g in gpus)
+    return list(dict.fromkeys(notice for notices in found for notice in notices))

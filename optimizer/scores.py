@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.arrays import Floats
+from .drl import drl_convex, out_of_range
 from .exact import captured_share, optimum
 from .instances import Instance, Range, broad_instance, paper_instance
-from .policies import Policy, Scores, out_of_range, plan_with
+from .policies import Policy, Scores
 from .qoe import Plan, Scenario, Users, all_local, evaluate, objective
 
 HELD_OUT_SEED = 10**6
@@ -56,10 +57,10 @@ def score_policy(policy: Policy, name: str, instances: Sequence[Instance], possi
         instances: held-out.
         possible: `gain_possible` of each, shape (instances,).
     """
-    outside = [out_of_range(policy, i.scenario, len(i.users)) is not None for i in instances]
+    outside = [out_of_range(policy, instance.scenario, instance.users) is not None for instance in instances]
 
     def plan(scenario: Scenario, users: Users) -> Plan:
-        return plan_with(policy, scenario, users)
+        return drl_convex(scenario, users, policy)
 
     return score_method(plan, name, instances, possible, np.array(outside))
 

@@ -77,39 +77,41 @@ def paper_fixed(scenario: Scenario) -> Floats:
 
 @dataclass(frozen=True)
 class SetFeatures:
-    """A round as the `set` network sees it: free of units, and the same for any two rounds with one optimal plan.
+    """Rounds as the `set` network sees them: free of units, and the same for any two rounds with one optimal plan.
 
     The optimal plan depends on nothing but what each user gains at each batch, u_i(b) of `counts`, and on the
     transmission time T, all in one unit. So these, divided by the largest gain of the round, are the features; curve,
-    steps, radio and profiles act through them.
+    steps, radio and profiles act through them. Cells of equal size; P users of each are shortlisted.
 
     Attributes:
-        order: the shortlisted users in canonical order: descending mean gain, then latency, alpha and slot; shape (P,).
-        gains: u_i(b) at the knots, in that order, over the scale; shape (P, knots).
-        scale: the largest u_i(1), or T where that is more (then nothing can be gained); seconds.
+        order: the shortlisted users in canonical order: descending mean gain, then latency, alpha, slot; (cells, P).
+        gains: u_i(b) at the knots, in that order, over the scale; shape (cells, P, knots).
+        scale: the largest u_i(1), or T where that is more (then nothing can be gained); seconds, (cells,).
         fixed: share of the shortlist that can be granted, the logarithm of that number, and T of one and of all
-            granted users over the scale; shape (4,).
+            granted users over the scale; shape (cells, 4).
+        most: users that can be granted.
     """
 
     order: Ints
     gains: Floats
-    scale: float
+    scale: Floats
     fixed: Floats
+    most: int
 
 
-def set_features(scenario: Scenario, users: Users) -> SetFeatures:
-    """The features of a round of one cell."""
-    most = max(1, min(scenario.max_batch, len(users)))
-    batch = 1 + KNOTS * (most - 1)
-    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, batch)
-    _, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, knots)
+def set_features(scenario: Scenario, latency: Floats, alpha: Floats, slot: Ints) -> SetFeatures:
+    """The features of cells of equal size; L_i(1), alpha_i and k_i, each of shape (cells, users)."""
+    most = max(1, min(scenario.max_batch, latency.shape[1]))
+    saving = latency[..., None] - edge_step_latency(scenario, 1 + KNOTS * (most - 1))
+    _, gain = best_split(scenario, alpha[..., None], saving)
     sending = float(transmit_time(scenario, 1))
-    scale = max(float(gain[:, 0].max(initial=0)), sending, 1e-9)
-    order = np.lexsort((users.request_slot, users.alpha, users.step_latency_s, -gain.sum(axis=1)))
-    order = order[: shortlisted(scenario, len(users))]
-    sizes = [most / len(order), np.log2(most) / 6]
-    fixed = np.array([*sizes, _squashed(sending / scale), _squashed(sending * most / scale)])
-    return SetFeatures(order, gain[order] / scale, scale, fixed)
+    scale = np.maximum(gain[:, :, 0].max(axis=1, initial=0), max(sending, 1e-9))
+    keys = np.stack([slot, alpha, latency, -gain.sum(axis=2)])
+    order = canonical_order(keys, shortlisted(scenario, latency.shape[1]))
+    gains = np.take_along_axis(gain, order[:, :, None], axis=1) / scale[:, None, None]
+    sizes = np.broadcast_to([most / order.shape[1], np.log2(most) / 6], (len(scale), 2))
+    times = [_squashed(sending / scale), _squashed(sending * most / scale)]
+    return SetFeatures(order, gains, scale, np.column_stack([sizes, *times]), most)
 
 
 def shortlisted(scenario: Scenario, users: int) -> int:
@@ -117,12 +119,27 @@ def shortlisted(scenario: Scenario, users: int) -> int:
     return min(users, math.ceil(SHORTLIST * scenario.max_batch))
 
 
-def set_globals(fixed: Floats, most: Ints, users: Ints, granted: Ints, t: Ints) -> Floats:
+def canonical_order(keys: Floats, first: int) -> Ints:
+    """The first places of each cell in ascending order of the last key, ties by the one before; (cells, first).
+
+    Args:
+        keys: shape (keys, cells, users).
+        first: how many; only those are sorted.
+    """
+    last = keys[-1]
+    if first < last.shape[1]:
+        limits = np.partition(last, first - 1, axis=1)[:, first - 1]
+        rows = [np.flatnonzero(row <= limit) for row, limit in zip(last, limits, strict=True)]
+        return np.stack([row[np.lexsort(keys[:, c, row])][:first] for c, row in enumerate(rows)])
+    return np.lexsort(keys, axis=1)
+
+
+def set_globals(fixed: Floats, most: Ints | int, users: Ints | int, granted: Ints, t: Ints | int) -> Floats:
     """The fixed features, share of places taken, share of users left; shape (M, SET_GLOBALS)."""
-    moving = np.stack([granted / most, (users - t) / users], axis=1)
-    return np.concatenate([fixed, moving], axis=1)
+    left = np.broadcast_to((users - t) / users, granted.shape)
+    return np.column_stack([fixed, granted / most, left])
 
 
-def _squashed(x: float) -> float:
+def _squashed(x: Floats) -> Floats:
     """0 to 1, steep at small values."""
     return x / (x + 0.1)

@@ -7,11 +7,10 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,47 +21,19 @@ from ..common.errors import InputError
 from ..common.files import make_folder, whole_file, write_record
 from ..fitting.schemas import Provenance
 from .dqn import PRESETS, Learner, NotFiniteError, Preset
+from .drl import fixed_numbers, instance_key
 from .env import PLACES, make_tables
-from .instances import Instance, Range, broad_instance, default_scenario, paper_instance
-from .policies import PolicyCard, Scores, fixed_numbers, load_policy
-from .qoe import Scenario
-from .scores import SETTINGS, Draw, gain_possible, held_out, score_policy
+from .instances import Instance
+from .output import write_table
+from .policies import PolicyCard, Scores, load_policy
+from .scores import gain_possible, held_out, score_policy
+from .tasks import Task, shipped_instance, shipped_tasks
 
-Scope = Literal["general", "gpu", "specific"]
 LOG_POINTS = 2000
 CHECKPOINTS = 50
 CURVE = ("episode", "steps", "seconds", "episode_return", "optimum", "all_local", "captured_share", "loss", "epsilon",
          "temperature")  # fmt: skip
 HELD_OUT = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What to train.
-
-    Attributes:
-        name: of the policy.
-        scope: of the paper.
-        preset: a key of `PRESETS`.
-        draw: makes an instance.
-        seeds: instances to train on.
-        steps: learning steps.
-        seed: of everything random.
-        gpus: that the instances have; None for any.
-        scenario: what a flat policy cannot see; None for a `set` policy.
-        settings: held-out settings to score.
-    """
-
-    name: str
-    scope: Scope
-    preset: str
-    draw: Draw
-    seeds: int
-    steps: int
-    seed: int = 0
-    gpus: list[int] | None = None
-    scenario: Scenario | None = None
-    settings: Mapping[str, Draw] = field(default_factory=lambda: SETTINGS)
 
 
 @dataclass
@@ -97,48 +68,6 @@ class Progress:
 View = Callable[[Progress], None]
 
 
-def set_mixture(rng: np.random.Generator, base: Scenario | None = None) -> Instance:
-    """Half paper instances of 1 to 60 users, the rest of every kind."""
-    if rng.random() < 0.5:
-        return paper_instance(rng, Range(users=(1, 60)), base)
-    return broad_instance(rng, (1, 500))
-
-
-def gpu_draw(gpus: int, base: Scenario | None = None) -> Draw:
-    """The paper's instances with this number of GPUs."""
-    return lambda rng: paper_instance(rng, Range(gpus=(gpus,)), base)
-
-
-def shipped_instance() -> Instance:
-    """The committed instance of the specific policy: 20 users, 8 GPUs."""
-    return paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(8,)))
-
-
-def shipped_tasks() -> list[Task]:
-    """The policies of `data/policies`."""
-    paper = default_scenario()
-    fixed = Task(
-        name="specific", scope="specific", preset="paper", draw=lambda _: shipped_instance(), seeds=1, steps=20_000,
-        gpus=[8], scenario=paper, settings={"its own instance": lambda _: shipped_instance()},
-    )  # fmt: skip
-    general = Task(
-        name="paper-general", scope="general", preset="paper", draw=paper_instance, seeds=2000, steps=100_000,
-        scenario=paper,
-    )  # fmt: skip
-    of_gpus = Task(
-        name="gpu", scope="gpu", preset="paper", draw=paper_instance, seeds=1000, steps=60_000, scenario=paper
-    )
-    mixed = Task(name="set-general", scope="general", preset="set", draw=set_mixture, seeds=6000, steps=80_000)
-    return [mixed, general, fixed, *(_constrained(of_gpus, gpus) for gpus in (1, 2, 4, 8))]
-
-
-def _constrained(task: Task, gpus: int) -> Task:
-    """The same with one number of GPUs."""
-    draw = gpu_draw(gpus)
-    settings = {f"paper, 5-30 users, G {gpus}": draw}
-    return replace(task, name=f"{task.name}-{gpus}", draw=draw, gpus=[gpus], settings=settings)
-
-
 def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[..., None] | None = None) -> PolicyCard:
     """Train, score and write a policy: `NAME.safetensors`, `NAME.json` and `curves/NAME.csv`.
 
@@ -149,12 +78,16 @@ def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[.
         log: called with name, value and steps of each quantity, such as TensorBoard's `add_scalar`.
 
     Raises:
-        InputError: where the loss is no number any more; the last good checkpoint stays.
+        InputError: where the loss is no number any more (the last good checkpoint stays), or for more users than a
+            flat network has places for.
     """
+    torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
     make_folder(folder / "curves")
     instances = [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.seeds)]
     preset = PRESETS[task.preset]
-    flat = preset.network == "flat"
+    flat, most = preset.network == "flat", max(len(instance.users) for instance in instances)
+    if flat and most > PLACES:
+        raise InputError(f"training {task.name}: found {most} users, accepted: {PLACES} at most; or --preset set")
     tables = make_tables(instances, PLACES if flat else None, canonical=not flat)
     learner = Learner(tables, preset, task.steps, task.seed)
     possible = np.array([gain_possible(instance) for instance in instances])
@@ -164,7 +97,8 @@ def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[.
         view(run.stretch())
     run.save_weights()
     write_curve(folder / "curves" / f"{task.name}.csv", run.rows)
-    card = _scored(task, folder, run.seconds / 60)
+    key = instance_key(instances[0].users) if task.scope == "specific" else None
+    card = _scored(task, folder, run.seconds / 60, key)
     run.checkpoint.unlink(missing_ok=True)
     return card
 
@@ -255,7 +189,7 @@ def write_curve(path: Path, rows: Sequence[Sequence[float]]) -> None:
         writer.writerows([f"{value:.6g}" for value in row] for row in rows)
 
 
-def _scored(task: Task, folder: Path, minutes: float) -> PolicyCard:
+def _scored(task: Task, folder: Path, minutes: float, instance: str | None) -> PolicyCard:
     """Write the card, with scores on held-out instances by the NumPy network as `plan` uses it."""
     preset, path = PRESETS[task.preset], folder / f"{task.name}.json"
     flat = preset.network == "flat"
@@ -267,6 +201,7 @@ def _scored(task: Task, folder: Path, minutes: float) -> PolicyCard:
         places=PLACES if flat else None,
         gpus=task.gpus,
         scenario=fixed_numbers(task.scenario) if task.scenario and flat else None,
+        instance=instance,
         seeds=task.seeds,
         steps=task.steps,
         minutes=round(minutes, 2),
@@ -283,12 +218,24 @@ def _scored(task: Task, folder: Path, minutes: float) -> PolicyCard:
     policy = load_policy(str(folder / f"{task.name}.safetensors"))
     scores: list[Scores] = []
     for name, draw in task.settings.items():
-        instances = held_out(draw, HELD_OUT if task.seeds > 1 else 1)
+        instances = held_out(draw, 1 if task.scope == "specific" else HELD_OUT)
         possible = np.array([gain_possible(instance) for instance in instances])
         scores.append(score_policy(policy, name, instances, possible).scores)
     card = card.model_copy(update={"scores": scores})
     write_record(path, card)
     return card
+
+
+def write_instance(path: Path, instance: Instance) -> None:
+    """Write the users of an instance as a users file, at full precision."""
+    users = instance.users
+    columns = {
+        "user_id": [f"user-{number + 1:02}" for number in range(len(users))],
+        "step_latency_s": users.step_latency_s.tolist(),
+        "alpha": users.alpha.tolist(),
+        "request_slot": users.request_slot.tolist(),
+    }
+    write_table(path, columns)
 
 
 def _words(preset: Preset) -> str:
@@ -298,7 +245,8 @@ def _words(preset: Preset) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Train the shipped policies, all or those named."""
     folder, names = Path(arguments[0]), arguments[1:]
-    torch.set_num_threads(1)
+    make_folder(folder)
+    write_instance(folder / "specific-users.csv", shipped_instance())
     for task in shipped_tasks():
         if (names and task.name not in names) or (folder / f"{task.name}.json").exists():
             continue
