@@ -15,6 +15,9 @@ class Methods(StrEnum):
 
     DRL = "drl"
     EXACT = "exact"
+    GENETIC = "genetic"
+    ILP_FIXED = "ilp-fixed"
+    ILP_JOINT = "ilp-joint"
     ALL_LOCAL = "all-local"
     OFFLOAD_ALL = "offload-all"
     OFFLOAD_ALL_FIXED = "offload-all-fixed"
@@ -33,7 +36,9 @@ def plan(
     context: typer.Context,
     users: Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")] = None,
     scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    method: Annotated[Methods, typer.Option(help="How to decide; drl is the paper's DRL-convex.")] = Methods.DRL,
+    method: Annotated[
+        Methods, typer.Option(metavar="METHOD", help=f"How to decide: {', '.join(Methods)}; drl is DRL-convex.")
+    ] = Methods.DRL,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here."),
@@ -55,6 +60,10 @@ def plan(
     fixed_offload: Annotated[
         int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
     ] = None,
+    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that ilp-fixed and ilp-joint may take.")] = 60.0,
+    population: Annotated[int, typer.Option(min=4, help="Population of genetic.")] = 100,
+    generations: Annotated[int, typer.Option(min=1, help="Generations of genetic.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of genetic.")] = 0,
     compare: Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")] = False,
     uncertain: Annotated[
         bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")
@@ -74,11 +83,11 @@ def plan(
     }  # fmt: skip
     from .run import Request, run
 
-    run(
-        Request(
-            users, scenario, options, str(method), policy, fixed_offload, output, as_json, compare, gpu_sweep, uncertain
-        )
-    )
+    told = {
+        "fixed_offload": fixed_offload, "time_limit_s": time_limit, "population": population,
+        "generations": generations, "seed": seed,
+    }  # fmt: skip
+    run(Request(users, scenario, options, str(method), policy, told, output, as_json, compare, gpu_sweep, uncertain))
 
 
 @app.command()

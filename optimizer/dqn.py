@@ -302,19 +302,19 @@ def make_state(kind: str, tables: Tables, which: Ints, granted: Bools, t: Ints) 
 @torch.no_grad()
 def roll_out(network: Any, kind: str, tables: Tables, at_once: int = 256) -> Floats:
     """The value over all denied, seconds, that a network reaches on every instance; shape (instances,)."""
-    values = []
+    values = np.zeros(len(tables))
     for start in range(0, len(tables), at_once):
-        env = VectorEnv.start(tables, np.arange(start, min(start + at_once, len(tables))))
-        open_ = np.ones(len(env.which), bool)
-        while open_.any():
-            rows = np.flatnonzero(open_)
-            part = VectorEnv(tables, "paper", env.which[rows], env.granted[rows], env.t[rows], env.paid[rows])
+        env = VectorEnv.start(tables, np.arange(start, min(start + at_once, len(tables))), "gain")
+        running = np.arange(len(env.which))
+        while running.size:
+            rows = env.which[running], env.granted[running], env.t[running], env.paid[running]
+            part = VectorEnv(tables, "gain", *rows)
             q = network(make_state(kind, tables, part.which, part.granted, part.t)).numpy()
             _, ends = part.step((q[:, GRANT] > q[:, 1 - GRANT]).astype(np.int64))
-            env.granted[rows], env.t[rows] = part.granted, part.t
-            open_[rows[ends]] = False
-        values.append(tables.value(env.which, env.granted))
-    return np.concatenate(values)
+            env.granted[running], env.t[running], env.paid[running] = part.granted, part.t, part.paid
+            running = running[~ends]
+        values[env.which] = env.paid
+    return values
 
 
 def _linear(first: float, last: float, share: float) -> float:

@@ -194,7 +194,8 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
         self, instances: Callable[[np.random.Generator], Instance] | None = None, reward: Reward = "paper"
     ) -> None:
         self._draw, self._reward = instances or paper_instance, reward
-        highs = [*[np.inf, np.inf, np.inf, float(DENIED)] * PLACES, *[np.inf] * 6]
+        most = float(np.finfo(np.float32).max)
+        highs = [*[most, most, most, float(DENIED)] * PLACES, *[most] * 6]
         low = np.full(len(highs), float(PENDING), np.float32)
         self.observation_space = gymnasium.spaces.Box(low, np.array(highs, np.float32))
         self.action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)

@@ -217,7 +217,11 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
         means = [f"{e.latency_s.mean():.2f}", f"{e.pai.mean():.3f}", f"{1e3 * outcome.planning_s:.2f}"]
         share, gap = f"{total.captured_share:.1%}", f"{total.gap:.2f}"
         rows.add_row(outcome.method, f"{total.objective:.2f}", share, gap, str(total.granted), *means)
-    Console(highlight=False).print(rows)
+    console = Console(highlight=False)
+    console.print(rows)
+    for outcome in outcomes:
+        if outcome.plan.note:
+            console.print(f"{outcome.method}: {outcome.plan.note}", soft_wrap=True, markup=False)
 
 
 def print_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> None:

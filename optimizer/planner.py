@@ -12,6 +12,8 @@ from ..common.arrays import Floats, Ints
 from .baselines import offload_all, offload_all_fixed
 from .drl import default_policy, drl_convex
 from .exact import captured_share, optimum
+from .genetic import GENERATIONS, POPULATION, genetic
+from .ilp import TIME_LIMIT_S, ilp_fixed, ilp_joint
 from .policies import Policy
 from .qoe import (
     Evaluation,
@@ -33,13 +35,48 @@ class Method(Protocol):
         """Plan every cell."""
 
 
-METHODS: dict[str, Method] = {
-    "drl": drl_convex,
-    "exact": optimum,
-    "all-local": all_local,
-    "offload-all": offload_all,
-    "offload-all-fixed": offload_all_fixed,
-}
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What methods can be told.
+
+    Attributes:
+        fixed_offload: steps that "offload-all-fixed" offloads; None for N - N-hat.
+        policy: that "drl" decides with; None for the default.
+        time_limit_s: of integer programs, per cell.
+        population: P of "genetic".
+        generations: M of "genetic".
+        seed: of "genetic".
+    """
+
+    fixed_offload: int | None = None
+    policy: Policy | None = None
+    time_limit_s: float = TIME_LIMIT_S
+    population: int = POPULATION
+    generations: int = GENERATIONS
+    seed: int = 0
+
+
+DEFAULTS = Settings()
+
+
+def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
+    """Every method by name."""
+    s = settings
+    return {
+        "drl": partial(drl_convex, policy=s.policy),
+        "exact": optimum,
+        "genetic": partial(genetic, population=s.population, generations=s.generations, seed=s.seed),
+        "ilp-fixed": partial(ilp_fixed, time_limit_s=s.time_limit_s),
+        "ilp-joint": partial(ilp_joint, time_limit_s=s.time_limit_s),
+        "all-local": all_local,
+        "offload-all": offload_all,
+        "offload-all-fixed": partial(offload_all_fixed, offloaded_steps=s.fixed_offload),
+    }
+
+
+METHODS = tuple(methods())
+SLOW = ("genetic", "ilp-fixed", "ilp-joint")
+"""Seconds for twenty users."""
 DEFAULT_METHOD = "drl"
 
 
@@ -116,39 +153,26 @@ class OptimumBeatenError(AssertionError):
     """A plan scored above the exact optimum: a defect in this package, never to be hidden."""
 
 
-def plan_users(
-    scenario: Scenario,
-    users: Users,
-    name: str = DEFAULT_METHOD,
-    fixed_offload: int | None = None,
-    policy: Policy | None = None,
-) -> Outcome:
-    """Plan with one method and prove its gap; the arguments are those of `compare`."""
-    return compare(scenario, users, [name], fixed_offload, policy)[0]
+def plan_users(scenario: Scenario, users: Users, name: str = DEFAULT_METHOD, settings: Settings = DEFAULTS) -> Outcome:
+    """Plan with one method and prove its gap."""
+    return compare(scenario, users, [name], settings)[0]
 
 
 def compare(
-    scenario: Scenario,
-    users: Users,
-    names: Iterable[str] = tuple(METHODS),
-    fixed_offload: int | None = None,
-    policy: Policy | None = None,
+    scenario: Scenario, users: Users, names: Iterable[str] = METHODS, settings: Settings = DEFAULTS
 ) -> list[Outcome]:
     """Plan with several methods; the optimum that all are measured against is computed once.
 
     Args:
         scenario: the system.
         users: of one or more cells.
-        names: keys of `METHODS`.
-        fixed_offload: the steps that "offload-all-fixed" offloads; None for N - N-hat.
-        policy: that "drl" decides with; None for the default.
+        names: some of `METHODS`.
+        settings: what methods are told.
     """
-    methods = {name: METHODS[name] for name in names}
-    if "drl" in methods:
-        methods["drl"] = partial(drl_convex, policy=policy or default_policy())
-    if "offload-all-fixed" in methods:
-        methods["offload-all-fixed"] = partial(offload_all_fixed, offloaded_steps=fixed_offload)
-    plans = {name: _timed(method, scenario, users) for name, method in methods.items()}
+    known, names = methods(settings), list(names)
+    if "drl" in names and settings.policy is None:
+        default_policy()  # reading it is not planning
+    plans = {name: _timed(known[name], scenario, users) for name in names}
     best = plans["exact"][0] if "exact" in plans else optimum(scenario, users)
     yardstick = Yardstick(
         all_local=objective(users, evaluate(scenario, users, all_local(scenario, users))),
@@ -183,13 +207,12 @@ def sweep_gpus(
     users: Users,
     gpus: Iterable[int],
     name: str = DEFAULT_METHOD,
-    fixed_offload: int | None = None,
-    policy: Policy | None = None,
+    settings: Settings = DEFAULTS,
 ) -> list[SweepPoint]:
     """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare."""
     points = []
     for g in gpus:
-        outcome = plan_users(replace(scenario, gpus=g), users, name, fixed_offload, policy)
+        outcome = plan_users(replace(scenario, gpus=g), users, name, settings)
         total, gained = outcome.total(), outcome.evaluation
         latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
         points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai))

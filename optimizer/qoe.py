@@ -91,10 +91,12 @@ class Plan:
     Attributes:
         granted: x_i^g.
         local_steps: n_i; N where the request is denied.
+        note: what the method says of it, such as a solver's status.
     """
 
     granted: Bools
     local_steps: Ints
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What `plan` does: read, plan, write, print."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ..common.files import make_folder, read_text, whole_file
 from ..common.ranges import parse_ranges
 from . import output
 from .drl import default_policy, fall_backs
-from .planner import METHODS, Outcome, compare, knee, sweep_gpus
+from .planner import METHODS, SLOW, Outcome, Settings, compare, knee, sweep_gpus
 from .policies import Policy, load_policy
 from .qoe import Scenario, Users
 from .scenario import Resolved, load_scenario, overrides
@@ -19,6 +20,8 @@ from .uncertainty import Uncertainty, uncertainty
 from .users import UserTable, read_users
 
 MOST_GPUS = 1_000_000
+SLOW_USERS = 200
+"""Users up to which a comparison has the methods that take seconds."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Request:
     options: dict[str, Any]
     method: str
     policy: str | None
-    fixed_offload: int | None
+    told: dict[str, Any]
     output: Path | None
     as_json: bool
     compare: bool
@@ -47,11 +50,11 @@ def run(request: Request) -> None:
     _check_together(request)
     resolved = load_scenario(request.scenario, overrides(**request.options))
     table = read_users(request.users, resolved.for_alpha)
-    policy = _policy(request)
+    settings = Settings(policy=_policy(request), **request.told)
     if request.gpu_sweep is not None:
-        notices = _sweep(request, resolved, table, policy)
+        notices = _sweep(request, resolved, table, settings)
     else:
-        notices = _plan(request, resolved, table, policy)
+        notices = _plan(request, resolved, table, settings)
     for notice in [*resolved.notices, *notices]:  # last: an error stays the only line
         say(f"plan: {notice}")
 
@@ -66,7 +69,7 @@ def _check_together(request: Request) -> None:
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
         output.check_table(request.output)
-    if request.fixed_offload is not None and not (request.compare or request.method == "offload-all-fixed"):
+    if request.told["fixed_offload"] is not None and not (request.compare or request.method == "offload-all-fixed"):
         raise InputError(
             f"--fixed-offload: found --method {request.method}, accepted: --method offload-all-fixed or --compare"
         )
@@ -110,11 +113,11 @@ def write_start_files(folder: Path, force: bool) -> None:
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
-def _plan(request: Request, resolved: Resolved, table: UserTable, policy: Policy | None) -> list[str]:
+def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
     scenario = resolved.scenario
-    names = list(METHODS) if request.compare else [request.method]
-    outcomes = compare(scenario, table.users, names, request.fixed_offload, policy)
-    notices = _fall_back_notices(policy, scenario, table.users)
+    names = _compared(request, table.users) if request.compare else [request.method]
+    outcomes = compare(scenario, table.users, names, settings)
+    notices = _fall_back_notices(settings.policy, scenario, table.users)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
     uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
     columns = output.plan_columns(scenario, table, chosen)
@@ -122,8 +125,8 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, policy: Policy
         output.write_table(request.output, columns)
     if request.as_json:
         result = output.plan_json(scenario, table, chosen, None if request.output else columns)
-        if policy:
-            result["policy"], result["fall_backs"] = policy.card.name, notices
+        if settings.policy and request.policy is not None:
+            result |= {"policy": settings.policy.card.name, "fall_backs": notices}
         if uncertain:
             result["uncertainty"] = asdict(uncertain)
         if request.compare:
@@ -135,7 +138,20 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, policy: Policy
             output.print_uncertainty(chosen.method, uncertain)
     if request.output:
         say(f"wrote {request.output}")
-    return notices
+    return [*notices, *_left_out(request, names)]
+
+
+def _compared(request: Request, users: Users) -> list[str]:
+    """The methods of a comparison: all, or for many users those that answer soon."""
+    slow = () if len(users) <= SLOW_USERS else SLOW
+    return [name for name in METHODS if name not in slow or name == request.method]
+
+
+def _left_out(request: Request, names: Collection[str]) -> list[str]:
+    """A line on the methods that a comparison has left out."""
+    missing = [name for name in METHODS if name not in names] if request.compare else []
+    words = f"--compare: left out {', '.join(missing)} for more than {SLOW_USERS} users; --method runs one of them"
+    return [words] if missing else []
 
 
 def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]) -> None:
@@ -156,16 +172,17 @@ def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncer
 
 
 def _method_json(outcome: Outcome) -> dict[str, Any]:
-    return {"method": outcome.method, **asdict(outcome.total()), "planning_s": outcome.planning_s}
+    note = {"note": outcome.plan.note} if outcome.plan.note else {}
+    return {"method": outcome.method, **asdict(outcome.total()), "planning_s": outcome.planning_s} | note
 
 
-def _sweep(request: Request, resolved: Resolved, table: UserTable, policy: Policy | None) -> list[str]:
+def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
     from .figures import check_picture, draw_sweep, save_figure  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, request.fixed_offload, policy)
+    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, settings)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:
@@ -176,5 +193,5 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable, policy: Polic
     else:
         output.print_sweep(points, bend)
     say(f"wrote {picture}")
-    found = (_fall_back_notices(policy, replace(resolved.scenario, gpus=g), table.users) for g in gpus)
+    found = (_fall_back_notices(settings.policy, replace(resolved.scenario, gpus=g), table.users) for g in gpus)
     return list(dict.fromkeys(notice for notices in found for notice in notices))

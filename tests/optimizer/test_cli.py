@@ -49,8 +49,9 @@ def celled(tmp_path):
 
 
 def test_json_has_the_agreed_keys_and_recomputes_from_its_own_numbers():
-    result = plan_json("--users", USERS)
+    result = plan_json("--users", USERS, "--method", "exact")
     assert list(result) == ["method", *TOTALS, "planning_s", "scenario", "users"]
+    assert result["method"] == "exact"
     s, rows = result["scenario"], result["users"]
     assert all(list(row) == PLAN_COLUMNS for row in rows)
     scenario = make_scenario(**s | {"edge": LatencyModel(**s["edge"]), "pai": PaiCurve(**s["pai"])})
@@ -91,9 +92,27 @@ def test_cells_come_with_their_totals(celled):
     assert list(result["users"][0])[:2] == ["user_id", "cell"]
 
 
+def test_the_default_is_drl_convex_with_its_proven_gap():
+    result, exact = plan_json("--users", USERS), plan_json("--users", USERS, "--method", "exact")
+    assert result["method"] == "drl"
+    assert result["optimum_objective"] == exact["objective"]
+    assert 0.98 < result["captured_share"] <= 1
+    named = plan_json("--users", USERS, "--policy", "set-general")
+    assert (named.pop("policy"), named.pop("fall_backs")) == ("set-general", [])
+    assert named["users"] == result["users"]
+
+
+def test_a_policy_out_of_its_range_falls_back_with_a_notice():
+    done = run("plan", "--users", USERS, "--policy", "paper-general", "--max-batch", "7", "--json")
+    result = json.loads(done.stdout)
+    assert "policy paper-general: max_batch 7, trained for 20; planned exactly instead" in done.stderr
+    assert (result["gap"], result["policy"], len(result["fall_backs"])) == (0, "paper-general", 1)
+
+
 def test_every_method_runs_and_none_beats_the_optimum():
-    for method in ("exact", "all-local", "offload-all", "offload-all-fixed"):
-        result = plan_json("--users", USERS, "--method", method)
+    for method in METHODS:
+        few = ["--population", "20", "--generations", "10"]
+        result = plan_json("--users", USERS, "--method", method, *few)
         assert result["method"] == method
         assert result["objective"] + result["gap"] == pytest.approx(result["optimum_objective"])
     other = plan_json("--users", USERS, "--method", "offload-all-fixed", "--fixed-offload", "80")
@@ -105,16 +124,23 @@ def test_the_command_offers_exactly_the_planners_methods():
 
 
 def test_compare_lists_all_methods():
-    methods = plan_json("--users", USERS, "--compare")["methods"]
-    assert [entry["method"] for entry in methods] == [
-        "exact",
-        "all-local",
-        "offload-all",
-        "offload-all-fixed",
-    ]
+    few = ["--population", "20", "--generations", "10"]
+    methods = plan_json("--users", USERS, "--compare", *few)["methods"]
+    assert [entry["method"] for entry in methods] == list(METHODS)
+    notes = {entry["method"]: entry.pop("note", None) for entry in methods}
+    assert {name for name, note in notes.items() if note} == {"ilp-fixed", "ilp-joint"}
     assert all(list(entry) == ["method", *TOTALS, "planning_s"] for entry in methods)
-    text = run("plan", "--users", USERS, "--compare").stdout
+    text = run("plan", "--users", USERS, "--compare", *few).stdout
     assert all(entry["method"] in text for entry in methods)
+    assert "ilp-joint: optimal for its form, gap 0" in text
+
+
+def test_compare_leaves_slow_methods_out_for_many_users(tmp_path):
+    many = tmp_path / "many.csv"
+    many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(201)))
+    done = run("plan", "--users", many, "--compare")
+    assert "left out genetic, ilp-fixed, ilp-joint for more than 200 users" in done.stderr
+    assert "genetic" not in done.stdout
 
 
 def test_gpu_sweep_prints_draws_and_marks_the_knee(tmp_path):
@@ -181,7 +207,7 @@ def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
             ["--users", USERS, "--fixed-offload", "500", "--method", "offload-all-fixed"],
             "--fixed-offload: found 500",
         ),
-        (["--users", USERS, "--fixed-offload", "80"], "--fixed-offload: found --method exact, accepted: --method off"),
+        (["--users", USERS, "--fixed-offload", "80"], "--fixed-offload: found --method drl, accepted: --method off"),
         (["--users", USERS, "--compare", "--gpu-sweep", "1:3"], "--compare, --gpu-sweep: found both"),
         (["--users", USERS, "--gpu-sweep", "0:3"], "--gpu-sweep: found '0:3', accepted: numbers from 1"),
         (["--users", USERS, "--gpu-sweep", "4:1"], "--gpu-sweep: found '4:1'"),

@@ -15,7 +15,7 @@ from oracles import (
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer import exact, screening
 from edgesplit.optimizer.exact import captured_share, optimum
-from edgesplit.optimizer.planner import METHODS, compare, sweep_gpus
+from edgesplit.optimizer.planner import METHODS, SLOW, compare, sweep_gpus
 from edgesplit.optimizer.qoe import Plan, Users, evaluate, feasible, objective
 from edgesplit.optimizer.screening import gain_bound
 from edgesplit.optimizer.split import alpha_from_emphasis, best_split
@@ -56,8 +56,9 @@ def test_no_method_beats_exact():
     rng = np.random.default_rng(7)
     for _ in range(300):
         scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 30)))
-        outcomes = compare(scenario, users)  # raises OptimumBeatenError
-        assert [outcome.method for outcome in outcomes] == list(METHODS)
+        fast = [method for method in METHODS if method not in SLOW]
+        outcomes = compare(scenario, users, fast)  # raises OptimumBeatenError
+        assert [outcome.method for outcome in outcomes] == fast
         by_name = {outcome.method: outcome.total() for outcome in outcomes}
         assert by_name["offload-all-fixed"].objective <= by_name["offload-all"].objective + 1e-9
         assert all(total.gap >= 0 for total in by_name.values())

@@ -1,0 +1,109 @@
+"""Every method on every instance with a known optimum."""
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+from oracles import brute_force, make_scenario, make_users, plan_value, random_scenario, random_users, user_qoe
+
+from edgesplit.common.errors import InputError
+from edgesplit.optimizer.genetic import genetic, values
+from edgesplit.optimizer.ilp import ilp_joint, solve
+from edgesplit.optimizer.planner import METHODS, Settings, plan_users
+from edgesplit.optimizer.qoe import Users, all_local, evaluate, objective
+
+QUICK = Settings(population=20, generations=15)
+SEEDS = range(40)
+COMPLETE = ("exact", "ilp-joint")
+
+
+@cache
+def instance(seed):
+    rng = np.random.default_rng([7, seed])
+    scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 7)))
+    return scenario, users, brute_force(scenario, users)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_method_beats_brute_force_and_complete_ones_equal_it(seed, method):
+    scenario, users, best = instance(seed)
+    outcome = plan_users(scenario, users, method, QUICK)
+    total, plan = outcome.total(), outcome.plan
+    tolerance = 1e-9 * max(1, abs(best))
+    assert total.objective <= best + tolerance
+    assert total.objective == pytest.approx(plan_value(scenario, users, plan.granted, plan.local_steps), rel=1e-9)
+    if method in COMPLETE:
+        assert total.objective == pytest.approx(best, rel=1e-6, abs=1e-6 if method == "ilp-joint" else 1e-9)
+        assert "not" not in plan.note
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_papers_program_is_brute_force_at_one_split(seed):
+    s, users, _ = instance(seed)
+    rows = list(zip(users.step_latency_s, users.alpha, users.request_slot, strict=True))
+    local = [user_qoe(s, *row, False, s.total_steps, 0) for row in rows]
+    best = sum(local)
+    for granted in itertools.product([False, True], repeat=len(rows)):
+        b = sum(granted)
+        if 0 < b <= s.max_batch and s.min_local_steps < s.total_steps:
+            qoe = [user_qoe(s, *row, True, s.min_local_steps, b) if g else local[i]
+                   for i, (row, g) in enumerate(zip(rows, granted, strict=True))]  # fmt: skip
+            best = max(best, sum(qoe))
+    total = plan_users(s, users, "ilp-fixed").total()
+    assert total.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+
+
+def test_genetic_values_are_the_evaluators():
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 9)))
+        granted = rng.random((5, len(users))) < 0.5
+        found = values(scenario, users, granted)
+        local = objective(users, evaluate(scenario, users, all_local(scenario, users)))[0]
+        for row, value in zip(granted, found, strict=True):
+            rows = zip(users.step_latency_s, users.alpha, users.request_slot, row, strict=True)
+            b, splits = int(row.sum()), range(scenario.min_local_steps, scenario.total_steps + 1)
+            best = sum(
+                max(user_qoe(scenario, *user, True, n, b) for n in splits)
+                if g else user_qoe(scenario, *user, False, scenario.total_steps, 0)
+                for *user, g in rows
+            )  # fmt: skip
+            assert value == pytest.approx(best - local, rel=1e-9, abs=1e-9)
+
+
+def test_one_seed_gives_one_genetic_plan():
+    users = make_users(np.linspace(0.1, 0.6, 12), 20.0)
+    first, second = (genetic(make_scenario(), users, 20, 10, seed=3) for _ in range(2))
+    assert np.array_equal(first.granted, second.granted)
+
+
+def test_a_time_limit_is_kept_and_told():
+    rng = np.random.default_rng(0)
+    scenario = make_scenario(max_batch=64)
+    users = make_users(rng.uniform(0.1, 0.6, 200), rng.uniform(5, 60, 200))
+    splits = np.arange(scenario.min_local_steps, scenario.total_steps)
+    solution = solve(scenario, users, splits, time_limit_s=0.2)
+    assert solution.status == "time limit"
+    assert solution.bound >= solution.value
+    plan = ilp_joint(scenario, users, time_limit_s=0.2)
+    assert plan.note.startswith("time limit, its bound")
+
+
+def test_a_program_too_large_is_refused():
+    users = make_users(np.full(20_000, 0.5), 20.0)
+    with pytest.raises(InputError, match="found 20000 users in a cell, accepted: 14184 at most"):
+        ilp_joint(make_scenario(), users)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cells_are_planned_apart(method):
+    rng = np.random.default_rng(4)
+    users, scenario = random_users(rng, 9), make_scenario(total_steps=20, min_local_steps=5)
+    cell = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1])
+    together = plan_users(scenario, Users(users.step_latency_s, users.alpha, users.request_slot, cell), method, QUICK)
+    for number in range(3):
+        own = users.take(np.flatnonzero(cell == number))
+        alone = plan_users(scenario, own, method, QUICK).total()
+        assert together.cell(number).objective == pytest.approx(alone.objective)
