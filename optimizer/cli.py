@@ -132,6 +132,7 @@ def train(
     seeds: Annotated[int | None, typer.Option(min=1, help="Training instances; default: by scope.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the policy; default: own-SCOPE.")] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Held-out instances that the policy is scored on.")] = 1000,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the policy.")] = Path("policies"),
     force: Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")] = False,
 ) -> None:
@@ -152,6 +153,7 @@ def train(
             seeds=seeds,
             seed=seed,
             name=name,
+            instances=instances,
             output=output,
             force=force,
         )

@@ -50,6 +50,7 @@ class TrainRequest:
     seeds: int | None
     seed: int
     name: str | None
+    instances: int
     output: Path
     force: bool
 
@@ -83,7 +84,13 @@ def _task(request: TrainRequest) -> Task:
     task = user_task(request.scope, request.preset, resolved.scenario, users)
     if request.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", request.name):
         raise InputError(f"--name: found {shown(request.name)}, accepted: letters, digits, '-', '_' and '.'")
-    wanted: dict[str, Any] = {"steps": request.steps, "seeds": request.seeds, "name": request.name}
+    held_out = None if users else request.instances
+    wanted: dict[str, Any] = {
+        "steps": request.steps,
+        "seeds": request.seeds,
+        "name": request.name,
+        "held_out": held_out,
+    }
     return replace(task, seed=request.seed, **{key: value for key, value in wanted.items() if value is not None})
 
 

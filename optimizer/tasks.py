@@ -31,6 +31,7 @@ class Task:
         gpus: that the instances have; None for any.
         scenario: what a flat policy cannot see; None for a `set` policy.
         settings: held-out settings to score.
+        held_out: instances of each.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Task:
     gpus: list[int] | None = None
     scenario: Scenario | None = None
     settings: Mapping[str, Draw] = field(default_factory=lambda: SETTINGS)
+    held_out: int = 1000
 
 
 def shipped_tasks() -> list[Task]:
@@ -89,7 +91,7 @@ def specific_task(instance: Instance, preset: str) -> Task:
     """One instance alone."""
     return Task(
         name="specific", scope="specific", preset=preset, draw=lambda _: instance, seeds=1, steps=20_000,
-        gpus=[instance.scenario.gpus], scenario=instance.scenario, settings={ONE: lambda _: instance},
+        gpus=[instance.scenario.gpus], scenario=instance.scenario, settings={ONE: lambda _: instance}, held_out=1,
     )  # fmt: skip
 
 

@@ -30,10 +30,10 @@ from .scores import gain_possible, held_out, score_policy
 from .tasks import Task, shipped_instance, shipped_tasks
 
 LOG_POINTS = 2000
-CHECKPOINTS = 50
+CHECKPOINT_S = 1.0
+"""Seconds to the first checkpoint; those after it come a twentieth of the time so far apart."""
 CURVE = ("episode", "steps", "seconds", "episode_return", "optimum", "all_local", "captured_share", "loss", "epsilon",
          "temperature")  # fmt: skip
-HELD_OUT = 1000
 
 
 @dataclass
@@ -115,6 +115,7 @@ class _Run:
     rows: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
     episodes: int = 0
+    saved: float = 0.0
 
     @property
     def checkpoint(self) -> Path:
@@ -125,6 +126,7 @@ class _Run:
         if self.checkpoint.exists():
             note = self.learner.load(self.checkpoint)
             self.rows, self.seconds, self.episodes = note["rows"], note["seconds"], note["episodes"]
+            self.saved = self.seconds
 
     def stretch(self) -> Progress:
         """Learn up to the next logged point; save a checkpoint now and then."""
@@ -142,9 +144,9 @@ class _Run:
         took = time.perf_counter() - start
         self.seconds += took
         self._note(ended, float(np.mean(losses)))
-        every = max(1, self.task.steps // CHECKPOINTS)
-        if learner.done // every > before // every:
+        if self.seconds - self.saved >= max(CHECKPOINT_S, min(30.0, 0.05 * self.seconds)):
             learner.save(self.checkpoint, {"rows": self.rows, "seconds": self.seconds, "episodes": self.episodes})
+            self.saved = self.seconds
         speed = (learner.done - before) / took
         row = dict(zip(CURVE, self.rows[-1], strict=True)) if self.rows else dict.fromkeys(CURVE, 0.0)
         shown = {name: row[name] for name in ("loss", "episode_return", "captured_share", "epsilon", "temperature")}
@@ -218,7 +220,7 @@ def _scored(task: Task, folder: Path, minutes: float, instance: str | None) -> P
     policy = load_policy(str(folder / f"{task.name}.safetensors"))
     scores: list[Scores] = []
     for name, draw in task.settings.items():
-        instances = held_out(draw, 1 if task.scope == "specific" else HELD_OUT)
+        instances = held_out(draw, task.held_out)
         possible = np.array([gain_possible(instance) for instance in instances])
         scores.append(score_policy(policy, name, instances, possible).scores)
     card = card.model_copy(update={"scores": scores})

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer import dqn
+from edgesplit.optimizer import dqn, training
 from edgesplit.optimizer.dqn import PRESETS, Learner, NotFiniteError, explore, roll_out
 from edgesplit.optimizer.env import VectorEnv, make_tables
 from edgesplit.optimizer.instances import Range, paper_instance
@@ -107,6 +107,7 @@ def test_nan_stops_training_and_keeps_the_last_checkpoint(tmp_path, monkeypatch)
         name="doomed", scope="general", preset="set", draw=lambda rng: paper_instance(rng, SMALL), seeds=10, steps=60,
         settings={},
     )  # fmt: skip
+    monkeypatch.setattr(training, "CHECKPOINT_S", 0.0)
     turn, turns = Learner.turn, []
 
     def failing(self):
