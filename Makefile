@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting metrics optimizer profiler
 SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types bench profiles sweep toyworld clean
+.PHONY: demo test test-slow lint types bench policies profiles sweep toyworld clean
 
 demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
@@ -44,12 +44,17 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/profiler.py
 	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/sweep.py
+	@$(PIP) '.[bench]'
+	$(BIN)/python benchmarks/drl.py .build/bench
 
 sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
 	$(BIN)/pai-sweep --device cpu -o .build/sweep
 
 toyworld: $(VENV)/test  ## train the toy world's models from nothing (about an hour)
 	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
+
+policies: $(VENV)/models  ## train the shipped policies again (about two hours)
+	$(BIN)/python -m edgesplit.optimizer.training .build/policies-new
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles

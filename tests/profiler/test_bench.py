@@ -154,7 +154,9 @@ def test_bench_writes_an_own_profile_with_pictures_that_plan_and_show_find(measu
     assert all(len(sample.durations_s) == sample.n for sample in profile.samples)
     assert profile.provenance.kind == "measured"
     assert profile.telemetry["stopped_by"] in ("precision", "time")
-    assert profile.fit.slope_ci_s[0] <= profile.fit.slope_s <= profile.fit.slope_ci_s[1]
+    # On a busy machine too few undisturbed visits may be left for an interval.
+    low, high = profile.fit.slope_ci_s or (profile.fit.slope_s, profile.fit.slope_s)
+    assert low <= profile.fit.slope_s <= high
     shown = run("hwprof", "show", "My Laptop", XDG_DATA_HOME=str(home))
     assert shown.stdout == result.stdout
     planned = run("plan", "--users", users(home), "--edge", "my-laptop", "--json", XDG_DATA_HOME=str(home))
