@@ -48,9 +48,9 @@ def run_sweep(request: SweepRequest) -> None:
     engine = _engine(request, device)
     request.equation.constants(toy)
     if request.fresh:
-        from .store import move_aside
+        from ..common.database import move_aside
 
-        move_aside(request.output)
+        move_aside(request.output, "pai-sweep")
     from .store import Store
 
     store = Store(request.output, settings)

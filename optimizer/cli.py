@@ -16,6 +16,7 @@ class Methods(StrEnum):
     DRL = "drl"
     EXACT = "exact"
     GENETIC = "genetic"
+    GENETIC_JOINT = "genetic-joint"
     ILP_FIXED = "ilp-fixed"
     ILP_JOINT = "ilp-joint"
     ALL_LOCAL = "all-local"

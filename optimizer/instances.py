@@ -36,10 +36,12 @@ class Range:
     Attributes:
         users: fewest and most.
         gpus: numbers of edge GPUs, each equally likely.
+        step_latency_s: L_i(1) of the devices that users may have; None for those of `DEVICES`.
     """
 
     users: tuple[int, int] = (5, 30)
     gpus: tuple[int, ...] = tuple(range(1, 17))
+    step_latency_s: tuple[float, ...] | None = None
 
 
 def paper_instance(rng: np.random.Generator, choices: Range | None = None, base: Scenario | None = None) -> Instance:
@@ -52,7 +54,8 @@ def paper_instance(rng: np.random.Generator, choices: Range | None = None, base:
     """
     choices = choices or Range()
     scenario = replace(base or default_scenario(), gpus=int(rng.choice(choices.gpus)))
-    latency = rng.choice(device_latencies(), int(rng.integers(choices.users[0], choices.users[1] + 1)))
+    devices = device_latencies() if choices.step_latency_s is None else np.array(choices.step_latency_s)
+    latency = rng.choice(devices, int(rng.integers(choices.users[0], choices.users[1] + 1)))
     low, high = alpha_range(scenario, latency)
     alpha = rng.uniform(low, np.maximum(low, LATENCY_BOUND * high))
     return Instance(scenario, make_users(scenario, latency, alpha, rng))

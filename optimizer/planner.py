@@ -12,7 +12,7 @@ from ..common.arrays import Floats, Ints
 from .baselines import offload_all, offload_all_fixed
 from .drl import default_policy, drl_convex
 from .exact import captured_share, optimum
-from .genetic import GENERATIONS, POPULATION, genetic
+from .genetic import GENERATIONS, POPULATION, genetic, genetic_joint
 from .ilp import TIME_LIMIT_S, ilp_fixed, ilp_joint
 from .policies import Policy
 from .qoe import (
@@ -43,9 +43,9 @@ class Settings:
         fixed_offload: steps that "offload-all-fixed" offloads; None for N - N-hat.
         policy: that "drl" decides with; None for the default.
         time_limit_s: of integer programs, per cell.
-        population: P of "genetic".
-        generations: M of "genetic".
-        seed: of "genetic".
+        population: P of the genetic algorithms.
+        generations: M of them.
+        seed: of them.
     """
 
     fixed_offload: int | None = None
@@ -62,10 +62,12 @@ DEFAULTS = Settings()
 def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
     """Every method by name."""
     s = settings
+    evolved = {"population": s.population, "generations": s.generations, "seed": s.seed}
     return {
         "drl": partial(drl_convex, policy=s.policy),
         "exact": optimum,
-        "genetic": partial(genetic, population=s.population, generations=s.generations, seed=s.seed),
+        "genetic": partial(genetic, **evolved),
+        "genetic-joint": partial(genetic_joint, **evolved),
         "ilp-fixed": partial(ilp_fixed, time_limit_s=s.time_limit_s),
         "ilp-joint": partial(ilp_joint, time_limit_s=s.time_limit_s),
         "all-local": all_local,
@@ -75,7 +77,7 @@ def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
 
 
 METHODS = tuple(methods())
-SLOW = ("genetic", "ilp-fixed", "ilp-joint")
+SLOW = ("genetic", "genetic-joint", "ilp-fixed", "ilp-joint")
 """Seconds for twenty users."""
 DEFAULT_METHOD = "drl"
 

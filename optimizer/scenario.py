@@ -11,7 +11,17 @@ from ..common.errors import InputError, nearest, shown
 from ..common.files import Record, read_record
 from ..fitting.library import load_curve, load_profile
 from ..fitting.pai import PaiCurve
-from ..fitting.schemas import LARGEST, SMALLEST, Count, PaiCurveFile, Provenance, Seconds, Steps, Text
+from ..fitting.schemas import (
+    LARGEST,
+    SMALLEST,
+    Count,
+    LatencyProfile,
+    PaiCurveFile,
+    Provenance,
+    Seconds,
+    Steps,
+    Text,
+)
 from .qoe import Scenario
 
 Bits = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -71,16 +81,26 @@ class Resolved:
     Attributes:
         scenario: every number, options applied.
         for_alpha: the same with the scenario file's own G: `--gpus` does not move alpha.
-        edge_name: the edge GPU, for people.
+        edge: the edge GPU's profile.
+        curve: the PAI curve's file.
         notices: what the user should know about the numbers.
-        drawn_curves: bootstrap draws of the PAI curve; empty for one without.
     """
 
     scenario: Scenario
     for_alpha: Scenario
-    edge_name: str
+    edge: LatencyProfile
+    curve: PaiCurveFile
     notices: list[str]
-    drawn_curves: list[PaiCurve]
+
+    @property
+    def edge_name(self) -> str:
+        """The edge GPU, for people."""
+        return self.edge.device
+
+    @property
+    def drawn_curves(self) -> list[PaiCurve]:
+        """Bootstrap draws of the PAI curve; empty for one without."""
+        return self.curve.fit.drawn_curves()
 
 
 NO_OVERRIDES = Overrides()
@@ -131,9 +151,9 @@ def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved
     return Resolved(
         scenario=replace(own, gpus=options.gpus or file.gpus),
         for_alpha=own,
-        edge_name=edge.device,
+        edge=edge,
+        curve=curve,
         notices=_notices(own, curve),
-        drawn_curves=curve.fit.drawn_curves(),
     )
 
 

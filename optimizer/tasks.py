@@ -56,7 +56,9 @@ def shipped_tasks() -> list[Task]:
         scenario=paper,
     )  # fmt: skip
     of_gpus = replace(general, name="gpu", scope="gpu", seeds=1000, steps=60_000)
-    return [mixed, general, specific_task(shipped_instance(), "paper"), *(for_gpus(of_gpus, g) for g in (1, 2, 4, 8))]
+    one = [replace(specific_task(shipped_instance(g), "paper"), name=f"specific-{g}", steps=40_000) for g in (1, 2, 4)]
+    one.append(specific_task(shipped_instance(), "paper"))
+    return [mixed, general, *one, *(for_gpus(of_gpus, g) for g in (1, 2, 4, 8))]
 
 
 def user_task(scope: Scope, preset: str, scenario: Scenario, users: Users | None) -> Task:
@@ -106,6 +108,9 @@ def mixture(base: Scenario) -> Draw:
     return draw
 
 
-def shipped_instance() -> Instance:
-    """The committed instance of the specific policy, `data/policies/specific-users.csv`: 20 users, 8 GPUs."""
-    return paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(8,)))
+def shipped_instance(gpus: int = 8) -> Instance:
+    """The case of the specific policies: 20 users, those of `data/policies/specific-users.csv` at 8 GPUs.
+
+    At another number of GPUs devices, slots and each alpha's place in its range stay, and the range moves.
+    """
+    return paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(gpus,)))

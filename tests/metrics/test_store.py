@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from sweeps import SETTINGS
 
+from edgesplit.common.database import move_aside
 from edgesplit.common.errors import InputError
-from edgesplit.metrics.store import DATABASE, Store, move_aside, stored_batch
+from edgesplit.metrics.store import DATABASE, Store, stored_batch
 from edgesplit.metrics.sweep import Measurement
 
 SMALL = replace(SETTINGS, splits=[0, 3, 7], users={"anna": "a", "ben": "b"}, templates=["{subject}"], seeds=3)
@@ -105,9 +106,9 @@ def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
 
 def test_fresh_moves_the_old_folder_aside(store, capsys):
     store.close()
-    move_aside(store.folder)
+    move_aside(store.folder, "pai-sweep")
     (aside,) = store.folder.parent.glob("sweep.*")
     assert (aside / DATABASE).exists()
     assert not store.folder.exists()
-    move_aside(store.folder)  # nothing there: nothing to do
+    move_aside(store.folder, "pai-sweep")  # nothing there: nothing to do
     shutil.rmtree(aside)

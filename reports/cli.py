@@ -1,0 +1,58 @@
+"""`reproduce`: every figure and table of the paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..common import console
+
+app = console.make_app(
+    "Rebuild every figure and table of the paper from parameter files: PNG, SVG and CSV, and report.html with the "
+    "paper's claims beside verdicts computed from the numbers. A run that was killed goes on with the same command."
+)
+
+SCENARIO = "Replace the scenario's"
+
+
+@app.command()
+def reproduce(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything.")] = Path("reproduction"),
+    quick: Annotated[bool, typer.Option("--quick", help="All figures from fewer cases, in under two minutes.")] = False,
+    cases: Annotated[int | None, typer.Option(min=2, help="Random cases per point; default: 100, quick 20.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
+    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
+    pai: Annotated[str | None, typer.Option(help=f"{SCENARIO} PAI curve: a name or file.")] = None,
+    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs.")] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Users' devices: profiles, names or files, with commas; default: the paper's.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="The policy of the proposed method.")] = "set-general",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per CPU.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run's folder aside.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
+    """Compute, draw and judge."""
+    from .run import Request, run
+
+    run(
+        Request(
+            output=output,
+            quick=quick,
+            cases=cases,
+            seed=seed,
+            scenario=scenario,
+            options={"edge": edge, "pai": pai, "gpus": gpus},
+            devices=[name.strip() for name in devices.split(",")] if devices else None,
+            policy=policy,
+            workers=workers,
+            fresh=fresh,
+            as_json=as_json,
+        )
+    )
+
+
+def main() -> None:
+    """The entry point."""
+    console.run(app, "reproduce")

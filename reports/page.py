@@ -1,0 +1,126 @@
+"""The report: one HTML file with the pictures in it, that needs no network and no script."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+
+from .exhibits import Exhibit
+from .verdicts import FINDING, HOLDS, NOT, PARTLY, Check, overall
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 75rem;
+  padding: 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 0 0 .5rem; line-height: 1.3; }
+a { color: #0b5cad; }
+section { border-top: 1px solid #ddd; padding: 1.5rem 0; display: grid; gap: 1rem 2rem; }
+section > div, section > figure { min-width: 0; }
+@media (min-width: 60rem) { section { grid-template-columns: 35rem 1fr; } section > h2 { grid-column: 1 / -1; } }
+figure { margin: 0; } img { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .875rem; color: #555; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .875rem; }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+ul { padding-left: 0; list-style: none; margin: .5rem 0; } li { margin: 0 0 .6rem; }
+.verdict { display: inline-block; padding: 0 .5em; border-radius: .25em; font-size: .8125rem; font-weight: 600;
+  white-space: nowrap; border: 1px solid; }
+.holds { color: #005a9c; background: #e8f2fb; } .partly { color: #6b5200; background: #fdf3d0; }
+.not { color: #9a3b00; background: #fdeade; } .finding { color: #444; background: #f0f0f0; }
+.evidence { color: #444; font-size: .9rem; overflow-wrap: anywhere; }
+"""
+CLASSES = {HOLDS: "holds", PARTLY: "partly", NOT: "not", FINDING: "finding"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An exhibit of the report.
+
+    Attributes:
+        exhibit: what it is.
+        png: its picture.
+        checks: its claims, judged.
+        table: shown as a table too, where there is one.
+    """
+
+    exhibit: Exhibit
+    png: bytes
+    checks: Sequence[Check]
+    table: pd.DataFrame | None = None
+
+
+def render(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
+    """The page.
+
+    Args:
+        entries: in order.
+        facts: what the numbers were made from, by name.
+    """
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
+        f"<title>edgesplit: the paper's figures, reproduced</title><style>{STYLE}</style></head><body>",
+        "<h1>The paper's figures, reproduced</h1>",
+        "<p>Every figure and table of <i>Efficient Multi-user Offloading of Personalized Diffusion Models</i> "
+        "(arXiv 2411.15781) from edgesplit's own parameter files. Verdicts are computed from the tables that are drawn; "
+        "each table lies beside this page as CSV.</p>",
+        _facts(facts),
+        _summary(entries),
+        *(_section(entry) for entry in entries),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+    return f'<div class="scroll"><table>{rows}</table></div>'
+
+
+def _summary(entries: Sequence[Entry]) -> str:
+    rows = "".join(
+        f'<tr><td><a href="#{e.exhibit.name}">{escape(e.exhibit.title)}</a></td><td>{_badge(overall(e.checks))}</td></tr>'
+        for e in entries
+    )
+    return f'<h2 style="margin-top:1.5rem">Verdicts</h2><div class="scroll"><table>{rows}</table></div><br>'
+
+
+def _section(entry: Entry) -> str:
+    name, title = entry.exhibit.name, escape(entry.exhibit.title)
+    paper = f"<p><b>The paper:</b> {escape(entry.exhibit.claims)}</p>" if entry.exhibit.claims else ""
+    return "\n".join(
+        [
+            f'<section id="{name}"><h2>{title} {_badge(overall(entry.checks))}</h2>',
+            f'<figure><img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="560">',
+            f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption></figure>',
+            f"<div>{paper}<ul>{''.join(map(_check, entry.checks))}</ul></div>",
+            "" if entry.table is None else f'<div class="scroll">{table_html(entry.table)}</div>',
+            "</section>",
+        ]
+    )
+
+
+def _check(check: Check) -> str:
+    return f'<li>{_badge(check.verdict)} {escape(check.claim)}<div class="evidence">{escape(check.evidence)}</div></li>'
+
+
+def _badge(verdict: str) -> str:
+    return f'<span class="verdict {CLASSES[verdict]}">{verdict}</span>'
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A table as HTML; numbers with three figures."""
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in table.columns)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.itertuples(index=False))
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    text = "" if pd.isna(value) else f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"  # type: ignore[call-overload]
+    return f'<td class="number">{text}</td>'

@@ -1,0 +1,165 @@
+"""What a reproduction is made from: every number that its tables depend on."""
+
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..fitting.library import load_curve, load_profile
+from ..fitting.schemas import LatencyProfile, PaiCurveFile
+from ..optimizer.instances import DEVICES, Instance, Range, paper_instance
+from ..optimizer.policies import find_policy, load_policy
+from ..optimizer.qoe import Scenario
+from ..optimizer.scenario import Overrides, load_scenario
+
+MEASURED_CURVE = "toyworld"
+"""Drawn as Fig. 4 where the scenario's own curve has no measured points, as the paper's has none."""
+ASSUMED = 0.1
+"""Half width of the interval of a parameter whose file has none."""
+AXES = ("steepness", "midpoint", "slope_s", "intercept_s")
+"""a_F, b_F, k_e, h_e: what the plan's sensitivity is told for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is computed.
+
+    Attributes:
+        cases: random cases per point.
+        slow_cases: of the methods that take seconds, and of the searches.
+        users: of Figs. 10a and 11.
+        gpus: of Fig. 10b.
+        wanted_gpus: of the GPUs needed for a wanted latency.
+        timed_users: of Table 1.
+    """
+
+    cases: int
+    slow_cases: int
+    users: tuple[int, ...] = (5, 10, 15, 20, 25, 30)
+    gpus: tuple[int, ...] = tuple(range(1, 11))
+    wanted_gpus: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    timed_users: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+FULL = Size(cases=100, slow_cases=100)
+QUICK = Size(cases=20, slow_cases=3, timed_users=(5, 20, 100, 500))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything that the tables depend on; equal setups give equal tables, but for measured times.
+
+    Attributes:
+        scenario: the system; its G is that of Fig. 10a.
+        step_latency_s: L_i(1) of the devices that users may have, by name.
+        intervals: low and high end of each of `AXES`, and whether a file gave them or `ASSUMED` did.
+        policy: that DRL-convex decides with, a name or a path.
+        seed: of everything random.
+        size: how much is computed.
+        time_limit_s: of integer programs.
+    """
+
+    scenario: Scenario
+    step_latency_s: dict[str, float]
+    intervals: dict[str, tuple[float, float, str]]
+    policy: str
+    seed: int
+    size: Size
+    time_limit_s: float = 60.0
+
+    def case(self, users: int, number: int) -> Instance:
+        """Random case `number` with so many users, drawn at the scenario's G, section 6.1.1."""
+        choices = Range(
+            users=(users, users), gpus=(self.scenario.gpus,), step_latency_s=tuple(self.step_latency_s.values())
+        )
+        return paper_instance(np.random.default_rng([self.seed, users, number]), choices, self.scenario)
+
+    def facts(self) -> dict[str, Any]:
+        """For the record beside the results, which go on only where these are equal."""
+        weights = sha256(find_policy(self.policy).read_bytes()).hexdigest()
+        return {**asdict(self), "policy_sha256": weights, "edgesplit": version("edgesplit")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The parameter files, for Figs. 3 and 4.
+
+    Attributes:
+        profiles: the edge GPU's, then devices' from slow to fast.
+        curve: with measured points.
+        curve_name: for people.
+    """
+
+    profiles: list[LatencyProfile]
+    curve: PaiCurveFile
+    curve_name: str
+
+
+def make_setup(
+    scenario: str, options: Overrides, devices: list[str] | None, policy: str, seed: int, size: Size
+) -> tuple[Setup, Sources]:
+    """Read all files.
+
+    Args:
+        scenario: name or file.
+        options: that replace fields of it.
+        devices: profiles that users may have; None for the paper's.
+        policy: name or file.
+        seed: of everything random.
+        size: how much is computed.
+
+    Raises:
+        InputError: one line naming the file or option.
+    """
+    resolved = load_scenario(scenario, options)
+    profiles = sorted((load_profile(name) for name in devices or DEVICES), key=_step_latency, reverse=True)
+    load_policy(policy)
+    setup = Setup(
+        scenario=resolved.scenario,
+        step_latency_s={profile.name: _step_latency(profile) for profile in profiles},
+        intervals=parameter_intervals(resolved.edge, resolved.curve),
+        policy=policy,
+        seed=seed,
+        size=size,
+    )
+    own = bool(resolved.curve.points)
+    curve = resolved.curve if own else load_curve(MEASURED_CURVE)
+    name = (options.pai or "the scenario's curve") if own else MEASURED_CURVE
+    return setup, Sources(profiles=[resolved.edge, *evenly(profiles, 5)], curve=curve, curve_name=name)
+
+
+def parameter_intervals(edge: LatencyProfile, curve: PaiCurveFile) -> dict[str, tuple[float, float, str]]:
+    """95 % intervals of a_F, b_F, k_e and h_e as the files have them, else `ASSUMED` around the value."""
+    known = {
+        "steepness": (curve.fit.steepness, curve.fit.steepness_ci),
+        "midpoint": (curve.fit.midpoint, curve.fit.midpoint_ci),
+        "slope_s": (edge.fit.slope_s, edge.fit.slope_ci_s),
+        "intercept_s": (edge.fit.intercept_s, edge.fit.intercept_ci_s),
+    }
+    return {name: _interval(*found) for name, found in known.items()}
+
+
+def _interval(value: float, ends: list[float] | None) -> tuple[float, float, str]:
+    if ends is not None:
+        return ends[0], ends[1], "95 % interval"
+    return (1 - ASSUMED) * value, (1 + ASSUMED) * value, f"assumed, {100 * ASSUMED:g} %"
+
+
+def moved(scenario: Scenario, name: str, value: float) -> Scenario:
+    """The scenario with another a_F, b_F, k_e or h_e."""
+    if name in ("steepness", "midpoint"):
+        return replace(scenario, pai=replace(scenario.pai, **{name: value}))
+    return replace(scenario, edge=replace(scenario.edge, **{name: max(value, 0.0)}))
+
+
+def evenly(items: list[Any], count: int) -> list[Any]:
+    """At most `count` of the items, evenly spaced, both ends among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def _step_latency(profile: LatencyProfile) -> float:
+    return float(profile.fit.model().step_latency(1))

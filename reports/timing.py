@@ -1,0 +1,74 @@
+"""Table 1: planning time against users, measured, beside the complexities that the paper states."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from ..optimizer.planner import Settings, methods
+from ..optimizer.qoe import Scenario, Users
+from .experiments import Row, Unit, policy, score
+from .setup import Setup
+
+STATED = {
+    "drl": ("DRL-convex hybrid", "O(I)"),
+    "genetic": ("heuristic (genetic), split inside", "-"),
+    "genetic-joint": ("heuristic (genetic), split a gene", "O(2 P M I)"),
+    "ilp-fixed": ("branch & bound, split fixed", "O(2^(2 I))"),
+    "ilp-joint": ("branch & bound, split joint", "-"),
+    "exact": ("exact optimum (ours)", "O(I B_max)"),
+}
+"""What the paper's Table 1 calls and says of each; those with "-" and the last are not in it."""
+MOST_USERS = {"ilp-joint": 200}
+"""Where a method is not allowed to go on: its program grows with users x splits x batches."""
+REPEATS_S = 0.5
+"""A method is repeated for at least so long, and once."""
+
+
+def units(setup: Setup) -> list[Unit]:
+    """One per number of users; measured one after another, with nothing else at work."""
+    return [Unit("timing", count, 0) for count in setup.size.timed_users]
+
+
+def measure(setup: Setup, unit: Unit) -> Iterator[Row]:
+    """Every method that may, on one case."""
+    case = setup.case(unit.point, 0)
+    told = Settings(policy=policy(setup.policy), time_limit_s=setup.time_limit_s, seed=setup.seed)
+    known = methods(told)
+    for name in STATED:
+        if unit.point > MOST_USERS.get(name, unit.point):
+            continue
+        plan, seconds = _timed(known[name], case.scenario, case.users)
+        share = score(case.scenario, case.users, plan)["captured_share"]
+        yield {"method": name, "users": unit.point, "seconds": seconds, "captured_share": share, "note": plan.note}
+
+
+def table1(measured: pd.DataFrame) -> pd.DataFrame:
+    """The measured times with names, stated complexities, the ratio to the exact optimum, and the slope on log axes."""
+    exact = measured[measured["method"] == "exact"].set_index("users")["seconds"]
+    rows = measured.copy()
+    rows["ratio_to_exact"] = rows["seconds"] / rows["users"].map(exact)
+    slopes = {str(name): log_slope(part["users"], part["seconds"]) for name, part in rows.groupby("method")}
+    rows["slope"] = rows["method"].map(slopes)
+    for number, column in enumerate(("name", "stated")):
+        rows[column] = [STATED[name][number] for name in rows["method"]]
+    columns = ["method", "name", "stated", "users", "seconds", "ratio_to_exact", "captured_share", "slope"]
+    return rows.sort_values("users", kind="stable")[columns].reset_index(drop=True)
+
+
+def log_slope(users: "pd.Series[int]", seconds: "pd.Series[float]") -> float:
+    """p of seconds ~ users^p, by least squares on log axes, from 20 users on where that leaves two points."""
+    large = users >= 20
+    x, y = (users[large], seconds[large]) if large.sum() > 1 else (users, seconds)
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 else float("nan")
+
+
+def _timed(method, scenario: Scenario, users: Users):  # type: ignore[no-untyped-def]
+    """The plan, and the median wall time."""
+    times: list[float] = []
+    while not times or sum(times) < REPEATS_S:
+        start = time.perf_counter()
+        plan = method(scenario, users)
+        times.append(time.perf_counter() - start)
+    return plan, float(np.median(times))
