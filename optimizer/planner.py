@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,7 +62,7 @@ DEFAULTS = Settings()
 def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
     """Every method by name."""
     s = settings
-    evolved = {"population": s.population, "generations": s.generations, "seed": s.seed}
+    evolved: dict[str, Any] = {"population": s.population, "generations": s.generations, "seed": s.seed}
     return {
         "drl": partial(drl_convex, policy=s.policy),
         "exact": optimum,

@@ -109,8 +109,6 @@ def mixture(base: Scenario) -> Draw:
 
 
 def shipped_instance(gpus: int = 8) -> Instance:
-    """The case of the specific policies: 20 users, those of `data/policies/specific-users.csv` at 8 GPUs.
-
-    At another number of GPUs devices, slots and each alpha's place in its range stay, and the range moves.
-    """
-    return paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(gpus,)))
+    """The case of the specific policies, `data/policies/specific-users.csv`, drawn at 8 GPUs and kept for other G."""
+    drawn = paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(8,)))
+    return Instance(replace(drawn.scenario, gpus=gpus), drawn.users)

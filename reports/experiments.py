@@ -10,7 +10,7 @@ import numpy as np
 from ..optimizer.baselines import offload_all_fixed
 from ..optimizer.drl import drl_convex, out_of_range
 from ..optimizer.exact import optimum
-from ..optimizer.planner import Settings, methods
+from ..optimizer.planner import methods
 from ..optimizer.policies import Policy, load_policy
 from ..optimizer.qoe import Plan, Scenario, Users, all_local, evaluate, objective
 from ..optimizer.tasks import shipped_instance
@@ -26,7 +26,7 @@ TWENTY = 20
 """Users of Figs. 9 and 10b."""
 FP16_LATENT_BITS = 262_144.0
 """4 x 64 x 64 numbers of 16 bits: the intermediate of Stable Diffusion 1.5 at 512 pixels."""
-SCOPES = {
+SCOPES: dict[str, Callable[[int], str]] = {
     "general, set": lambda _: "set-general",
     "general": lambda _: "paper-general",
     "GPU-constrained": lambda gpus: f"gpu-{gpus}",
@@ -185,7 +185,7 @@ def _baselines(setup: Setup, scenario: Scenario, users: Users) -> Iterator[Row]:
 def _compared(setup: Setup, scenario: Scenario, users: Users, names: Iterable[str]) -> Iterator[Row]:
     """The proposed method, the optimum and the named ones."""
     yield {"method": "drl", **score(scenario, users, _drl(policy(setup.policy), scenario, users))}
-    known = methods(Settings(time_limit_s=setup.time_limit_s, seed=setup.seed))
+    known = methods(setup.told)
     for name in ("exact", *names):
         yield {"method": name, **score(scenario, users, known[name](scenario, users))}
 

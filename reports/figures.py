@@ -13,24 +13,23 @@ import pandas as pd
 
 WIDTH, HEIGHT = 5.6, 4.0
 METHODS = {
-    "drl": "proposed (DRL-convex)",
-    "exact": "exact optimum",
-    "offload-all": "baseline 1: all offload",
-    "offload-all-fixed": r"baseline 2: split at $\hat{N}$",
-    "offload-all-nhat": r"baseline 2: $\hat{N}$ steps offloaded",
-    "all-local": "baseline 3: all local",
-    "ilp-fixed": "branch & bound (fixed split)",
-    "ilp-joint": "branch & bound (joint)",
-    "genetic": "genetic, split inside",
-    "genetic-joint": "genetic, split a gene",
+    "drl": ("proposed (DRL-convex)", 0, "o", "-"),
+    "exact": ("exact optimum", 1, "X", "--"),
+    "offload-all": ("baseline 1: all offload", 2, "s", "-"),
+    "offload-all-fixed": (r"baseline 2: split at $\hat{N}$", 3, "^", "-"),
+    "offload-all-nhat": (r"baseline 2: $\hat{N}$ steps offloaded", 4, "v", "-"),
+    "all-local": ("baseline 3: all local", 5, "D", "-"),
+    "ilp-fixed": ("branch & bound (fixed split)", 2, "s", "-"),
+    "ilp-joint": ("branch & bound (joint)", 7, "D", "-"),
+    "genetic": ("genetic, split inside", 4, "v", ":"),
+    "genetic-joint": ("genetic, split a gene", 3, "^", "-"),
 }
-"""How methods are called in figures, in the order of their colours."""
-MARKERS = ("o", "X", "s", "^", "v", "D", "P", "<", ">", "*")
+"""Name, colour, marker and line of every method in figures; those on which others lie are broken lines."""
 
 
 def fig3(table: pd.DataFrame) -> Any:
     """Step latency against batch, a line per GPU; measured medians as points."""
-    colours = _colours(table["device"].unique())
+    colours = _colours(list(table["device"].unique()))
     with _figure() as (figure, axis):
         for device, rows in table.groupby("device", sort=False):
             fit, points = (rows[rows["what"] == what] for what in ("fit", "measured"))
@@ -64,12 +63,12 @@ def fig4b(table: pd.DataFrame) -> Any:
 
 def fig7a(table: pd.DataFrame) -> Any:
     """Offloaded steps against alpha: colours are devices, line styles batch sizes."""
-    return _splits(table, "device", "device")
+    return _splits(table, "device", "")
 
 
 def fig7b(table: pd.DataFrame) -> Any:
     """Offloaded steps against alpha: colours are numbers of GPUs, line styles batch sizes."""
-    return _splits(table, "gpus", "edge GPUs")
+    return _splits(table, "gpus", "G =")
 
 
 def fig8(table: pd.DataFrame) -> Any:
@@ -115,47 +114,48 @@ def fig11(table: pd.DataFrame) -> Any:
     """Average QoE against users of proposed, peers and optimum; below, the captured share of every case."""
     import seaborn as sns
 
-    look = _looks(table)
+    names = _present(table)
+    users = sorted(table["users"].unique())
+    shown = table.assign(
+        place=table["users"].map(users.index),
+        share=100 * table["captured_share"],
+        name=table["method"].map(lambda name: METHODS[name][0]),
+    )
     with _figure(rows=2, height=6.4, sharex=True) as (figure, axes):
-        _mean_lines(axes[0], table, "users", "qoe_per_user", look)
-        axes[0].set(ylabel="average QoE per user, s")
-        shown = table.assign(share=100 * table["captured_share"], name=table["method"].map(METHODS))
-        places = {x: number for number, x in enumerate(sorted(table["users"].unique()))}
+        _mean_lines(axes[0], shown, "place", "qoe_per_user")
         sns.boxplot(
-            shown.assign(place=shown["users"].map(places)), x="users", y="share", hue="name", ax=axes[1], legend=False,
-            hue_order=[METHODS[name] for name in look], palette=[colour for colour, _, _ in look.values()],
-            fliersize=2, linewidth=0.8, native_scale=True, gap=0.1, width=4.2,
+            shown, x="place", y="share", hue="name", ax=axes[1], legend=False, fliersize=2, linewidth=0.8, gap=0.1,
+            hue_order=[METHODS[name][0] for name in names], palette=[_look(name)["color"] for name in names],
         )  # fmt: skip
+        axes[0].set(ylabel="average QoE per user, s")
         axes[1].set(xlabel="users of a round", ylabel="captured share, %")
-    return _legend(figure, axes[0])
+        axes[1].set_xticks(range(len(users)), [str(count) for count in users])
+    return _legend(figure)
 
 
 def table1(table: pd.DataFrame) -> Any:
     """Planning time against users on log axes."""
-    names = [name for name in METHODS if name in set(table["method"])]
-    with _figure() as (figure, axis):
-        for name in names:
+    with _figure(height=4.6) as (figure, axis):
+        for name in _present(table):
             rows = table[table["method"] == name]
-            colour, marker, line = _look(name)
-            axis.plot(rows["users"], rows["seconds"], color=colour, marker=marker, linestyle=line, label=METHODS[name])
+            axis.plot(rows["users"], rows["seconds"], **_look(name))
         axis.set(xscale="log", yscale="log", xlabel="users of a round, I", ylabel="planning time, s")
         _plain_ticks(axis.xaxis, sorted(table["users"].unique()))
     return _legend(figure)
 
 
 def beyond_shrinking(table: pd.DataFrame) -> Any:
-    """What the fixed batch overstates, and what planning for the shrinking one gains; seconds per user."""
-    blue, orange = _palette(2)
+    """What the fixed batch understates, and what planning for the shrinking one gains; seconds per user."""
     lines = {
-        "optimum re-scored with the shrinking batch": (table["shrinking_batch"] - table["fixed_batch"], blue),
-        "gained by planning on for it": (table["planned_for_shrinking"] - table["shrinking_batch"], orange),
+        "optimum re-scored with the shrinking batch": table["shrinking_batch"] - table["fixed_batch"],
+        "gained on top by planning for it": table["planned_for_shrinking"] - table["shrinking_batch"],
     }
     with _figure() as (figure, axis):
-        for (label, value), marker in zip(lines.items(), "os", strict=True):
-            rows = pd.DataFrame({"users": table["users"], "value": value[0] / table["users"]})
-            _mean_line(axis, rows, "users", "value", value[1], marker, "-", label)
-        axis.set(xlabel="users of a round", ylabel="QoE per user over the fixed batch's, s", ylim=(0, None))
-    return _legend(figure)
+        for (label, value), colour, marker in zip(lines.items(), _palette(2), "os", strict=True):
+            rows = pd.DataFrame({"users": table["users"], "value": 1e3 * value / table["users"]})
+            _mean_line(axis, rows, "users", "value", color=colour, marker=marker, label=label)
+        axis.set(xlabel="users of a round", ylabel="QoE gained per user, ms", ylim=(0, None))
+    return _legend(figure, columns=1)
 
 
 def beyond_sensitivity(table: pd.DataFrame) -> Any:
@@ -180,10 +180,10 @@ def beyond_latents(table: pd.DataFrame) -> Any:
         for size, colour, marker in zip(sizes, _palette(len(sizes)), MARKERS, strict=False):
             rows = table[table["latent_bits"] == size]
             for axis, column in zip(axes, ("qoe_per_user", "granted"), strict=True):
-                _mean_line(axis, rows, "users", column, colour, marker, "-", f"{size:,.0f} bit")
+                _mean_line(axis, rows, "users", column, color=colour, marker=marker, label=f"{size:,.0f} bit")
         axes[0].set(ylabel="average QoE per user, s")
         axes[1].set(ylabel="granted users", xlabel="users of a round", ylim=(0, None))
-    return _legend(figure, axes[0])
+    return _legend(figure)
 
 
 def beyond_gpus(table: pd.DataFrame) -> Any:
@@ -203,7 +203,8 @@ def beyond_gpus(table: pd.DataFrame) -> Any:
 # -- the one look -------------------------------------------------------------------------------------------
 
 SPLIT = "split point n, local steps"
-STYLE = {
+MARKERS = ("o", "X", "s", "^", "v", "D")
+STYLE: Any = {
     "font.size": 11,
     "axes.labelsize": 11,
     "legend.fontsize": 9.5,
@@ -223,10 +224,10 @@ def _figure(rows: int = 1, height: float = HEIGHT, sharex: bool = False) -> Iter
         yield figure, figure.subplots(rows, 1, sharex=sharex)
 
 
-def _legend(figure: Any, axis: Any = None) -> Any:
+def _legend(figure: Any, columns: int = 2) -> Any:
     """A legend below the axes, where it covers no data."""
-    handles, labels = (axis or figure.axes[0]).get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9.5)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5)
     return figure
 
 
@@ -240,33 +241,33 @@ def _colours(names: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(names, _palette(len(names)), strict=True))
 
 
-def _look(method: str) -> tuple[Any, str, str]:
-    """Colour, marker and line style of a method; the optimum is dashed, since others lie on it."""
-    number = list(METHODS).index(method)
-    return _palette(len(METHODS))[number], MARKERS[number], "--" if method == "exact" else "-"
+def _present(table: pd.DataFrame) -> list[str]:
+    known = set(table["method"])
+    return [name for name in METHODS if name in known]
 
 
-def _looks(table: pd.DataFrame) -> dict[str, tuple[Any, str, str]]:
-    return {name: _look(name) for name in METHODS if name in set(table["method"])}
+def _look(method: str) -> dict[str, Any]:
+    label, colour, marker, line = METHODS[method]
+    return {"label": label, "color": _palette(8)[colour], "marker": marker, "linestyle": line}
 
 
 def _methods(table: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str) -> Any:
     with _figure(height=4.6) as (figure, axis):
-        _mean_lines(axis, table, x, y, _looks(table))
+        _mean_lines(axis, table, x, y)
         axis.set(xlabel=xlabel, ylabel=ylabel)
     return _legend(figure)
 
 
-def _mean_lines(axis: Any, table: pd.DataFrame, x: str, y: str, looks: dict[str, tuple[Any, str, str]]) -> None:
-    for name, (colour, marker, line) in looks.items():
-        _mean_line(axis, table[table["method"] == name], x, y, colour, marker, line, METHODS[name])
+def _mean_lines(axis: Any, table: pd.DataFrame, x: str, y: str) -> None:
+    for name in _present(table):
+        _mean_line(axis, table[table["method"] == name], x, y, **_look(name))
 
 
-def _mean_line(axis: Any, rows: pd.DataFrame, x: str, y: str, colour: Any, marker: str, line: str, label: str) -> None:
+def _mean_line(axis: Any, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     """The mean over cases, with a bar of 1.96 standard errors."""
     groups = rows.groupby(x)[y]
     mean, error = groups.mean(), 1.96 * groups.sem(ddof=1).fillna(0.0)
-    axis.errorbar(mean.index, mean, error, color=colour, marker=marker, linestyle=line, capsize=2, label=label)
+    axis.errorbar(mean.index, mean, error, capsize=2, **look)
 
 
 def _scopes(table: pd.DataFrame, column: str, label: str) -> Any:
@@ -282,14 +283,18 @@ def _scopes(table: pd.DataFrame, column: str, label: str) -> Any:
 
 
 def _splits(table: pd.DataFrame, column: str, title: str) -> Any:
+    from matplotlib.lines import Line2D
+
     names, batches = list(table[column].unique()), list(table["batch"].unique())
     colours, lines = _colours(names), dict(zip(batches, ("-", "--", ":"), strict=False))
-    with _figure(height=4.6) as (figure, axis):
+    with _figure(height=4.4) as (figure, axis):
         for (name, batch), rows in table.groupby([column, "batch"], sort=False):
-            label = f"{title} {name}, batch {batch}" if column == "gpus" else f"{name}, batch {batch}"
-            axis.plot(rows["alpha"], rows["offloaded_steps"], color=colours[name], linestyle=lines[batch], label=label)
+            axis.plot(rows["alpha"], rows["offloaded_steps"], color=colours[name], linestyle=lines[batch])
         axis.set(xlabel=r"$\alpha$, s", ylabel="offloaded steps, N - n", xscale="log")
-    return _legend(figure)
+    keys = [Line2D([], [], color=colour, label=f"{title} {name}".strip()) for name, colour in colours.items()]
+    keys += [Line2D([], [], color="0.3", linestyle=line, label=f"batch {batch}") for batch, line in lines.items()]
+    figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9.5)
+    return figure
 
 
 def _interval_line(axis: Any, rows: pd.DataFrame, column: str, colour: Any, **look: Any) -> None:

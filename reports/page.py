@@ -66,8 +66,8 @@ def render(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
         f"<title>edgesplit: the paper's figures, reproduced</title><style>{STYLE}</style></head><body>",
         "<h1>The paper's figures, reproduced</h1>",
         "<p>Every figure and table of <i>Efficient Multi-user Offloading of Personalized Diffusion Models</i> "
-        "(arXiv 2411.15781) from edgesplit's own parameter files. Verdicts are computed from the tables that are drawn; "
-        "each table lies beside this page as CSV.</p>",
+        "(arXiv 2411.15781) from edgesplit's own parameter files. Verdicts are computed from the tables that are "
+        "drawn, which lie beside this page as CSV.</p>",
         _facts(facts),
         _summary(entries),
         *(_section(entry) for entry in entries),
@@ -83,8 +83,9 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _summary(entries: Sequence[Entry]) -> str:
     rows = "".join(
-        f'<tr><td><a href="#{e.exhibit.name}">{escape(e.exhibit.title)}</a></td><td>{_badge(overall(e.checks))}</td></tr>'
-        for e in entries
+        f'<tr><td><a href="#{entry.exhibit.name}">{escape(entry.exhibit.title)}</a></td>'
+        f"<td>{_badge(overall(entry.checks))}</td></tr>"
+        for entry in entries
     )
     return f'<h2 style="margin-top:1.5rem">Verdicts</h2><div class="scroll"><table>{rows}</table></div><br>'
 
@@ -96,7 +97,8 @@ def _section(entry: Entry) -> str:
         [
             f'<section id="{name}"><h2>{title} {_badge(overall(entry.checks))}</h2>',
             f'<figure><img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="560">',
-            f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption></figure>',
+            f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption>',
+            "</figure>",
             f"<div>{paper}<ul>{''.join(map(_check, entry.checks))}</ul></div>",
             "" if entry.table is None else f'<div class="scroll">{table_html(entry.table)}</div>',
             "</section>",

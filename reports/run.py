@@ -37,11 +37,10 @@ class Request:
     output: Path
     quick: bool
     cases: int | None
-    seed: int
     scenario: str
     options: Mapping[str, Any]
     devices: list[str] | None
-    policy: str
+    others: Mapping[str, Any]
     workers: int
     fresh: bool
     as_json: bool
@@ -54,9 +53,7 @@ def run(request: Request) -> None:
         InputError: one line.
     """
     size = _size(request)
-    setup, sources = make_setup(
-        request.scenario, overrides(**request.options), request.devices, request.policy, request.seed, size
-    )
+    setup, sources = make_setup(request.scenario, overrides(**request.options), request.devices, size, **request.others)
     if request.fresh:
         move_aside(request.output, COMMAND)
     tables = measure(setup, sources, request.output, request.workers or os.cpu_count() or 1)
@@ -170,9 +167,10 @@ def _row(check: Check) -> dict[str, str]:
 def _facts(request: Request, setup: Setup, sources: Sources) -> dict[str, str]:
     scenario, size = setup.scenario, setup.size
     return {
-        "scenario": f"{request.scenario}; edge {scenario.gpus} x {sources.profiles[0].device}, B_max = {scenario.max_batch}, "
-        f"N = {scenario.total_steps}, N-hat = {scenario.min_local_steps}, a_F = {scenario.pai.steepness:.4g}, "
-        f"b_F = {scenario.pai.midpoint:.4g}, intermediates of {scenario.latent_bits:,.0f} bit",
+        "scenario": f"{request.scenario}; edge {scenario.gpus} x {sources.profiles[0].device}, B_max = "
+        f"{scenario.max_batch}, N = {scenario.total_steps}, N-hat = {scenario.min_local_steps}, a_F = "
+        f"{scenario.pai.steepness:.4g}, b_F = {scenario.pai.midpoint:.4g}, intermediates of "
+        f"{scenario.latent_bits:,.0f} bit",
         "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches; seed {setup.seed}; "
         f"{len(setup.step_latency_s)} devices; alpha uniform in [lo, 0.05 hi] of Remark 1",
         "proposed": f"DRL-convex with the policy {setup.policy}",
@@ -184,7 +182,7 @@ def _facts(request: Request, setup: Setup, sources: Sources) -> dict[str, str]:
 def _print(judged: Mapping[str, Sequence[Check]], as_json: bool) -> None:
     if as_json:
         rows = [
-            {"title": title, "verdict": overall(checks), "checks": [asdict(c) for c in checks]}
+            {"title": title, "verdict": overall(checks), "checks": [asdict(check) for check in checks]}
             for title, checks in judged.items()
         ]
         print(json.dumps(rows, indent=2))

@@ -9,7 +9,10 @@ import numpy as np
 
 from ..fitting.library import load_curve, load_profile
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
+from ..optimizer.genetic import GENERATIONS, POPULATION
+from ..optimizer.ilp import TIME_LIMIT_S
 from ..optimizer.instances import DEVICES, Instance, Range, paper_instance
+from ..optimizer.planner import Settings
 from ..optimizer.policies import find_policy, load_policy
 from ..optimizer.qoe import Scenario
 from ..optimizer.scenario import Overrides, load_scenario
@@ -59,6 +62,8 @@ class Setup:
         seed: of everything random.
         size: how much is computed.
         time_limit_s: of integer programs.
+        population: P of the genetic algorithms.
+        generations: M of them.
     """
 
     scenario: Scenario
@@ -67,7 +72,20 @@ class Setup:
     policy: str
     seed: int
     size: Size
-    time_limit_s: float = 60.0
+    time_limit_s: float = TIME_LIMIT_S
+    population: int = POPULATION
+    generations: int = GENERATIONS
+
+    @property
+    def told(self) -> Settings:
+        """What the planner's methods are told."""
+        return Settings(
+            policy=load_policy(self.policy),
+            time_limit_s=self.time_limit_s,
+            population=self.population,
+            generations=self.generations,
+            seed=self.seed,
+        )
 
     def case(self, users: int, number: int) -> Instance:
         """Random case `number` with so many users, drawn at the scenario's G, section 6.1.1."""
@@ -98,7 +116,7 @@ class Sources:
 
 
 def make_setup(
-    scenario: str, options: Overrides, devices: list[str] | None, policy: str, seed: int, size: Size
+    scenario: str, options: Overrides, devices: list[str] | None, size: Size, **others: Any
 ) -> tuple[Setup, Sources]:
     """Read all files.
 
@@ -106,24 +124,22 @@ def make_setup(
         scenario: name or file.
         options: that replace fields of it.
         devices: profiles that users may have; None for the paper's.
-        policy: name or file.
-        seed: of everything random.
         size: how much is computed.
+        others: further fields of the setup.
 
     Raises:
         InputError: one line naming the file or option.
     """
     resolved = load_scenario(scenario, options)
     profiles = sorted((load_profile(name) for name in devices or DEVICES), key=_step_latency, reverse=True)
-    load_policy(policy)
     setup = Setup(
         scenario=resolved.scenario,
         step_latency_s={profile.name: _step_latency(profile) for profile in profiles},
         intervals=parameter_intervals(resolved.edge, resolved.curve),
-        policy=policy,
-        seed=seed,
         size=size,
+        **others,
     )
+    load_policy(setup.policy)  # an unknown one is refused before anything is written
     own = bool(resolved.curve.points)
     curve = resolved.curve if own else load_curve(MEASURED_CURVE)
     name = (options.pai or "the scenario's curve") if own else MEASURED_CURVE

@@ -61,10 +61,10 @@ def splits_by_device(scenario: Scenario, step_latency_s: Mapping[str, float]) ->
 
 
 def splits_by_gpus(scenario: Scenario, step_latency_s: Mapping[str, float]) -> pd.DataFrame:
-    """Fig. 7b: offloaded steps against alpha of one device, for numbers of GPUs and batch sizes."""
+    """Fig. 7b: offloaded steps against alpha of a middling device, for numbers of GPUs and batch sizes."""
     gpus = sorted({max(1, scenario.gpus // 4), max(1, scenario.gpus // 2), scenario.gpus})
     systems = [(replace(scenario, gpus=g), batch) for g in gpus for batch in _batches(scenario)]
-    name, latency = _ends_and_middle(list(step_latency_s.items()))[0]
+    name, latency = _ends_and_middle(list(step_latency_s.items()))[len(step_latency_s) > 1]
     return _splits(systems, {name: latency})
 
 

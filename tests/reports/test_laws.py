@@ -1,0 +1,84 @@
+"""What the figures must show of any instance, whatever its numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgesplit.optimizer.baselines import offload_all, offload_all_fixed
+from edgesplit.optimizer.exact import optimum
+from edgesplit.optimizer.instances import broad_instance, paper_instance
+from edgesplit.optimizer.qoe import all_local, edge_step_latency, evaluate, objective
+from edgesplit.optimizer.split import best_split
+from edgesplit.reports.shrinking import improve, shrinking_edge_time, shrinking_value
+
+CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]
+TINY = 1e-9
+
+
+def value(scenario, users, plan):
+    return float(objective(users, evaluate(scenario, users, plan)).sum())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_baseline_2_is_below_baseline_1_is_below_the_optimum(case):
+    scenario, users = case.scenario, case.users
+    plans = [offload_all_fixed(scenario, users), offload_all(scenario, users), optimum(scenario, users)]
+    values = [value(scenario, users, plan) for plan in plans]
+    assert values == sorted(values) or np.diff(values).min() > -TINY * max(1, abs(values[-1]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_optimum_does_not_fall_as_gpus_are_added_and_all_local_stays(case):
+    scenarios = [replace(case.scenario, gpus=g) for g in (1, 2, 3, 5, 8, 16)]
+    best = [value(s, case.users, optimum(s, case.users)) for s in scenarios]
+    assert np.diff(best).min() >= -TINY * max(1, abs(best[-1]))
+    assert len({value(s, case.users, all_local(s, case.users)) for s in scenarios}) == 1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_offloaded_steps_fall_with_alpha_with_the_batch_and_with_a_faster_device(case):
+    """Fig. 7. Where F(N-hat) < 1/2 too: the optimum of alpha F(n) - d n over any set of n rises with alpha / d."""
+    scenario = case.scenario
+    alphas, batches = np.geomspace(1e-3, 1e6, 40), np.arange(1, scenario.max_batch + 1)
+    devices = np.geomspace(1e-3, 2, 25)
+    saving = devices[:, None] - edge_step_latency(scenario, batches)  # (devices, batches)
+    n, _ = best_split(scenario, alphas[:, None, None], saving)
+    assert (np.diff(n, axis=0) >= 0).all()  # alpha
+    assert (np.diff(n, axis=1) <= 0).all()  # a slower device
+    assert (np.diff(n, axis=2) >= 0).all()  # batch
+
+
+@pytest.mark.parametrize("case", CASES[::5])
+def test_the_shrinking_batch_is_the_sum_over_its_steps(case):
+    scenario, users = case.scenario, case.users
+    plan = optimum(scenario, users)
+    offloaded = scenario.total_steps - plan.local_steps
+    seconds = np.zeros(len(users))
+    for step in range(1, scenario.total_steps + 1):
+        present = offloaded >= step
+        if present.any():
+            seconds[present] += float(edge_step_latency(scenario, present.sum()))
+    np.testing.assert_allclose(shrinking_edge_time(scenario, offloaded), seconds, rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES[::5])
+def test_a_shrinking_batch_is_worth_no_less_and_planning_for_it_no_less_again(case):
+    scenario, users = case.scenario, case.users
+    plan = optimum(scenario, users)
+    better = improve(scenario, users, plan)
+    fixed = value(scenario, users, plan)
+    shrunk, searched = (float(shrinking_value(scenario, users, p.local_steps, p.granted)) for p in (plan, better))
+    rounding = TINY * max(1, abs(fixed))
+    assert fixed <= shrunk + rounding
+    assert shrunk <= searched + rounding
+    assert better.granted.sum() <= scenario.max_batch
+    assert (better.local_steps[~better.granted] == scenario.total_steps).all()
+
+
+def test_users_that_all_leave_at_once_pay_the_fixed_batch():
+    case = CASES[0]
+    scenario, users = case.scenario, case.users
+    plan = offload_all_fixed(scenario, users)
+    shrunk = float(shrinking_value(scenario, users, plan.local_steps, plan.granted))
+    assert shrunk == pytest.approx(value(scenario, users, plan), rel=1e-12)
