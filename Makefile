@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting metrics optimizer profiler reports
 SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types bench policies profiles sweep toyworld clean
+.PHONY: demo test test-slow lint types bench reproduction policies profiles sweep toyworld clean
 
 demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
@@ -44,6 +44,7 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/profiler.py
 	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/methods.py
 	@$(PIP) '.[bench]'
 	$(BIN)/python benchmarks/drl.py .build/bench
 
@@ -52,6 +53,9 @@ sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten min
 
 toyworld: $(VENV)/test  ## train the toy world's models from nothing (about an hour)
 	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
+
+reproduction: $(VENV)/core  ## the paper's figures from a full run (about half an hour)
+	$(BIN)/reproduce -o .build/reproduction
 
 policies: $(VENV)/models  ## train the shipped policies again (about two hours)
 	$(BIN)/python -m edgesplit.optimizer.training .build/policies-new
