@@ -139,7 +139,7 @@ def test_compare_leaves_slow_methods_out_for_many_users(tmp_path):
     many = tmp_path / "many.csv"
     many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(201)))
     done = run("plan", "--users", many, "--compare")
-    assert "left out genetic, ilp-fixed, ilp-joint for more than 200 users" in done.stderr
+    assert "left out genetic, genetic-joint, ilp-fixed, ilp-joint for more than 200 users" in done.stderr
     assert "genetic" not in done.stdout
 
 
