@@ -166,7 +166,7 @@ def test_terminal_output_fits_80_columns_and_is_not_read_as_markup(celled, tmp_p
     odd = tmp_path / "odd.csv"
     odd.write_text('user_id,step_latency_s\n[red]bold[/red],0.5\n"a\nb",0.7\n' + "x" * 300 + ",0.9\n")
     for path in (USERS, celled, odd):
-        for extra in ([], ["--compare"]):
+        for extra in ([], ["--compare", "--population", "8", "--generations", "3"]):
             result = run("plan", "--users", path, *extra)
             assert result.returncode == 0, result.stderr
             assert max(map(len, result.stdout.splitlines())) <= 80
