@@ -1,6 +1,6 @@
 """Planning time and value of every method against users, in one run, as ratios to the exact optimum.
 
-    python benchmarks/methods.py
+python benchmarks/methods.py
 """
 
 import sys

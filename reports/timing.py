@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ def units(setup: Setup) -> list[Unit]:
 def measure(setup: Setup, unit: Unit) -> Iterator[Row]:
     """Every method that may, on one case."""
     case = setup.case(unit.point, 0)
+    _warm_up(setup)
     known = methods(setup.told)
     for name in STATED:
         if unit.point > MOST_USERS.get(name, unit.point):
@@ -41,6 +43,13 @@ def measure(setup: Setup, unit: Unit) -> Iterator[Row]:
         plan, seconds = _timed(known[name], case.scenario, case.users)
         share = score(case.scenario, case.users, plan)["captured_share"]
         yield {"method": name, "users": unit.point, "seconds": seconds, "captured_share": share, "note": plan.note}
+
+
+def _warm_up(setup: Setup) -> None:
+    """Let every method import what it needs, which is not planning."""
+    case = setup.case(2, 0)
+    for method in methods(replace(setup.told, population=4, generations=1)).values():
+        method(case.scenario, case.users)
 
 
 def table1(measured: pd.DataFrame) -> pd.DataFrame:
