@@ -81,22 +81,31 @@ def _values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
 
 
 def _cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Bools:
-    from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.operators.crossover.pntx import TwoPointCrossover
     from pymoo.operators.mutation.bitflip import BitflipMutation
     from pymoo.operators.sampling.rnd import BinaryRandomSampling
+
+    operators = BinaryRandomSampling(), TwoPointCrossover(), BitflipMutation()
+    found = _evolve(_problem(scenario, users), operators, population, generations, seed)
+    return np.zeros(len(users), bool) if found is None else np.asarray(found, bool)
+
+
+def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int) -> Any:
+    """The best decision found; None where none is better than denying all."""
+    from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.optimize import minimize
 
+    sampling, crossover, mutation = operators
     algorithm = GA(
         pop_size=population,
-        sampling=BinaryRandomSampling(),
-        crossover=TwoPointCrossover(),
-        mutation=BitflipMutation(),
-        eliminate_duplicates=True,
+        sampling=sampling,
+        crossover=crossover,
+        mutation=mutation,
+        # One user's plans are soon used up, and the search for new ones is slow.
+        eliminate_duplicates=problem.n_var > 2,
     )
-    found = minimize(_problem(scenario, users), algorithm, ("n_gen", generations), seed=seed)
-    nobody = np.zeros(len(users), bool)
-    return nobody if found.X is None or found.F[0] >= 0 else np.asarray(found.X, bool)
+    found = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
+    return None if found.X is None or found.F[0] >= 0 else found.X
 
 
 def _problem(scenario: Scenario, users: Users) -> Any:
@@ -114,23 +123,15 @@ def _problem(scenario: Scenario, users: Users) -> Any:
 
 
 def _joint_cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Ints:
-    from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
     from pymoo.operators.repair.rounding import RoundingRepair
     from pymoo.operators.sampling.rnd import IntegerRandomSampling
-    from pymoo.optimize import minimize
 
-    algorithm = GA(
-        pop_size=population,
-        sampling=IntegerRandomSampling(),
-        crossover=SBX(repair=RoundingRepair()),
-        mutation=PM(repair=RoundingRepair()),
-        eliminate_duplicates=len(users) > 1,  # one user's plans are soon used up, and the search for new ones is slow
-    )
-    found = minimize(_joint_problem(scenario, users), algorithm, ("n_gen", generations), seed=seed)
-    nobody = np.full(len(users), scenario.total_steps)
-    return nobody if found.X is None or found.F[0] >= 0 else _local_steps(scenario, found.X)
+    whole = RoundingRepair()
+    operators = IntegerRandomSampling(), SBX(repair=whole), PM(repair=whole)
+    found = _evolve(_joint_problem(scenario, users), operators, population, generations, seed)
+    return np.full(len(users), scenario.total_steps) if found is None else _local_steps(scenario, found)
 
 
 def _local_steps(scenario: Scenario, genes: Any) -> Ints:

@@ -39,26 +39,26 @@ class Exhibit:
 
 
 EXHIBITS = (
-    Exhibit("fig3", "Fig. 3: latency of a denoising step against the batch", "L(b) = k b + h fits, h being large."),
+    Exhibit("fig3", "Fig. 3: step latency against the batch", "L(b) = k b + h fits, h being large."),
     Exhibit(
         "fig4a",
-        "Fig. 4a: accuracy and personalisation against the split point",
+        "Fig. 4a: accuracy and personalisation",
         "Both fall as more steps are offloaded, personalisation the more.",
     ),
     Exhibit("fig4b", "Fig. 4b: the Personalised Accuracy Index", "It follows a sigmoid of the split point."),
     Exhibit(
         "fig7a",
-        "Fig. 7a: offloaded steps against alpha, by batch and device",
+        "Fig. 7a: offloaded steps, by batch and device",
         "Fewer steps are offloaded for a larger alpha, a larger batch, a faster device.",
     ),
     Exhibit(
         "fig7b",
-        "Fig. 7b: offloaded steps against alpha, by GPUs and batch",
+        "Fig. 7b: offloaded steps, by GPUs and batch",
         "More GPUs mean more offloaded steps; with few of them the batch matters, with many alpha.",
     ),
     Exhibit(
         "fig8",
-        "Fig. 8: learning curves, moving average over 1000 episodes",
+        "Fig. 8: learning curves",
         "The agent learns in all scopes; the more general, the more its curve fluctuates.",
     ),
     Exhibit("fig9a", "Fig. 9a: the scopes on one case, QoE", "The specific model is best, the others are close."),

@@ -80,7 +80,7 @@ def fig8(table: pd.DataFrame) -> Any:
             thousands = rows["episode"] / 1e3
             axis.plot(thousands, rows["optimum"], color="0.4", linewidth=1, linestyle="--", label="optimum")
             axis.plot(thousands, rows["episode_return"], color=colour, label=scope)
-            axis.set(ylabel="return, s", xlabel="thousand episodes")
+            axis.set(ylabel="return, s", xlabel="thousand episodes (mean over the last 1000)")
             axis.legend(loc="lower right")
     return figure
 

@@ -191,5 +191,5 @@ def _print(judged: Mapping[str, Sequence[Check]], as_json: bool) -> None:
     for title, checks in judged.items():
         kept = [check.holds for check in checks if check.holds is not None]
         count = f" ({sum(kept)} of {len(kept)} claims)" if kept else ""
-        table.add_row(title[:48], overall(checks) + count)
+        table.add_row(title, overall(checks) + count)
     Console(highlight=False).print(table)
