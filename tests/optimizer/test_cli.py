@@ -293,11 +293,14 @@ def test_a_full_or_closed_stdout_is_no_traceback():
 def test_ctrl_c_is_one_line_with_exit_code_130(tmp_path):
     fifo = tmp_path / "users.csv"
     os.mkfifo(fifo)  # reading blocks until interrupted
-    process = subprocess.Popen([BIN / "plan", "--users", fifo], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    writer = open_when_read(fifo)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    os.close(writer)
+    # A test run in the background of a script ignores SIGINT, and the command would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [BIN / "plan", "--users", fifo]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        writer = open_when_read(fifo)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+        os.close(writer)
     assert process.returncode == 130
     assert (out, errors) == (b"", b"plan: interrupted\n")
 
