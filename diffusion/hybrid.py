@@ -124,6 +124,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
     model, sampling = batch.model, batch.sampling
     latents, embeddings = batch.latents.clone(), _embeddings(batch)  # (users, ...), (1 or 2, users, tokens, width)
     scheduler: Any = None
+    there: Any = None  # the timesteps, on the model's device
     expected = -1
     for step in range(max(batch.from_step), min(batch.to_step), -1):
         active = [i for i, (a, b) in enumerate(zip(batch.from_step, batch.to_step, strict=True)) if a >= step > b]
@@ -134,6 +135,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
             scheduler = sampling.make_scheduler(model.scheduler_config)
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(index)
+            there = scheduler.timesteps.to(latents.device)
         expected = step - 1
         generators = [_step_noise(batch.seeds[i], step) for i in active] if sampling.noisy else None
         with torch.inference_mode():
@@ -145,6 +147,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
                 embeddings[:, active].flatten(0, 1),
                 sampling.guided,
                 generators=generators,
+                timestep_there=there[index],
             )
         yield step - 1, active, latents[active]
 

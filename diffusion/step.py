@@ -44,14 +44,17 @@ def denoise_step(
     guidance_scale: float | None = None,
     added: Mapping[str, Tensor] | None = None,
     generators: Sequence[torch.Generator] | None = None,
+    timestep_there: Tensor | None = None,
 ) -> Tensor:
     """x_t -> x_{t-1}: prediction and scheduler step.
 
-    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, and
-    for schedulers that add noise one generator per sample.
+    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, for
+    schedulers that add noise one generator per sample, and the timestep on the UNet's device: without it every step
+    copies it there, which makes the host wait and which a CUDA graph cannot hold.
     """
     scaled = scheduler.scale_model_input(latents, timestep)
-    prediction = predict_noise(unet, scaled, timestep, embeddings, guidance_scale, added)
+    there = timestep if timestep_there is None else timestep_there
+    prediction = predict_noise(unet, scaled, there, embeddings, guidance_scale, added)
     noise = {} if generators is None else {"generator": list(generators)}
     previous: Tensor = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
     return previous
