@@ -17,7 +17,7 @@ from ..common.errors import InputError, shown
 from .handoff import Handoff
 from .models import Model, check_pair
 from .sampling import Sampling
-from .step import denoise_step
+from .step import Timestep, denoise_step
 
 StepCount = Callable[[int], None]
 """Called after each step with the number of samples in its batch."""
@@ -143,11 +143,10 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
                 model.unet,
                 scheduler,
                 latents[active],
-                scheduler.timesteps[index],
+                Timestep(scheduler.timesteps[index], there[index]),
                 embeddings[:, active].flatten(0, 1),
                 sampling.guided,
                 generators=generators,
-                timestep_there=there[index],
             )
         yield step - 1, active, latents[active]
 

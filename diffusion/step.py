@@ -1,10 +1,22 @@
 """One denoising step, as the edge server and the devices execute it and as the profiler times it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Timestep(NamedTuple):
+    """A timestep where it is needed: copied in every step it would make the host wait, and a CUDA graph cannot copy.
+
+    Attributes:
+        host: for the scheduler.
+        device: for the UNet.
+    """
+
+    host: Tensor
+    device: Tensor
 
 
 def predict_noise(
@@ -39,22 +51,19 @@ def denoise_step(
     unet: Any,
     scheduler: Any,
     latents: Tensor,
-    timestep: Tensor | int,
+    timestep: Timestep,
     embeddings: Tensor,
     guidance_scale: float | None = None,
     added: Mapping[str, Tensor] | None = None,
     generators: Sequence[torch.Generator] | None = None,
-    timestep_there: Tensor | None = None,
 ) -> Tensor:
     """x_t -> x_{t-1}: prediction and scheduler step.
 
-    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, for
-    schedulers that add noise one generator per sample, and the timestep on the UNet's device: without it every step
-    copies it there, which makes the host wait and which a CUDA graph cannot hold.
+    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, and
+    for schedulers that add noise one generator per sample.
     """
-    scaled = scheduler.scale_model_input(latents, timestep)
-    there = timestep if timestep_there is None else timestep_there
-    prediction = predict_noise(unet, scaled, there, embeddings, guidance_scale, added)
+    scaled = scheduler.scale_model_input(latents, timestep.host)
+    prediction = predict_noise(unet, scaled, timestep.device, embeddings, guidance_scale, added)
     noise = {} if generators is None else {"generator": list(generators)}
-    previous: Tensor = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
+    previous: Tensor = scheduler.step(prediction, timestep.host, latents, **noise, return_dict=False)[0]
     return previous
