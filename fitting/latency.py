@@ -4,7 +4,7 @@ k: slope, s/image. h: intercept, s. b: batch size, images. L(b): seconds for one
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -87,7 +87,8 @@ class LatencyFit:
 def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike | None = None) -> LatencyFit:
     """Fit L(b) to medians by weighted relative least squares with k, h >= 0.
 
-    The floor model is taken where it has the lower Akaike information criterion (`choose_model`).
+    The floor model is taken where it has the lower Akaike information criterion, plain: five medians are too few for
+    the corrected one, which would never take it.
 
     Args:
         batches: batch sizes, images, shape (points,), at least two different ones.
@@ -101,13 +102,20 @@ def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike |
     w = np.ones_like(y) if weights is None else np.asarray(weights, float)
     _check_points(b, y, w)
     order = np.argsort(b, kind="stable")
-    return _describe(choose_model(b[order], y[order], w[order]), b[order], y[order], w[order])
+    b, y, w = b[order], y[order], w[order]
+
+    def choose(kept: Bools) -> LatencyModel:
+        points = b[kept], y[kept], w[kept]
+        return choose_model(*points, lambda model, parameters: aic(model, *points, parameters))
+
+    return _describe(choose, b, y)
 
 
 def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0) -> LatencyFit:
     """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over stretches of the run.
 
-    The floor model is taken where it lowers the corrected Akaike criterion over all samples.
+    The floor model is taken where it lowers the corrected Akaike criterion over all samples. Where each batch size has
+    one sample only, that is a median from elsewhere: `fit_latency`.
 
     Args:
         visits_s: batch size -> visits in order of time -> seconds of each step; at least two batch sizes. Where
@@ -122,22 +130,24 @@ def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0
     if not all(group.size for group in groups):
         raise ValueError("every batch size needs a sample")
     b, y = np.array(sizes, float), np.array([np.median(group) for group in groups])
+    if all(group.size == 1 for group in groups):
+        return fit_latency(b, y)
     draws = _bootstrap(visits_s, seed)
     w = 1 / (np.var(draws / y, axis=0) + MODEL_ERROR**2)
     _check_points(b, y, w)
     each_b, each_y = np.repeat(b, [group.size for group in groups]), np.concatenate(groups)
 
-    def criterion(model: LatencyModel, parameters: int) -> float:
-        return _aic(model, each_b, each_y, np.ones_like(each_y), parameters, corrected=True)
+    def choose(kept: Bools) -> LatencyModel:
+        among = np.isin(each_b, b[kept])
+        samples = each_b[among], each_y[among], np.ones(np.count_nonzero(among))
+        return choose_model(
+            b[kept], y[kept], w[kept], lambda model, parameters: aic(model, *samples, parameters, corrected=True)
+        )
 
-    line = fit_line(b, y, w)
-    models = [(criterion(line, 2), 0, line)]
-    models += [(criterion(model, 3), i, model) for i, model in enumerate(_floor_models(b, y, w), 1)]
-    best = min(models)[2]
-    described = _describe(best, b, y, w)
+    described = _describe(choose, b, y)
     if min(len(visits_s[size]) for size in sizes) < LEAST_VISITS:
         return described
-    slope, intercept, floor = _intervals(best, b, draws, w)
+    slope, intercept, floor = _intervals(described.model, b, draws, w)
     return replace(described, slope_ci_s=slope, intercept_ci_s=intercept, floor_ci_s=floor)
 
 
@@ -160,18 +170,13 @@ def bootstrap_lines(
     return np.maximum(floor[:, None], k[:, None] * at + h[:, None])
 
 
-def choose_model(b: Floats, y: Floats, w: Floats) -> LatencyModel:
-    """The straight line, or the floor model where that lowers AIC.
+def choose_model(b: Floats, y: Floats, w: Floats, criterion: Callable[[LatencyModel, int], float]) -> LatencyModel:
+    """The straight line, or the floor model where that lowers the criterion of (model, its number of parameters).
 
     The floor model is considered from four batch sizes on, and must have a flat part of two or more.
     """
-    line = fit_line(b, y, w)
-    best, lowest = line, _aic(line, b, y, w, parameters=2)
-    for model in _floor_models(b, y, w):
-        criterion = _aic(model, b, y, w, parameters=3)
-        if criterion < lowest:
-            best, lowest = model, criterion
-    return best
+    candidates = [(fit_line(b, y, w), 2), *((model, 3) for model in _floor_models(b, y, w))]
+    return min(candidates, key=lambda candidate: criterion(*candidate))[0]  # of equals the first: the line
 
 
 def fit_line(b: Floats, y: Floats, w: Floats) -> LatencyModel:
@@ -209,7 +214,12 @@ def fit_floor(y: Floats, w: Floats) -> Floats:
     return floor
 
 
-def _describe(model: LatencyModel, b: Floats, y: Floats, w: Floats) -> LatencyFit:
+Choose = Callable[[Bools], LatencyModel]
+"""The model chosen from the points that a mask keeps."""
+
+
+def _describe(choose: Choose, b: Floats, y: Floats) -> LatencyFit:
+    model = choose(np.ones(b.size, bool))
     residual = model.step_latency(b) - y
     relative = np.abs(residual) / y
     spread = float(np.sum((y - y.mean()) ** 2))
@@ -218,7 +228,7 @@ def _describe(model: LatencyModel, b: Floats, y: Floats, w: Floats) -> LatencyFi
         r2=1 - float(np.sum(residual**2)) / spread if spread > 0 else None,
         max_relative_residual=float(relative.max()),
         worst_batch=float(b[np.argmax(relative)]),
-        held_out_error=_held_out_error(b, y, w),
+        held_out_error=_held_out_error(choose, b, y),
     )
 
 
@@ -289,23 +299,28 @@ def _is_flat(model: LatencyModel, b: Floats) -> Bools:
     return model.slope_s * b + model.intercept_s <= model.floor_s
 
 
-def _aic(model: LatencyModel, b: Floats, y: Floats, w: Floats, parameters: int, corrected: bool = False) -> float:
+def aic(model: LatencyModel, b: Floats, y: Floats, w: Floats, parameters: int, corrected: bool = False) -> float:
+    """Akaike's information criterion of relative residuals, corrected for few points on demand.
+
+    Corrected, it is infinite where there are hardly more points than parameters.
+    """
     relative = model.step_latency(b) / y - 1
     mean_square = float(np.sum(w * relative**2) / np.sum(w))
+    plain = b.size * float(np.log(max(mean_square, 1e-24))) + 2 * parameters
     free = b.size - parameters - 1
-    correction = 2 * parameters * (parameters + 1) / free if corrected and free > 0 else 0.0
-    return b.size * float(np.log(max(mean_square, 1e-24))) + 2 * parameters + correction
+    if not corrected:
+        return plain
+    return plain + 2 * parameters * (parameters + 1) / free if free > 0 else math.inf
 
 
-def _held_out_error(b: Floats, y: Floats, w: Floats) -> float | None:
+def _held_out_error(choose: Choose, b: Floats, y: Floats) -> float | None:
     sizes = np.unique(b)
     if sizes.size < 3:
         return None
     errors = []
     for size in sizes:
         kept = b != size
-        model = choose_model(b[kept], y[kept], w[kept])
-        errors.append(np.mean(np.abs(model.step_latency(b[~kept]) / y[~kept] - 1)))
+        errors.append(np.mean(np.abs(choose(kept).step_latency(b[~kept]) / y[~kept] - 1)))
     return float(np.mean(errors))
 
 

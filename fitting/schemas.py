@@ -41,6 +41,15 @@ class LatencySample(Record):
     n: Count
     durations_s: list[Seconds] | None
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        low, high = self.ci_low_s, self.ci_high_s
+        if low is not None and high is not None and not low <= self.median_s <= high:
+            raise ValueError(f"ci_low_s <= median_s <= ci_high_s, not {low:g}, {self.median_s:g}, {high:g}")
+        if self.durations_s is not None and len(self.durations_s) != self.n:
+            raise ValueError(f"n durations_s, not {len(self.durations_s)} with n = {self.n}")
+        return self
+
 
 class LatencyFitRecord(Record):
     """A fitted L(b) = max(floor, k b + h); what the points do not allow is null."""
@@ -96,6 +105,13 @@ class LatencyProfile(Record):
     max_batch: Count | None
     telemetry: dict[str, Any] | None
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _batches_differ(self) -> Self:
+        batches = [sample.batch for sample in self.samples]
+        if len(set(batches)) < len(batches):
+            raise ValueError(f"samples of different batches, not {batches}")
+        return self
 
 
 class PaiPoint(Record):

@@ -49,9 +49,12 @@ def test_fit_minimises_the_relative_residual_under_weights_and_bounds():
         assert loss((line.slope_s, line.intercept_s)) <= best * (1 + 1e-9)
 
 
-def test_the_flat_h200_takes_the_floor_model():
+@pytest.mark.parametrize(
+    "fit", [fit_latency, lambda b, y: fit_samples({int(x): [[s]] for x, s in zip(b, y, strict=True)})]
+)
+def test_the_flat_h200_takes_the_floor_model(fit):
     medians = [0.0249, 0.0261, 0.0388, 0.0709, 0.1272]
-    assert 0.0249 < fit_latency(BATCHES, medians).model.floor_s < 0.0261
+    assert 0.0249 < fit(BATCHES, medians).model.floor_s < 0.0261
 
 
 def test_three_batch_sizes_never_take_the_floor_model():
