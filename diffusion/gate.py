@@ -4,18 +4,22 @@ Similarity is the mean cosine between CLIP's image features of samples and photo
 arXiv 2208.12242, section 4.1).
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
 from .. import data
 from ..common.errors import InputError, shown
+from .models import hub_file
 
 REAL_CLIP = "ViT-B-32/openai"
+WEIGHTS = "open_clip_model.safetensors"
 
 
 def toy_clip() -> str:
@@ -49,10 +53,14 @@ class ImageEncoder:
         return seen.float().cpu()
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Square pictures as the tower takes them: scaled with antialiasing, as PIL does it, and normalised."""
+        """Square pictures as the tower takes them: scaled with antialiasing, as PIL does it, and normalised.
+
+        They stay on their device.
+        """
         size = (self.side, self.side)
         scaled = functional.interpolate(images.float(), size=size, mode=self.interpolation, antialias=True)
-        return (scaled.clamp(0, 1) - self.mean[:, None, None]) / self.std[:, None, None]
+        mean, std = (colour.to(scaled)[:, None, None] for colour in (self.mean, self.std))
+        return (scaled.clamp(0, 1) - mean) / std
 
 
 def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
@@ -63,15 +71,14 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
     """
     import open_clip
 
-    folder = Path(reference)
-    name, _, weights = (f"local-dir:{folder}", "", "") if folder.is_dir() else reference.partition("/")
+    how = _from_folder(Path(reference)) if Path(reference).is_dir() else _from_hub(reference)
     try:
-        clip = open_clip.create_model(name, pretrained=weights or None, device=device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        clip = open_clip.create_model(**how, device=device).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"CLIP {shown(reference)}: cannot load ({reason}); name an open_clip model as NAME/PRETRAINED that this "
-            "machine can download, or a folder with its open_clip_config.json and open_clip_model.safetensors"
+            f"machine can download, or a folder with its open_clip_config.json and {WEIGHTS}"
         ) from error
     side = clip.visual.image_size
     config = clip.visual.preprocess_cfg
@@ -82,6 +89,43 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
         mean=torch.tensor(config["mean"]),
         std=torch.tensor(config["std"]),
     )
+
+
+def _from_folder(folder: Path) -> dict[str, Any]:
+    """What `create_model` needs; it takes pickles and random weights where there is no safetensors file."""
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"CLIP {folder}: found no safetensors weights, accepted: {WEIGHTS} beside "
+            "open_clip_config.json (pickles are refused: they can run code)"
+        )
+    return {"model_name": f"local-dir:{folder}"}
+
+
+def _from_hub(reference: str) -> dict[str, Any]:
+    """What `create_model` needs for NAME/PRETRAINED; its weights are downloaded if they are not there yet."""
+    import open_clip
+
+    name, _, tag = reference.partition("/")
+    card = open_clip.get_pretrained_cfg(name, tag)
+    if not card.get("hf_hub"):
+        raise InputError(
+            f"CLIP {shown(reference)}: neither a folder here nor an open_clip model, accepted: such as {REAL_CLIP}"
+        )
+    repository, file = os.path.split(card["hf_hub"])
+    weights = Path(file or WEIGHTS).with_suffix(".safetensors").name
+    try:
+        path = hub_file(repository, weights)
+    except OSError as error:
+        raise InputError(
+            f"CLIP {shown(reference)}: cannot download ({' '.join(str(error).split())[:60]}); put {weights} and "
+            f"open_clip_config.json of {repository} on the hub into a folder, and name that folder"
+        ) from error
+    return {
+        "model_name": name,
+        "pretrained": str(path),
+        "force_quick_gelu": bool(card.get("quick_gelu")),
+        "force_preprocess_cfg": {key: card[key] for key in ("mean", "std", "interpolation") if key in card},
+    }
 
 
 def similarity(samples: Tensor, photos: Tensor) -> float:

@@ -6,7 +6,7 @@ Steps count down as in the paper: step N runs first, step 1 last. x_s is the int
 the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError, shown
-from .handoff import Handoff
+from .handoff import Handoff, check_seed
 from .models import Model, check_pair
-from .sampling import Sampling
+from .sampling import DEFAULT, Sampling
 from .step import Timestep, denoise_step
 
 StepCount = Callable[[int], None]
@@ -30,12 +30,16 @@ class Request:
     Attributes:
         prompt_template: with `{subject}` where the subject's words go.
         local_steps: n*, 0 to N: the steps that stay on the device.
-        seed: of the initial noise.
+        seed: of the initial noise, and of each step's where the scheduler adds some.
     """
 
     prompt_template: str
     local_steps: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_template(self.prompt_template)
+        check_seed(self.seed)
 
 
 @dataclass
@@ -67,9 +71,14 @@ class Batch:
         for first, last in zip(self.from_step, self.to_step, strict=True):
             if not 0 <= last <= first <= total:
                 raise InputError(f"steps: found {first} to {last}, accepted: from N = {total} down to 0")
+        if self.sampling.noisy and len(self.seeds) != users:
+            raise InputError(
+                f"seeds: found {len(self.seeds)} for {users} samples, accepted: one of each, as "
+                f"{self.sampling.scheduler} adds noise"
+            )
 
 
-def initial_noise(model: Model, seeds: Sequence[int], sampling: Sampling) -> Tensor:
+def initial_noise(model: Model, seeds: Sequence[int], sampling: Sampling = DEFAULT) -> Tensor:
     """x_N of each seed, shape (seeds, channels, height, width): what diffusers' pipelines draw from it."""
     draws = [torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     scale = float(sampling.make_scheduler(model.scheduler_config).init_noise_sigma)
@@ -82,7 +91,7 @@ def denoise(
     prompts: Sequence[str],
     from_step: int | Sequence[int],
     to_step: int | Sequence[int],
-    sampling: Sampling,
+    sampling: Sampling = DEFAULT,
     seeds: Sequence[int] = (),
     count: StepCount | None = None,
 ) -> Tensor:
@@ -152,7 +161,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
 
 
 def edge_prefix(
-    model: Model, requests: Sequence[Request], sampling: Sampling, count: StepCount | None = None
+    model: Model, requests: Sequence[Request], sampling: Sampling = DEFAULT, count: StepCount | None = None
 ) -> list[Handoff]:
     """The edge's part: steps N to n*+1 of all requests in one batch that shrinks as users are done.
 
@@ -161,13 +170,32 @@ def edge_prefix(
     Returns:
         one hand-off per request, in their order.
     """
-    seeds = [request.seed for request in requests]
-    prompts = [model.prompt(check_template(request.prompt_template)) for request in requests]
-    splits = [request.local_steps for request in requests]
     if not requests:
         return []
+    seeds = [request.seed for request in requests]
+    prompts = [model.prompt(request.prompt_template) for request in requests]
+    splits = [request.local_steps for request in requests]
     noise = initial_noise(model, seeds, sampling)
     latents = denoise(model, noise, prompts, sampling.total_steps, splits, sampling, seeds, count)
+    return _handoffs(model, requests, latents, sampling)
+
+
+def edge_sweep(
+    model: Model, template: str, seed: int, splits: Sequence[int], sampling: Sampling, count: StepCount | None = None
+) -> list[Handoff]:
+    """The edge's part of one prompt and seed at several splits: one trajectory of N - min n steps, kept at each.
+
+    Returns:
+        one hand-off per split, in their order.
+    """
+    requests = [Request(prompt_template=template, local_steps=n, seed=seed) for n in splits]
+    kept = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
+    return _handoffs(model, requests, [kept[n][0] for n in splits], sampling)
+
+
+def _handoffs(
+    model: Model, requests: Sequence[Request], latents: Iterable[Tensor], sampling: Sampling
+) -> list[Handoff]:
     fingerprint = sampling.fingerprint(model.scheduler_config)
     return [
         Handoff(
@@ -183,7 +211,7 @@ def edge_prefix(
 
 
 def finish_local(
-    model: Model, handoffs: Handoff | Sequence[Handoff], sampling: Sampling, count: StepCount | None = None
+    model: Model, handoffs: Handoff | Sequence[Handoff], sampling: Sampling = DEFAULT, count: StepCount | None = None
 ) -> Tensor:
     """A device's part: steps n* to 1 on the personal model.
 
@@ -198,6 +226,8 @@ def finish_local(
     taken = [handoffs] if isinstance(handoffs, Handoff) else list(handoffs)
     for handoff in taken:
         check_handoff(handoff, model, sampling)
+    if not taken:
+        return torch.empty(0, *model.latent_shape)
     return denoise(
         model,
         torch.stack([handoff.latents for handoff in taken]),
@@ -210,8 +240,21 @@ def finish_local(
     )
 
 
-def hybrid(edge: Model, personal: Sequence[Model], requests: Sequence[Request], sampling: Sampling) -> list[Tensor]:
-    """Both parts for several users, one personal model per request.
+def hybrid(
+    edge: Model,
+    personal: Sequence[Model],
+    requests: Sequence[Request],
+    sampling: Sampling = DEFAULT,
+    count: StepCount | None = None,
+) -> list[Tensor]:
+    """Both parts for several users, one personal model per request: the edge's in one batch that shrinks.
+
+    Args:
+        edge: the cluster-wide model.
+        personal: the model of each request.
+        requests: each with an own prompt, split and seed.
+        sampling: shared settings.
+        count: called after each step of the edge with the batch's size.
 
     Returns:
         the picture of each request, shape (3, height, width), values 0 to 1.
@@ -221,14 +264,14 @@ def hybrid(edge: Model, personal: Sequence[Model], requests: Sequence[Request], 
     """
     for model in personal:
         check_pair(edge, model, sampling)
-    handoffs = edge_prefix(edge, requests, sampling)
+    handoffs = edge_prefix(edge, requests, sampling, count)
     return [
         model.decode(finish_local(model, handoff, sampling))[0]
         for model, handoff in zip(personal, handoffs, strict=True)
     ]
 
 
-def generate(model: Model, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
+def generate(model: Model, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling = DEFAULT) -> Tensor:
     """Pictures of one model alone, all N steps: (prompts, 3, height, width), values 0 to 1."""
     noise = initial_noise(model, seeds, sampling)
     return model.decode(denoise(model, noise, prompts, sampling.total_steps, 0, sampling, seeds))
@@ -267,11 +310,14 @@ def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:
     Raises:
         InputError: naming what differs.
     """
-    facts = [
+    config = model.scheduler_config
+    facts: list[tuple[str, Any, Any]] = [
         ("total steps", handoff.total_steps, sampling.total_steps),
-        ("scheduler", handoff.scheduler_hash, sampling.fingerprint(model.scheduler_config)),
         ("latent shape", tuple(handoff.latents.shape), model.latent_shape),
     ]
+    if handoff.scheduler_hash != sampling.fingerprint(config):
+        own = f"{sampling.scheduler} with prediction_type {config.get('prediction_type')}"
+        facts.append(("scheduler", sampling.recognised(handoff.scheduler_hash, config), own))
     for what, found, own in facts:
         if found != own:
             raise InputError(f"hand-off: its {what} is {found}, that of {model.name} is {own}; both sides must agree")
@@ -281,11 +327,13 @@ def check_template(template: str) -> str:
     """The template itself.
 
     Raises:
-        InputError: for a placeholder other than `{subject}`.
+        InputError: for one without `{subject}`, which would be the same on all models, or with another placeholder.
     """
     rest = template.replace("{subject}", "")
     if "{" in rest or "}" in rest:
         raise InputError(f"prompt {shown(template)}: accepted in braces: {{subject}} alone")
+    if rest == template:
+        raise InputError(f"prompt {shown(template)}: found no {{subject}}, accepted: such as 'a photo of {{subject}}'")
     return template
 
 
@@ -300,4 +348,4 @@ def _embeddings(batch: Batch) -> Tensor:
 
 def _step_noise(seed: int, step: int) -> torch.Generator:
     """The noise of one user's step: the same on either side of the split and in any batch."""
-    return torch.Generator().manual_seed(seed * 100_003 + step)
+    return torch.Generator().manual_seed((seed * 100_003 + step) % 2**63)

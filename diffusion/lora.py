@@ -42,7 +42,7 @@ def _merged(part: str, module: Any, folder: Path) -> Any:
     try:
         _check_names(folder, expected)
         return PeftModel.from_pretrained(module, folder).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{folder}: does not fit the {part} of its base ({reason}); use the base it was made for"

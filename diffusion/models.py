@@ -1,5 +1,6 @@
 """A text-to-image model as hybrid inference needs it, and how it is loaded: safetensors only, never a pickle."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import data
 from ..common.errors import InputError, shown
 from ..common.files import read_text, whole_file
-from .sampling import TRAINED_WITH, Sampling
+from .sampling import Sampling
 
 SETTINGS = "edgesplit.json"
-"""Beside the weights: the subject's words, what it looks like, and for a LoRA its base."""
+"""Beside the weights: the subject's words, what it looks like, and for a LoRA its base and that base's digest."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+INDEX = "model_index.json"
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 
 
@@ -104,6 +107,27 @@ class Model:
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
+def torch_dtype(name: str) -> torch.dtype:
+    """The number format of a name.
+
+    Raises:
+        InputError: for a name that is not in `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise InputError(f"dtype: found {shown(name)}, accepted: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def weights_digest(*modules: Any) -> str:
+    """A hash of the weights of modules, as fp32: the same on every device and in every memory format."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, weight in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.float().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
 def load_model(reference: str | Path, *, subject: str | None = None, dtype: str = "fp32", device: str = "cpu") -> Model:
     """Load a diffusers folder, a hub id, or a folder with a LoRA and the name of its base.
 
@@ -116,15 +140,16 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     Raises:
         InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors.
     """
-    settings = read_settings(Path(reference))
+    settings, number_format = read_settings(Path(reference)), torch_dtype(dtype)
     base = settings.get("base")
     parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
     if base:
         from .lora import merge_lora
 
+        _check_base(reference, settings, parts)
         parts |= merge_lora(parts, Path(reference))
     for name in ("unet", "text_encoder", "vae"):
-        parts[name] = parts[name].to(device, DTYPES[dtype]).eval().requires_grad_(False)
+        parts[name] = parts[name].to(device, number_format).eval().requires_grad_(False)
     for name in ("unet", "vae"):  # convolutions run up to a half faster so
         parts[name] = parts[name].to(memory_format=torch.channels_last)
     return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
@@ -152,10 +177,28 @@ def read_settings(folder: Path) -> dict[str, str]:
         settings = json.loads(read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
-    known = ("base", "description", "subject")
+    known = ("base", "base_digest", "description", "subject")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in known):
         raise InputError(f"{path}: found no settings, accepted: {', '.join(known)} as text; run dreambooth again")
     return settings
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """A file on the hub, from the cache if it is there; one try, where the hub's client would try for a minute.
+
+    Raises:
+        OSError: where it cannot be had.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+        get_hf_file_metadata(hf_hub_url(repository, name))
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # the client passes on whatever its HTTP library raises
+        raise OSError(str(error)) from error
 
 
 def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
@@ -164,11 +207,11 @@ def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
     Raises:
         InputError: naming what differs.
     """
+    theirs = sampling.decisive(personal.scheduler_config)
     differences = [
         ("latent shape", edge.latent_shape, personal.latent_shape),
         ("latent scale", edge.vae.config.scaling_factor, personal.vae.config.scaling_factor),
-        *((key, edge.scheduler_config.get(key), personal.scheduler_config.get(key)) for key in TRAINED_WITH),
-        ("scheduler", sampling.fingerprint(edge.scheduler_config), sampling.fingerprint(personal.scheduler_config)),
+        *((key, value, theirs[key]) for key, value in sampling.decisive(edge.scheduler_config).items()),
     ]
     for what, found, other in differences:
         if found != other:
@@ -179,9 +222,19 @@ def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
 
 
 def _resolved(folder: Path, base: str) -> str:
-    """A base's folder, relative to the LoRA's; or a hub id as it is."""
+    """A base's folder, relative to the LoRA's or the toy world's by its name; or a hub id as it is."""
     beside = (folder / base).resolve()
-    return str(beside) if beside.is_dir() else base
+    return str(beside) if beside.is_dir() else data.located(base)
+
+
+def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:
+    """Refuse a base of the right shapes but with other weights; adapters from elsewhere do not say what theirs had."""
+    made_for = settings.get("base_digest")
+    if made_for and made_for != (found := weights_digest(parts["unet"], parts["text_encoder"])):
+        raise InputError(
+            f"{reference}: its LoRA was made for a base with weights {made_for}, and {settings['base']} has {found}; "
+            "use the base it was made for"
+        )
 
 
 def _load_parts(reference: str) -> dict[str, Any]:
@@ -195,6 +248,7 @@ def _load_parts(reference: str) -> dict[str, Any]:
     transformers_logging.disable_progress_bar()
     _check_folder(reference)
     try:
+        _check_class(reference)
         pipeline = StableDiffusionPipeline.from_pretrained(
             reference,
             use_safetensors=True,
@@ -209,6 +263,7 @@ def _load_parts(reference: str) -> dict[str, Any]:
             f"{reference}: cannot load ({reason}); name a folder in diffusers' format with safetensors weights, or a "
             "hub id that this machine can reach"
         ) from error
+    _check_sides(reference, pipeline.unet.config.sample_size)
     names = ("unet", "text_encoder", "tokenizer", "vae")
     return {name: getattr(pipeline, name) for name in names} | {"scheduler_config": dict(pipeline.scheduler.config)}
 
@@ -224,19 +279,23 @@ def _check_folder(reference: str) -> None:
             f"{reference}: found a file, accepted: a folder in diffusers' format with safetensors weights "
             "(pickle checkpoints are refused: they can run code)"
         )
-    if not (folder / "model_index.json").is_file():
-        raise InputError(f"{reference}: found no model_index.json, accepted: a folder in diffusers' format")
-    kind = _pipeline_class(folder / "model_index.json")
-    if kind != "StableDiffusionPipeline":
-        raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{reference}: found no {INDEX}, accepted: a folder in diffusers' format")
     for part in ("unet", "text_encoder", "vae"):
         if not any((folder / part).glob("*.safetensors")) and any(any((folder / part).glob(p)) for p in PICKLES):
             raise InputError(f"{folder / part}: found pickled weights, accepted: safetensors only; convert them first")
 
 
-def _pipeline_class(index: Path) -> Any:
-    try:
-        found = json.loads(read_text(index))
-    except ValueError as error:
-        raise InputError(f"{index}: not valid JSON ({error}); download the model again") from error
-    return found.get("_class_name") if isinstance(found, dict) else None
+def _check_class(reference: str) -> None:
+    """Refuse another class of model by name, before its weights are read or downloaded."""
+    local = Path(reference, INDEX)
+    index = json.loads(read_text(local if local.is_file() else hub_file(reference, INDEX)))
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if kind != "StableDiffusionPipeline":
+        raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
+
+
+def _check_sides(reference: str, found: Any) -> None:
+    sides = found if isinstance(found, list | tuple) and len(found) == 2 else [found]
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(f"{reference}: unet: found sample_size {shown(found)}, accepted: the latents' side in pixels")

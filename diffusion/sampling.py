@@ -1,8 +1,9 @@
 """How an image is sampled: steps, guidance and scheduler, the same at the edge and on the device."""
 
 import hashlib
+import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..common.errors import InputError, nearest, shown
@@ -16,8 +17,13 @@ SCHEDULERS = {
 """Those whose step depends on nothing but the current sample (and a seed): a hand-off of the sample is enough."""
 NOISY = {"ddpm", "euler-ancestral"}
 """Those that add noise in each step."""
-TRAINED_WITH = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
-"""The parts of a scheduler's configuration that a model was trained with."""
+IDLE_WITHOUT = {
+    "clip_sample_range": "clip_sample",
+    "dynamic_thresholding_ratio": "thresholding",
+    "sample_max_value": "thresholding",
+}
+"""Options of schedulers that decide nothing where another one is off."""
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +65,45 @@ class Sampling:
         return self.scheduler in NOISY
 
     def make_scheduler(self, config: dict[str, Any]) -> Any:
-        """A fresh scheduler with its timesteps set, for a model trained with this configuration."""
+        """A fresh scheduler with its timesteps set, for a model trained with this configuration.
+
+        Raises:
+            InputError: for more steps than the model's noise schedule has places for.
+        """
         import diffusers
 
         scheduler = getattr(diffusers, SCHEDULERS[self.scheduler]).from_config(config)
-        scheduler.set_timesteps(self.total_steps)
+        trained = scheduler.config.num_train_timesteps
+        if self.total_steps <= trained:
+            scheduler.set_timesteps(self.total_steps)
+        if self.total_steps > trained or float(scheduler.timesteps.max()) > trained - 1:
+            raise InputError(
+                f"total_steps: found {self.total_steps}, accepted: fewer, as the model was trained with {trained} "
+                f"timesteps and its steps_offset is {scheduler.config.get('steps_offset', 0)}"
+            )
         return scheduler
 
-    def fingerprint(self, config: dict[str, Any]) -> str:
-        """A hash of the scheduler and all that decides its steps."""
+    def decisive(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The scheduler, and the options that decide its steps for a model trained with this configuration."""
         scheduler = self.make_scheduler(config)
-        decisive = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
-        text = json.dumps([SCHEDULERS[self.scheduler], decisive], sort_keys=True, default=str)
+        used = inspect.signature(type(scheduler).__init__).parameters
+        options = {name: value for name, value in scheduler.config.items() if name in used}
+        idle = {name for name, other in IDLE_WITHOUT.items() if not options.get(other)}
+        return {"scheduler": self.scheduler} | {name: options[name] for name in sorted(options.keys() - idle)}
+
+    def fingerprint(self, config: dict[str, Any]) -> str:
+        """A hash of all that decides the steps."""
+        text = json.dumps(self.decisive(config), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def recognised(self, fingerprint: str, config: dict[str, Any]) -> str:
+        """In words what another side with this fingerprint does differently from this model's configuration."""
+        for scheduler in SCHEDULERS:
+            for kind in PREDICTION_TYPES:
+                other = replace(self, scheduler=scheduler).fingerprint(config | {"prediction_type": kind})
+                if other == fingerprint:
+                    return f"{scheduler} with prediction_type {kind}"
+        return f"one with other options or noise levels ({fingerprint})"
+
+
+DEFAULT = Sampling()

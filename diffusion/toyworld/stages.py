@@ -273,7 +273,8 @@ def told_apart(
         options, hits = ATTRIBUTES[name], []
         for row, dog, scene in zip(seen, dogs, scenes, strict=True):
             texts = [_changed_caption(dog, scene, {name: option}) for option in options]
-            read = model.encode_text(networks.token_ids(tokenizer, texts), normalize=True)
+            ids = networks.token_ids(tokenizer, texts).to(model.logit_scale.device)
+            read = model.encode_text(ids, normalize=True).to(row)
             truth = getattr(dog, name, None) or getattr(scene, name)
             hits.append(options[int((read @ row).argmax())] == truth)
         found[name] = float(np.mean(hits))

@@ -1,14 +1,19 @@
 """The hand-off format."""
 
+import copy
+import json
+import struct
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import as_model, make_pipeline
+from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.handoff import DTYPES, Handoff, handoff_bits
+from edgesplit.diffusion.handoff import LARGEST_SEED, Handoff, handoff_bits
 from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.models import DTYPES
 from edgesplit.diffusion.sampling import Sampling
 
 
@@ -31,13 +36,13 @@ def model():
 
 @given(
     step=st.integers(0, 1000),
-    seed=st.integers(0, 2**62),
+    seed=st.integers(0, LARGEST_SEED),
     template=st.text(max_size=50),
     dtype=st.sampled_from(list(DTYPES)),
 )
 @settings(max_examples=50, deadline=None)
 def test_what_is_encoded_is_decoded(step, seed, template, dtype):
-    sent = make(step=step, seed=seed, prompt_template=template)
+    sent = make(step=step, total_steps=1000, seed=seed, prompt_template=template)
     got = Handoff.from_bytes(sent.to_bytes(dtype))
     assert torch.equal(got.latents, sent.latents.to(DTYPES[dtype]))
     for name in ("step", "total_steps", "scheduler_hash", "prompt_template", "seed"):
@@ -69,7 +74,10 @@ def test_a_half_precision_handoff_ends_near_the_exact_one(model, dtype):
     ("sampling", "message"),
     [
         ({"total_steps": 20}, "its total steps is 10, that of test model is 20"),
-        ({"total_steps": 10, "scheduler": "euler"}, "its scheduler is"),
+        (
+            {"total_steps": 10, "scheduler": "euler"},
+            "its scheduler is ddim with prediction_type v_prediction, that of test model is euler with prediction_type",
+        ),
     ],
 )
 def test_a_handoff_of_other_settings_is_refused_by_name(model, sampling, message):
@@ -78,6 +86,46 @@ def test_a_handoff_of_other_settings_is_refused_by_name(model, sampling, message
     )
     with pytest.raises(InputError, match=message):
         finish_local(model, handoff, Sampling(**sampling))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"prediction_type": "epsilon"}, "its scheduler is ddim with prediction_type epsilon, that of test model is"),
+        ({"beta_end": 0.02}, "its scheduler is one with other options or noise levels"),
+    ],
+)
+def test_a_handoff_of_a_model_with_another_schedule_is_refused_with_what_differs(model, config, message):
+    settings_ = Sampling(total_steps=10)
+    foreign = make(latents=torch.zeros(4, 8, 8), scheduler_hash=settings_.fingerprint(model.scheduler_config | config))
+    with pytest.raises(InputError, match=message):
+        finish_local(model, foreign, settings_)
+
+
+def test_options_that_decide_nothing_do_not_part_schedulers(model):
+    """A base that was published with another scheduler carries that one's options along."""
+    config = explicit(model.scheduler_config)
+    idle = config | {
+        "skip_prk_steps": True,
+        "sample_max_value": 3.0,
+        "clip_sample_range": 2.0,
+        "use_karras_sigmas": True,
+    }
+    assert Sampling().fingerprint(config) == Sampling().fingerprint(idle)
+    for decisive in ({"steps_offset": 0}, {"clip_sample": True}, {"timestep_spacing": "trailing"}, {"beta_end": 0.02}):
+        assert Sampling().fingerprint(config) != Sampling().fingerprint(config | decisive), decisive
+
+
+@pytest.mark.parametrize("changes", [{"seed": -1}, {"seed": LARGEST_SEED + 1}, {"step": 11}, {"step": -1}])
+def test_what_could_not_be_decoded_is_not_encoded(changes):
+    with pytest.raises(InputError, match="accepted: 0 to"):
+        make(**changes)
+
+
+def test_an_unknown_number_format_is_refused_with_the_known_ones():
+    for use in (lambda: make().to_bytes("fp8"), lambda: handoff_bits((4, 8, 8), "fp8")):
+        with pytest.raises(InputError, match="dtype: found 'fp8', accepted: fp32, fp16, bf16"):
+            use()
 
 
 def test_a_handoff_of_another_latent_shape_is_refused(model):
@@ -108,3 +156,50 @@ def test_a_changed_byte_never_ends_in_anything_but_a_handoff_or_a_refusal(positi
         Handoff.from_bytes(bytes(data))
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def with_header(header):
+    """The whole message with another JSON header."""
+    text = json.dumps(header).encode()
+    (length,) = struct.unpack("<Q", WHOLE[:8])
+    return struct.pack("<Q", len(text)) + text + WHOLE[8 + length :]
+
+
+HEADER = json.loads(WHOLE[8 : 8 + struct.unpack("<Q", WHOLE[:8])[0]])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = [(), ("__metadata__",), ("latents",), *(("__metadata__", name) for name in HEADER["__metadata__"])]
+
+
+@given(place=st.sampled_from(FIELDS), value=JSON | st.sampled_from(["9" * 5000, "-1", "٣", "fp8", "[4, 8]"]))
+@settings(max_examples=300, deadline=None)
+def test_any_other_value_anywhere_in_the_header_is_a_handoff_or_a_refusal(place, value):
+    header = copy.deepcopy(HEADER)
+    if place:
+        inner = header
+        for name in place[:-1]:
+            inner = inner[name]
+        inner[place[-1]] = value
+    else:
+        header = value
+    try:
+        Handoff.from_bytes(with_header(header))
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", HEADER["__metadata__"])
+def test_a_header_without_one_of_its_fields_is_refused(name):
+    header = copy.deepcopy(HEADER)
+    del header["__metadata__"][name]
+    with pytest.raises(InputError, match=name):
+        Handoff.from_bytes(with_header(header))
+
+
+def test_a_deeply_nested_header_is_refused():
+    text = b'{"__metadata__":' + b"[" * 100_000
+    with pytest.raises(InputError, match="not a safetensors message"):
+        Handoff.from_bytes(struct.pack("<Q", len(text)) + text)

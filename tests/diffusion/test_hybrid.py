@@ -1,20 +1,23 @@
 """Hybrid inference: the split changes nothing, the batch changes nothing, and steps are counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from models import as_model, make_pipeline
+from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
+from edgesplit.diffusion.handoff import LARGEST_SEED, Handoff
 from edgesplit.diffusion.hybrid import (
     Request,
     denoise,
     edge_prefix,
+    edge_sweep,
     finish_local,
     generate,
     hybrid,
     initial_noise,
-    intermediates,
 )
 from edgesplit.diffusion.models import check_pair
 from edgesplit.diffusion.sampling import SCHEDULERS, Sampling
@@ -120,9 +123,12 @@ def test_one_pass_serves_a_whole_sweep_over_splits(edge, personal, scheduler):
     settings, splits = sampling(scheduler=scheduler), [0, 2, 5, 9, N]
     requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=3) for n in splits]
     handoffs = edge_prefix(edge, requests, settings)
-    kept = intermediates(edge, [edge.prompt(TEMPLATE)], [3], splits, settings)
-    for n, handoff in zip(splits, handoffs, strict=True):
-        torch.testing.assert_close(kept[n][0], handoff.latents, atol=1e-5, rtol=0)
+    steps = []
+    swept = edge_sweep(edge, TEMPLATE, 3, splits, settings, steps.append)
+    assert steps == [1] * N  # one trajectory, to the lowest split
+    for handoff, other in zip(swept, handoffs, strict=True):
+        assert replace(handoff, latents=other.latents) == other
+        torch.testing.assert_close(handoff.latents, other.latents, atol=1e-5, rtol=0)
     together = finish_local(personal, handoffs, settings)
     for found, handoff in zip(together, handoffs, strict=True):
         torch.testing.assert_close(found, finish_local(personal, handoff, settings)[0], atol=1e-4, rtol=0)
@@ -149,6 +155,67 @@ def test_a_gap_between_users_does_not_confuse_a_counting_scheduler(edge):
     both = denoise(edge, noise, prompts, [N, 4], [6, 0], settings)
     torch.testing.assert_close(both[0], denoise(edge, noise[:1], prompts[:1], N, 6, settings)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(both[1], denoise(edge, noise[1:], prompts[1:], 4, 0, settings)[0], atol=1e-5, rtol=0)
+
+
+def test_several_users_get_the_pictures_that_each_would_get_alone(edge, personal):
+    """One edge pass for all of them: exactly the offloaded steps, in a batch that shrinks."""
+    settings, models, splits, batches = sampling(), [personal, edge, personal], [2, 7, N], []
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=i) for i, n in enumerate(splits)]
+    together = hybrid(edge, models, requests, settings, batches.append)
+    assert batches == [2] * 3 + [1] * 5
+    for model, request, found in zip(models, requests, together, strict=True):
+        (alone,) = hybrid(edge, [model], [request], settings)
+        torch.testing.assert_close(found, alone, atol=1e-4, rtol=0)
+
+
+def test_settings_may_be_left_out(edge):
+    """The defaults are those of `Sampling`; here a guidance and a number of steps that nobody has to name."""
+    total = Sampling().total_steps
+    noise = initial_noise(edge, [0])
+    torch.testing.assert_close(
+        denoise(edge, noise, ["a photo of dog"], total, total - 2),
+        denoise(edge, noise, ["a photo of dog"], total, total - 2, Sampling()),
+    )
+    (handoff,) = edge_prefix(edge, [Request(prompt_template=TEMPLATE, local_steps=total - 1)])
+    assert handoff.total_steps == total
+    assert finish_local(edge, replace(handoff, step=1)).shape == (1, *edge.latent_shape)
+
+
+def test_nobody_asks_for_nothing(edge):
+    assert edge_prefix(edge, [], sampling()) == []
+    assert finish_local(edge, [], sampling()).shape == (0, *edge.latent_shape)
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "euler-ancestral"])
+def test_a_scheduler_that_adds_noise_asks_for_seeds(edge, scheduler):
+    settings = sampling(scheduler=scheduler)
+    noise = initial_noise(edge, [0, 1], settings)
+    with pytest.raises(InputError, match=f"seeds: found 0 for 2 samples, accepted: one of each, as {scheduler} adds"):
+        denoise(edge, noise, ["a photo of dog"] * 2, N, 0, settings)
+
+
+@pytest.mark.parametrize("seed", [2**40, LARGEST_SEED])
+def test_large_seeds_work_with_every_scheduler(edge, seed):
+    settings = sampling(scheduler="ddpm", total_steps=2)
+    (handoff,) = edge_prefix(edge, [Request(prompt_template=TEMPLATE, local_steps=1, seed=seed)], settings)
+    assert finish_local(edge, Handoff.from_bytes(handoff.to_bytes("fp32")), settings).isfinite().all()
+
+
+@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(InputError, match=f"seed: found {seed}, accepted: 0 to"):
+        Request(prompt_template=TEMPLATE, local_steps=0, seed=seed)
+
+
+def test_as_many_steps_as_the_schedule_has_places_for(edge):
+    """Stable Diffusion's steps are one off, so that of a thousand only 999 can be run."""
+    assert len(sampling(total_steps=999).make_scheduler(edge.scheduler_config).timesteps) == 999
+    with pytest.raises(InputError, match="total_steps: found 1000, accepted: fewer, .* its steps_offset is 1"):
+        sampling(total_steps=1000).make_scheduler(edge.scheduler_config)
+    whole = explicit(edge.scheduler_config) | {"steps_offset": 0}
+    assert len(sampling(total_steps=1000).make_scheduler(whole).timesteps) == 1000
+    with pytest.raises(InputError, match="trained with 500 timesteps"):
+        sampling(total_steps=501).make_scheduler(whole | {"num_train_timesteps": 500})
 
 
 def test_inputs_are_not_changed(edge):
@@ -182,6 +249,7 @@ def test_a_split_out_of_range_is_refused(edge, split):
     ("template", "message"),
     [
         ("a photo of {subjct}", "accepted in braces: {subject} alone"),
+        ("a photo of dog", "found no {subject}, accepted: such as"),
         ("a photo of {subject} " + "on the beach " * 8, "accepted: 22"),
         ("a photo of {subject} № 5", "does not know"),
     ],

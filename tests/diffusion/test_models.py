@@ -10,7 +10,7 @@ from models import as_model, make_pipeline
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.hybrid import generate
 from edgesplit.diffusion.lora import add_lora
-from edgesplit.diffusion.models import load_model
+from edgesplit.diffusion.models import load_model, weights_digest
 from edgesplit.diffusion.sampling import Sampling
 
 
@@ -63,6 +63,11 @@ def sdxl(folder):
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}))
 
 
+def sideless(folder):
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sample_size": None}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -70,7 +75,9 @@ def sdxl(folder):
         (cut_short, "cannot load"),
         (sdxl, "found 'StableDiffusionXLPipeline', accepted: StableDiffusionPipeline"),
         (lambda folder: (folder / "model_index.json").unlink(), "found no model_index.json"),
-        (lambda folder: (folder / "model_index.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "model_index.json").write_text("{"), "cannot load"),
+        (lambda folder: (folder / "model_index.json").write_text("[]"), "found None, accepted: StableDiffusionP"),
+        (sideless, "unet: found sample_size None, accepted"),
         (lambda folder: (folder / "unet" / "config.json").write_text("{"), "cannot load"),
         (lambda folder: (folder / "edgesplit.json").write_text("[]"), "found no settings"),
     ],
@@ -97,6 +104,20 @@ def test_a_model_that_cannot_be_had_is_refused(name, message, monkeypatch):
     with pytest.raises(InputError, match=message) as caught:
         load_model(name)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unsupported_class_on_the_hub_is_refused_by_name_before_its_weights_are_asked_for(tmp_path, monkeypatch):
+    """A hub cache with the index of an SDXL model and nothing else."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository, commit = tmp_path / "models--someone--xl", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    index = repository / "snapshots" / commit / "model_index.json"
+    index.parent.mkdir(parents=True)
+    index.write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(InputError, match="someone/xl: found 'StableDiffusionXLPipeline', accepted"):
+        load_model("someone/xl")
 
 
 def test_a_checkpoint_file_is_refused(tmp_path):
@@ -152,6 +173,43 @@ def test_a_lora_with_layers_that_the_base_lacks_is_refused(saved, tmp_path):
     (tmp_path / "edgesplit.json").write_text(json.dumps({"base": str(saved)}))
     with pytest.raises(InputError, match="no layer"):
         load_model(tmp_path)
+
+
+def test_a_lora_for_a_base_with_other_weights_is_refused(saved, tmp_path):
+    save_lora(tmp_path / "lora", saved, seed=0)
+    settings = {"base": str(saved), "base_digest": weights_digest(*parts(make_pipeline(seed=5)))}
+    (tmp_path / "lora" / "edgesplit.json").write_text(json.dumps(settings))
+    load_model(tmp_path / "lora")
+    make_pipeline(seed=6).save_pretrained(tmp_path / "other")
+    (tmp_path / "lora" / "edgesplit.json").write_text(json.dumps(settings | {"base": str(tmp_path / "other")}))
+    with pytest.raises(InputError, match="its LoRA was made for a base with weights") as caught:
+        load_model(tmp_path / "lora")
+    assert str(tmp_path / "other") in str(caught.value)
+    (tmp_path / "lora" / "edgesplit.json").write_text(json.dumps({"base": str(tmp_path / "other")}))
+    load_model(tmp_path / "lora")  # an adapter that does not say what its base was fits by shape
+
+
+def parts(pipeline):
+    return pipeline.unet, pipeline.text_encoder
+
+
+def test_the_digest_of_weights_tells_any_change_and_nothing_else():
+    pipeline = make_pipeline(seed=5)
+    digest = weights_digest(*parts(pipeline))
+    pipeline.unet.to(memory_format=torch.channels_last)
+    assert weights_digest(*parts(pipeline)) == digest == weights_digest(*parts(make_pipeline(seed=5)))
+    with torch.no_grad():
+        next(pipeline.unet.parameters()).add_(1e-3)
+    assert weights_digest(*parts(pipeline)) != digest
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"peft_type": "LORA", "r": "two", "target_modules": ["to_q"]}'])
+def test_a_lora_with_a_broken_configuration_is_refused(saved, tmp_path, text):
+    save_lora(tmp_path, saved, seed=0)
+    (tmp_path / "unet" / "adapter_config.json").write_text(text)
+    with pytest.raises(InputError, match="does not fit the unet of its base") as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("leave", ["folder", "nothing"])

@@ -72,6 +72,11 @@ def make_pipeline(seed=0, prediction_type="v_prediction", channels=4):
     return pipeline
 
 
+def explicit(config):
+    """A scheduler's configuration without diffusers' notes of what to ignore, so that any option can be changed."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
 def as_model(pipeline, subject="dog", name="test model"):
     """The pipeline's parts as hybrid inference takes them."""
     for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
