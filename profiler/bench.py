@@ -4,7 +4,8 @@ import gc
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,7 @@ from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.library import slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 from .journal import Journal
-from .telemetry import NOTHING, Reading, Telemetry, load_nvml, open_telemetry
+from .telemetry import NOTHING, NoTelemetry, Reading, Telemetry, load_nvml, open_telemetry
 from .timing import (
     CpuTimer,
     CudaTimer,
@@ -50,22 +51,26 @@ class Measurement:
 
     Attributes:
         samples: the visits, and why they ended.
+        first_call_s: of the first step of all, one image: it loads kernels, allocates, compiles.
         warm_ups: batch size -> its warm-up.
         readings: one per visit, taken right after it.
+        resumed_at: how many visits an interrupted run had made.
         max_batch: the largest batch that fits; None where that was not tried.
         missing: telemetry that the GPU does not give.
     """
 
     samples: Samples = field(default_factory=Samples)
+    first_call_s: float | None = None
     warm_ups: dict[int, WarmUp] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
+    resumed_at: int = 0
     max_batch: int | None = None
-    missing: list[str] = field(default_factory=list)
+    missing: Sequence[str] = ()
 
     @property
     def disturbed_visits(self) -> int:
         """How many visits other load slowed down; they are left out of the medians."""
-        return sum(map(self.samples.disturbed, self.samples.visits))
+        return sum(self.samples.disturbed())
 
     @property
     def throttled_visits(self) -> int:
@@ -85,7 +90,7 @@ class Machine:
     """
 
     timer: Timer
-    telemetry: Telemetry | None = None
+    telemetry: Telemetry | NoTelemetry | None = None
     fits: Callable[[Bench, int], bool] | None = None
     control: Callable[[], float] | None = None
 
@@ -120,24 +125,27 @@ def measure(
     Raises:
         InputError: where the device, its memory or its number formats do not allow a single image.
     """
-    result = Measurement(samples=Samples(journal.visits()), readings=journal.readings())
+    done = [visit for visit, _ in journal.done]
+    result = Measurement(Samples(done.copy()), readings=[reading for _, reading in journal.done], resumed_at=len(done))
     warn_of_company(machine.telemetry, say)
-    probe(bench)
+    result.first_call_s = probe(bench, machine.timer)
     if machine.fits:
         result.max_batch = largest_batch(partial(machine.fits, bench), BATCH_LIMIT)
         batches = _fitting(batches, result.max_batch, say)
-    steps = {batch: bench.make_step(batch) for batch in batches}
-    result.warm_ups = {batch: warm_up(machine.timer, step) for batch, step in steps.items()}
-    _say_unsettled(result.warm_ups, say)
-    step_s = {batch: warm.step_s for batch, warm in result.warm_ups.items()}
-    for visit in sample(machine.timer, steps, step_s, settings, journal.visits(), machine.control):
-        reading = machine.telemetry.read() if machine.telemetry else NOTHING
-        journal.add(visit, reading)
-        result.samples.visits.append(visit)
-        result.readings.append(reading)
-        progress(result.samples, visit)
+    with _one_line(bench.workload):
+        steps = {batch: bench.make_step(batch) for batch in batches}
+        share_s = settings.max_seconds / 2 / len(batches)
+        result.warm_ups = {batch: warm_up(machine.timer, step, share_s) for batch, step in steps.items()}
+        _say_unsettled(result.warm_ups, say)
+        step_s = {batch: warm.step_s for batch, warm in result.warm_ups.items()}
+        for visit in sample(machine.timer, steps, step_s, settings, done, machine.control):
+            reading = machine.telemetry.read() if machine.telemetry else NOTHING
+            journal.add(visit, reading)
+            result.samples.visits.append(visit)
+            result.readings.append(reading)
+            progress(result.samples, visit)
     result.samples.stopped_by = "precision" if precise(result.samples, settings.precision) else "time"
-    result.missing = machine.telemetry.missing if machine.telemetry else []
+    result.missing = machine.telemetry.missing if machine.telemetry else ()
     return result
 
 
@@ -148,14 +156,14 @@ def build(workload: Workload) -> Bench:
         InputError: for a device that is not there, or that holds not even the weights.
     """
     check_device(workload)
-    try:
+    with _one_line(workload):
         return Bench(workload)
-    except RuntimeError as error:
-        raise _device_error(workload, error) from error
 
 
 def check_device(workload: Workload) -> None:
-    """Refuse a device or number format that is not there, in words that say what to do.
+    """Refuse a device or number format that is not there, in words that say what to do; make a GPU the current one.
+
+    Events, synchronisation and graphs belong to the current GPU: on another they would time its idle queue.
 
     Raises:
         InputError: one line.
@@ -172,48 +180,49 @@ def check_device(workload: Workload) -> None:
         raise InputError(f"--gpu: found {index}, but no NVIDIA GPU is usable here; use --device cpu --model tiny")
     if index >= count:
         raise InputError(f"--gpu: found {index}, accepted: 0 to {count - 1} (torch sees {count} GPUs)")
+    torch.cuda.set_device(index)
     if workload.dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InputError(f"--dtype: found bf16, which {torch.cuda.get_device_name(index)} lacks; use --dtype fp16")
 
 
-def probe(bench: Bench) -> None:
-    """Run one image.
+def probe(bench: Bench, timer: Timer) -> float:
+    """Run one image; returns the seconds.
 
     Raises:
         InputError: where the device cannot.
     """
-    try:
-        bench.make_step(1)()
-    except RuntimeError as error:  # out of memory is one, too
-        raise _device_error(bench.workload, error) from error
+    with _one_line(bench.workload):
+        (seconds,) = timer.durations(bench.make_step(1), 1)
+        return seconds
 
 
 def fits_gpu(bench: Bench, batch: int) -> bool:
-    """Whether a step of this batch fits into GPU memory; what it took is freed either way."""
+    """Whether a step of this batch runs on the GPU; what it took of memory is freed either way.
+
+    One image ran before, so whatever fails is a matter of size: memory, a library's workspace, or a tensor too long
+    for a kernel's index.
+    """
     import torch
 
     try:
         bench.make_step(batch)()
         torch.cuda.synchronize()
         return True
-    except torch.OutOfMemoryError:
+    except RuntimeError:  # out of memory is one, too
         return False
     finally:
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def open_gpu_telemetry(device: str) -> Telemetry | None:
-    """NVML's view of the CUDA device; None on a CPU or without NVML."""
-    if device == "cpu":
-        return None
+def open_gpu_telemetry(device: str) -> Telemetry | NoTelemetry:
+    """NVML's view of the CUDA device."""
     import torch
 
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    return open_telemetry(load_nvml(), uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}", os.getpid())
+    return open_telemetry(load_nvml(), str(torch.cuda.get_device_properties(device).uuid), os.getpid())
 
 
-def warn_of_company(telemetry: Telemetry | None, say: Say) -> None:
+def warn_of_company(telemetry: Telemetry | NoTelemetry | None, say: Say) -> None:
     """Say where other processes share the GPU."""
     others = telemetry.read().other_processes if telemetry else None
     if others:
@@ -221,11 +230,12 @@ def warn_of_company(telemetry: Telemetry | None, say: Say) -> None:
 
 
 def _fitting(batches: Sequence[int], most: int, say: Say) -> list[int]:
-    if most == 0:
-        raise InputError(
-            "GPU memory: not even one image fits; use a smaller --resolution, --dtype fp16 or another --gpu"
-        )
     kept = [batch for batch in batches if batch <= most]
+    if len(kept) < 2:
+        raise InputError(
+            f"--batches: found {', '.join(map(str, batches))}, but {most} image(s) at most fit into GPU memory and a "
+            "line needs two sizes; use smaller --batches, a smaller --resolution or another --gpu"
+        )
     if len(kept) < len(batches):
         say(f"batches above {most} do not fit into GPU memory and are left out")
     return kept
@@ -237,12 +247,21 @@ def _say_unsettled(warm_ups: Mapping[int, WarmUp], say: Say) -> None:
         say(f"warm-up did not settle at batch {', '.join(unsettled)}: other load on this machine?")
 
 
+@contextmanager
+def _one_line(workload: Workload) -> Iterator[None]:
+    """What torch cannot do on a device, out of memory too, as an InputError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise _device_error(workload, error) from error
+
+
 def _device_error(workload: Workload, error: RuntimeError) -> InputError:
     reason = " ".join(str(error).split())[:120]
     if "memory" in reason.casefold():
         return InputError(
-            f"{workload.device}: not even one image of {workload.model} fits into memory ({reason}); use a smaller "
-            "--model or --resolution, or another --gpu"
+            f"{workload.device}: {workload.model} does not fit into memory ({reason}); use a smaller --model, "
+            "--resolution or --batches, or another --gpu"
         )
     return InputError(
         f"{workload.device}: cannot run {workload.model} as {workload.dtype} ({reason}); use another --dtype"
@@ -254,12 +273,12 @@ def _device_error(workload: Workload, error: RuntimeError) -> InputError:
 
 def make_profile(
     measurement: Measurement, workload: Workload, settings: Settings, resolution: int, name: str | None
-) -> tuple[LatencyProfile, LatencyFit]:
+) -> LatencyProfile:
     """Fit the samples and record everything."""
     samples = measurement.samples
     fit = fit_samples(samples.by_visit())
     device = device_name(workload.device)
-    profile = LatencyProfile(
+    return LatencyProfile(
         name=name or slug(device),
         device=device,
         model=workload.model,
@@ -275,15 +294,22 @@ def make_profile(
             source="hwprof bench",
             date=datetime.now(UTC).date().isoformat(),
             versions=versions(),
-            notes=[warning] if (warning := fit.warning()) else [],
+            notes=notices(measurement, fit, settings),
         ),
     )
-    return profile, fit
 
 
-def notices(measurement: Measurement, fit: LatencyFit) -> list[str]:
-    """What the user should know of the measurement."""
+def notices(measurement: Measurement, fit: LatencyFit, settings: Settings) -> list[str]:
+    """What the user should know of the measurement; the profile keeps it."""
     lines = [warning] if (warning := fit.warning()) else []
+    if measurement.samples.stopped_by == "time":
+        width, batch = _widest(measurement.samples)
+        lines.append(
+            f"the time was up before every median was known to +-{settings.precision:.1%}: batch {batch} is known to "
+            f"{f'+-{width:.1%}' if np.isfinite(width) else 'nothing'}; give it more --max-seconds"
+        )
+    if measurement.max_batch == BATCH_LIMIT:
+        lines.append(f"the search for the largest batch ended at {BATCH_LIMIT} images; more may fit")
     rises = {batch: slowed(measurement.samples.durations(batch)) or 0 for batch in measurement.samples.by_visit()}
     worst = max(rises, key=lambda batch: rises[batch])
     if rises[worst]:
@@ -305,6 +331,11 @@ def notices(measurement: Measurement, fit: LatencyFit) -> list[str]:
     if measurement.missing:
         lines.append(f"this GPU does not report: {', '.join(measurement.missing)}")
     return lines
+
+
+def _widest(samples: Samples) -> tuple[float, int]:
+    """(relative half-width, batch) of the median that is known least well."""
+    return max((relative_half_width(samples.durations(batch)), batch) for batch in samples.by_visit())
 
 
 def device_name(device: str) -> str:
@@ -329,7 +360,8 @@ def versions() -> dict[str, str]:
     import torch
 
     found = {name: version(name) for name in ("edgesplit", "torch", "diffusers")}
-    return found | {"python": platform.python_version(), "cuda": torch.version.cuda or "none"}
+    cudnn = str(torch.backends.cudnn.version() or "none")
+    return found | {"python": platform.python_version(), "cuda": torch.version.cuda or "none", "cudnn": cudnn}
 
 
 def latency_sample(batch: int, durations_s: Floats) -> LatencySample:
@@ -350,11 +382,7 @@ def _telemetry(measurement: Measurement, settings: Settings, workload: Workload)
     import torch
 
     samples = measurement.samples
-
-    def set_aside(visit: Visit) -> list[float] | None:
-        return visit.durations_s if samples.disturbed(visit) else None
-
-    width = max(relative_half_width(samples.durations(batch)) for batch in samples.by_visit())
+    width, _ = _widest(samples)
     return {
         "workload": asdict(workload),
         "threads": torch.get_num_threads() if workload.device == "cpu" else None,
@@ -362,28 +390,32 @@ def _telemetry(measurement: Measurement, settings: Settings, workload: Workload)
         "max_seconds": settings.max_seconds,
         "stopped_by": samples.stopped_by,
         "widest_interval": width if np.isfinite(width) else None,
+        "first_call_s": measurement.first_call_s,
         "warm_ups": [{"batch": batch, **asdict(warm)} for batch, warm in measurement.warm_ups.items()],
         "throttled_visits": measurement.throttled_visits,
         "disturbed_visits": measurement.disturbed_visits,
         "energy_per_step_j": energy_per_step(measurement),
-        "missing": measurement.missing,
+        "missing": list(measurement.missing),
         "visits": [
             {"round": visit.round, "batch": visit.batch, "steps": len(visit.durations_s), "control_s": visit.control_s}
-            | {"disturbed_s": set_aside(visit), **reading.as_json()}
-            for visit, reading in zip(samples.visits, measurement.readings, strict=True)
+            | {"disturbed_s": visit.durations_s if disturbed else None, **reading.as_json()}
+            for visit, disturbed, reading in zip(samples.visits, samples.disturbed(), measurement.readings, strict=True)
         ],
     }
 
 
 def energy_per_step(measurement: Measurement) -> dict[str, float] | None:
-    """Joules of one step at each batch size: what the energy counter rose during its visits, over their steps.
+    """Joules of one step at each batch size: what the energy counter rose during all its visits, over their steps.
 
-    None where the GPU has no such counter.
+    Sums, because the counter moves a tenth of a second at a time, longer than a visit. None where the GPU has no such
+    counter.
     """
-    spent: dict[str, list[float]] = {}
+    spent: dict[int, list[tuple[float, int]]] = {}
     visits, readings = measurement.samples.visits, measurement.readings
-    for visit, before, after in zip(visits[1:], readings, readings[1:], strict=False):
-        if before.energy_j is None or after.energy_j is None or after.energy_j < before.energy_j:
+    for number in range(1, len(visits)):
+        before, after = readings[number - 1].energy_j, readings[number].energy_j
+        if before is None or after is None or after < before or number == measurement.resumed_at:
             continue
-        spent.setdefault(str(visit.batch), []).append((after.energy_j - before.energy_j) / len(visit.durations_s))
-    return {batch: float(np.median(joules)) for batch, joules in sorted(spent.items(), key=lambda p: int(p[0]))} or None
+        spent.setdefault(visits[number].batch, []).append((after - before, len(visits[number].durations_s)))
+    sums = {batch: [sum(column) for column in zip(*pairs, strict=True)] for batch, pairs in sorted(spent.items())}
+    return {str(batch): joules / steps for batch, (joules, steps) in sums.items()} or None

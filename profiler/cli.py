@@ -26,7 +26,7 @@ class Device(StrEnum):
 
 @app.command()
 def bench(
-    gpu: Annotated[int, typer.Option(help="Number of the NVIDIA GPU.")] = 0,
+    gpu: Annotated[int, typer.Option(min=0, help="Number of the NVIDIA GPU.")] = 0,
     device: Annotated[Device, typer.Option(help="cpu measures this machine's processor.")] = Device.CUDA,
     model: Annotated[
         str, typer.Option(help="sd15, sd21, sdxl, bk-sdm-small, tiny, or a diffusers UNet folder.")
@@ -41,7 +41,9 @@ def bench(
     precision: Annotated[
         float | None, typer.Option(help="Wanted half-width of the medians' 95 % intervals; default 0.01, tiny 0.02.")
     ] = None,
-    max_seconds: Annotated[float, typer.Option(help="Sampling time in all, shared over the batches.")] = 40.0,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Sampling time in all, shared over the batches; default 120, tiny 40.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The profile's name; default: after the device.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Profile file; default: your own.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
@@ -77,7 +79,7 @@ def fit(
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
     device: Annotated[str, typer.Option(help="What was measured.")] = "unknown",
     model: Annotated[str, typer.Option(help="The UNet.")] = "sd15",
-    resolution: Annotated[int, typer.Option(help="Pixels of a side.")] = 512,
+    resolution: Annotated[int, typer.Option(min=1, help="Pixels of a side.")] = 512,
     dtype: Annotated[Dtype, typer.Option(help="Number format.")] = "fp16",
     guidance: Annotated[bool, typer.Option("--guidance/--no-guidance", help="The UNet saw 2 b.")] = True,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Profile file; default: your own.")] = None,

@@ -47,7 +47,8 @@ def save_figure(stem: Path, figure: Any) -> list[Path]:
 def _draw_samples(axis: Any, profile: LatencyProfile, colour: Any) -> None:
     rng = np.random.default_rng(0)
     for sample in profile.samples:
-        durations = np.array(sample.durations_s or [])[:POINTS_SHOWN]
+        durations = np.array(sample.durations_s or [])
+        durations = durations[:: -(-durations.size // POINTS_SHOWN) or 1]
         spread = sample.batch + rng.uniform(-0.1, 0.1, durations.size)
         axis.scatter(spread, 1e3 * durations, s=4, color=colour, alpha=0.15, linewidths=0)
     batches, medians, low, high = _medians(profile)

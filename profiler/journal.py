@@ -1,17 +1,24 @@
 """The journal of a sweep: one line per visit, flushed, so that a killed run goes on where it was."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import InputError
-from ..common.files import make_folder, whole_file
+from ..common.files import make_folder, read_text, whole_file
 from .telemetry import Reading
 from .timing import Visit
+
+Measured = tuple[Visit, Reading]
 
 
 class Journal:
     """A JSON-lines file beside the output: a header with the configuration, then the visits.
+
+    Attributes:
+        done: the visits of the interrupted run, each with its telemetry.
+        used: whether the file holds a visit.
 
     Args:
         path: the file.
@@ -24,30 +31,17 @@ class Journal:
 
     def __init__(self, path: Path, config: dict[str, Any], resume: bool) -> None:
         self.path = path
-        self._entries = self._read(config) if resume and path.exists() else []
-        self._visits = len(self._entries)
+        self.done = self._read(config) if resume and path.exists() else []
+        self.used = bool(self.done)
         make_folder(path.parent)
         with whole_file(path) as handle:  # without the line that a kill cut short
-            handle.writelines(json.dumps(entry) + "\n" for entry in [{"config": config}, *self._entries])
+            handle.writelines(_line(entry) for entry in [{"config": config}, *map(_entry, self.done)])
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open for the whole sweep
-
-    def visits(self) -> list[Visit]:
-        """The visits of the interrupted run."""
-        return [Visit(**entry["visit"]) for entry in self._entries]
-
-    def readings(self) -> list[Reading]:
-        """The telemetry of each of them."""
-        return [Reading(**entry["reading"]) for entry in self._entries]
-
-    @property
-    def used(self) -> bool:
-        """Whether it holds a visit."""
-        return self._visits > 0
 
     def add(self, visit: Visit, reading: Reading) -> None:
         """Note a finished visit."""
-        self._visits += 1
-        self._write({"visit": vars(visit), "reading": reading.as_json()})
+        self.used = True
+        self._write(_entry((visit, reading)))
 
     def close(self, remove: bool) -> None:
         """End the journal; it is not needed once the profile is written."""
@@ -57,27 +51,41 @@ class Journal:
 
     def _write(self, entry: dict[str, Any]) -> None:
         try:
-            self._file.write(json.dumps(entry) + "\n")
+            self._file.write(_line(entry))
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self.path}: cannot write: {error.strerror}; free some space and --resume") from error
 
-    def _read(self, config: dict[str, Any]) -> list[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        entries = []
-        for line in lines:
-            try:
-                entries.append(json.loads(line))
-            except ValueError:  # the line that was being written when the run was killed
-                break
-        if not entries:
-            return []
-        found = entries[0].get("config")
+    def _read(self, config: dict[str, Any]) -> list[Measured]:
+        header, *lines = read_text(self.path).splitlines() or [""]
+        try:
+            found = json.loads(header)["config"]
+        except (ValueError, TypeError, KeyError):
+            found = None
         if found != config:
             raise InputError(
                 f"{self.path}: {_difference(found, config)}; repeat the old options, or leave out --resume"
             )
-        return entries[1:]
+        return list(_whole(lines))
+
+
+def _whole(lines: Sequence[str]) -> Iterator[Measured]:
+    """The visits up to the line that was being written when the run was killed."""
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            yield Visit(**entry["visit"]), Reading(**entry["reading"])
+        except (ValueError, TypeError, KeyError):
+            return
+
+
+def _entry(measured: Measured) -> dict[str, Any]:
+    visit, reading = measured
+    return {"visit": vars(visit), "reading": reading.as_json()}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry) + "\n"
 
 
 def _difference(found: Any, config: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
 from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own, own_folder, slug
-from ..fitting.schemas import LatencyFitRecord, LatencyProfile, Provenance
+from ..fitting.schemas import SMALLEST, LatencyFitRecord, LatencyProfile, Provenance
 from . import bench
 from .journal import Journal
 from .timing import Samples, Settings, Visit, relative_half_width
@@ -45,7 +45,7 @@ class BenchRequest:
     compile: bool
     cuda_graph: bool
     precision: float | None
-    max_seconds: float
+    max_seconds: float | None
     name: str | None
     output: Path | None
     resume: bool
@@ -78,21 +78,28 @@ def run_bench(request: BenchRequest) -> None:
     batches = parse_ranges("--batches", request.batches, 1, MOST_BATCH, fewest=2)
     resolution = resolution_of(workload, read_config(workload.model))
     bench.check_device(workload)
-    name = slug(request.name or bench.device_name(workload.device))
+    device = bench.device_name(workload.device)
+    name = slug(request.name or device)
     path = _profile_path(request.output, name)
-    config = {"workload": asdict(workload), "batches": batches, "precision": settings.precision}
-    journal = Journal(path.with_suffix(".journal.jsonl"), config, request.resume)
+    journal_path = path.with_suffix(".journal.jsonl")
+    if request.resume and path.exists() and not journal_path.exists():
+        _notice(f"{path} is finished, there is nothing to resume; leave out --resume to measure anew")
+        _print(read_record(path, LatencyProfile), request.as_json)
+        return
+    _check_writable(path)
+    config = {"device": device, "workload": asdict(workload), "batches": batches, "precision": settings.precision}
+    journal = Journal(journal_path, config | {"versions": bench.versions()}, request.resume)
     try:
         with progress_bar(settings) as progress:
             unet, machine = bench.build(workload), bench.machine_of(workload.device)
             measurement = bench.measure(unet, machine, batches, settings, journal, _notice, progress)
-        profile, fit = bench.make_profile(measurement, workload, settings, resolution, name)
+        profile = bench.make_profile(measurement, workload, settings, resolution, name)
     except BaseException:
         journal.close(remove=not journal.used)
         raise
     _save(path, profile)
     journal.close(remove=True)
-    for line in bench.notices(measurement, fit):
+    for line in profile.provenance.notes if request.as_json else ():  # the table ends with them
         _notice(line)
     _print(profile, request.as_json)
 
@@ -103,6 +110,9 @@ def run_fit(request: FitRequest) -> None:
     Raises:
         InputError: one line naming the file and the line.
     """
+    for option, value in (("--device", request.device), ("--model", request.model)):
+        if not value:
+            raise InputError(f"{option}: found '', accepted: a name")
     durations = read_samples(request.samples)
     if len(durations) < 2:
         raise InputError(f"{request.samples}: found one batch size, accepted: two or more; a line needs them")
@@ -141,13 +151,12 @@ def read_samples(path: Path) -> dict[int, list[float]]:
         raise InputError(f"{path}: header: found {shown(','.join(columns))}, accepted: columns batch and duration_s")
     reader.fieldnames = columns
     durations: dict[int, list[float]] = {}
-    for row in reader:
-        place = f"{path}: line {reader.line_num}"
+    for place, row in rows_of(path, reader):
         batch = _number(row["batch"])
         if not (batch.is_integer() and 1 <= batch <= MOST_BATCH):
             raise InputError(f"{place}, column 'batch': found {shown(row['batch'])}, accepted: 1 to {MOST_BATCH}")
         seconds = _number(row["duration_s"])
-        if not 0 < seconds < 1e6:
+        if not SMALLEST <= seconds < 1e6:
             found = shown(row["duration_s"])
             raise InputError(f"{place}, column 'duration_s': found {found}, accepted: a number of seconds above 0")
         durations.setdefault(int(batch), []).append(seconds)
@@ -156,11 +165,31 @@ def read_samples(path: Path) -> dict[int, list[float]]:
     return durations
 
 
+def rows_of(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, str]]]:
+    """(place for a message, row) of each row.
+
+    Raises:
+        InputError: for a row with more fields than the header, or that the csv module cannot read.
+    """
+    try:
+        for row in reader:
+            place = f"{path}: line {reader.line_num}"
+            if None in row:
+                raise InputError(f"{place}: found more fields than the header has, accepted: {len(row) - 1}")
+            yield place, row
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1}: not CSV ({error}); one step per line") from error
+
+
 def list_profiles(as_json: bool) -> None:
     """Shipped and own profiles, own ones last and in place of a shipped one of the same name."""
     mine = own("profiles")
-    paths = data.shipped("profiles") | mine
-    profiles = {name: read_record(path, LatencyProfile) for name, path in paths.items()}
+    profiles = {}
+    for name, path in (data.shipped("profiles") | mine).items():
+        try:
+            profiles[name] = read_record(path, LatencyProfile)
+        except InputError as error:  # one that was spoiled does not hide the others
+            _notice(str(error))
     if as_json:
         import json
 
@@ -222,10 +251,11 @@ def _workload(request: BenchRequest) -> Workload:
 def _settings(request: BenchRequest) -> Settings:
     loose = request.device == "cpu" and request.model == "tiny"
     precision = request.precision if request.precision is not None else (0.02 if loose else 0.01)
-    for option, value, most in (("--precision", precision, 1.0), ("--max-seconds", request.max_seconds, 1e6)):
+    max_seconds = request.max_seconds if request.max_seconds is not None else (40.0 if loose else 120.0)
+    for option, value, most in (("--precision", precision, 1.0), ("--max-seconds", max_seconds, 1e6)):
         if not 0 < value <= most:
             raise InputError(f"{option}: found {value}, accepted: a number above 0, up to {most:g}")
-    return Settings(precision=precision, max_seconds=request.max_seconds)
+    return Settings(precision=precision, max_seconds=max_seconds)
 
 
 def _profile_path(output: Path | None, name: str) -> Path:
@@ -252,9 +282,13 @@ def progress_bar(settings: Settings) -> Iterator[bench.Progress]:
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("warming up", total=settings.max_seconds)
-        start = bar.get_time()
+        start = math.nan
 
         def update(samples: Samples, visit: Visit) -> None:
+            nonlocal start
+            if math.isnan(start):  # sampling alone is limited, and begins now
+                bar.reset(task)
+                start = bar.get_time()
             durations = samples.durations(visit.batch)
             width = relative_half_width(durations)
             known = f"+-{width:.1%}" if math.isfinite(width) else "..."
@@ -327,9 +361,16 @@ def _with_interval(seconds: float, interval: Sequence[float] | None) -> str:
     return text if interval is None else f"{text} ({1e3 * interval[0]:.3f} to {1e3 * interval[1]:.3f})"
 
 
+def _check_writable(path: Path) -> None:
+    """Say before the measurement what would be said after it."""
+    for target in (path, *(path.with_suffix(f".{kind}") for kind in ("png", "svg"))):
+        if target.exists() and not target.is_file():
+            raise InputError(f"{target}: cannot write: it is not a regular file; choose another place with -o")
+
+
 def _number(text: str | None) -> float:
     try:
-        return float(text or "nan")
+        return float(text or "nan") if "_" not in (text or "") else math.nan
     except ValueError:
         return math.nan
 

@@ -93,15 +93,29 @@ class Telemetry:
         return sum(process.pid != self._own_pid for process in running)
 
 
-def open_telemetry(nvml: Any, uuid: str, own_pid: int) -> Telemetry | None:
-    """The telemetry of the GPU with this UUID (CUDA's order of GPUs is not NVML's); None without NVML."""
+class NoTelemetry:
+    """What is known of a GPU without NVML: nothing, said once."""
+
+    missing = (
+        "anything about clocks, power and memory (NVML is absent: install nvidia-ml-py and the driver's library)",
+    )
+
+    def read(self) -> Reading:
+        """Nothing."""
+        return NOTHING
+
+
+def open_telemetry(nvml: Any, uuid: str, own_pid: int) -> Telemetry | NoTelemetry:
+    """The telemetry of the GPU with this UUID: CUDA's order of GPUs is not NVML's, its UUIDs have no prefix."""
     if nvml is None:
-        return None
-    try:
-        nvml.nvmlInit()
-        return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid), own_pid)
-    except nvml.NVMLError:
-        return None
+        return NoTelemetry()
+    for kind in ("GPU", "MIG"):
+        try:
+            nvml.nvmlInit()
+            return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}"), own_pid)
+        except nvml.NVMLError:
+            continue
+    return NoTelemetry()
 
 
 def load_nvml() -> Any:

@@ -28,7 +28,8 @@ WARM_UP_AGREEMENT = 0.05
 WARM_UP_BLOCKS = 20
 VISIT_S = 0.03
 """A visit takes about this long on average; all have as many steps (at least one), so that all medians get precise."""
-LEAST_ROUNDS = 5
+LEAST_ROUNDS = 30
+"""However precise the medians are: the intervals of k and h come from how the machine's speed wanders over the run."""
 DISTURBED = 1.2
 """A control that took this many times the quiet level was disturbed."""
 QUIET_QUANTILE = 0.25
@@ -92,16 +93,16 @@ class Settings:
     """
 
     precision: float = 0.01
-    max_seconds: float = 60.0
+    max_seconds: float = 120.0
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """The calls before sampling, kept apart.
+    """The calls at one batch size before sampling, kept apart.
 
     Attributes:
-        first_s: the very first call, which compiles, allocates and loads.
+        first_s: the first call, which compiles, allocates and loads.
         calls: how many there were, the first one included.
         settled: three successive medians agreed; else the cap was reached.
         step_s: the last median.
@@ -151,34 +152,37 @@ class Samples:
         sizes = sorted({visit.batch for visit in self.visits})
         return {size: self._counted([visit for visit in self.visits if visit.batch == size]) for size in sizes}
 
-    def disturbed(self, visit: Visit) -> bool:
-        """Whether other load slowed the machine around a visit."""
-        return visit.control_s is not None and visit.control_s > DISTURBED * self._quiet_s
+    def disturbed(self) -> list[bool]:
+        """Whether other load slowed the machine around each visit."""
+        most = self._most_control_s
+        return [(visit.control_s or 0) > most for visit in self.visits]
 
     @property
-    def _quiet_s(self) -> float:
-        return float(np.quantile([visit.control_s for visit in self.visits if visit.control_s], QUIET_QUANTILE))
+    def _most_control_s(self) -> float:
+        """The slowest control that passes for quiet."""
+        controls = [visit.control_s for visit in self.visits if visit.control_s is not None]
+        return DISTURBED * float(np.quantile(controls, QUIET_QUANTILE)) if controls else np.inf
 
     def _counted(self, visits: Sequence[Visit]) -> list[list[float]]:
         """The durations of the undisturbed visits; of all where there is none."""
-        if visits[0].control_s is None:
-            return [visit.durations_s for visit in visits]
-        most = DISTURBED * self._quiet_s
+        most = self._most_control_s
         quiet = [visit.durations_s for visit in visits if (visit.control_s or 0) <= most]
         return quiet or [visit.durations_s for visit in visits]
 
 
-def warm_up(timer: Timer, step: Step) -> WarmUp:
-    """Call a step until three successive block medians agree, or a cap."""
+def warm_up(timer: Timer, step: Step, most_s: float = np.inf) -> WarmUp:
+    """Call a step until three successive block medians agree, or a cap of calls or of seconds."""
     (first,) = timer.durations(step, 1)
     medians: list[float] = []
+    spent_s, block = first, 1 if first > most_s / 10 else WARM_UP_BLOCK
     for _ in range(WARM_UP_BLOCKS):
-        medians.append(float(np.median(timer.durations(step, WARM_UP_BLOCK))))
-        if _agree(medians[-3:]):
+        seconds = timer.durations(step, block)
+        medians.append(float(np.median(seconds)))
+        spent_s += sum(seconds)
+        if _agree(medians[-3:]) or spent_s > most_s:
             break
     settled = _agree(medians[-3:])
-    calls = 1 + WARM_UP_BLOCK * len(medians)
-    return WarmUp(first_s=first, calls=calls, settled=settled, step_s=medians[-1])
+    return WarmUp(first_s=first, calls=1 + block * len(medians), settled=settled, step_s=medians[-1])
 
 
 def sample(
@@ -202,9 +206,9 @@ def sample(
         clock: seconds; for tests.
     """
     samples = Samples(list(done))
-    rng = np.random.default_rng(settings.seed)
     start = clock()
     first_round = 1 + max((visit.round for visit in done), default=-1)
+    rng = np.random.default_rng([settings.seed, first_round])
     before = control() if control else None
     count = max(1, round(VISIT_S / float(np.mean(list(step_s.values())))))
     for number in range(first_round, 1_000_000):

@@ -1,7 +1,8 @@
 """The UNets whose steps are timed: shipped configurations with random weights, or any diffusers UNet."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,12 +78,31 @@ def _check_config(path: Path, config: Any) -> None:
     added = config.get("addition_embed_type")
     if added not in (None, "text_time") or config.get("class_embed_type") or config.get("encoder_hid_dim"):
         raise InputError(f"{path}: found conditions beyond text and SDXL's sizes, accepted: SD 1.x, 2.x, XL UNets")
+    channels = config.get("in_channels", 4), config.get("out_channels", 4)
+    if channels[0] != channels[1]:
+        raise InputError(
+            f"{path}: found in_channels {channels[0]} and out_channels {channels[1]}, accepted: as many out as in "
+            "(an inpainting UNet also needs a mask and a picture); name a text-to-image UNet"
+        )
 
 
 def resolution_of(workload: Workload, config: dict[str, Any]) -> int:
     """Pixels of a side."""
     own = config.get("sample_size") or 64
     return workload.resolution or VAE_FACTOR * int(own if isinstance(own, int) else own[0])
+
+
+@contextmanager
+def default_dtype(dtype: Any) -> Iterator[None]:
+    """Make new tensors of this number format."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Bench:
@@ -100,9 +120,9 @@ class Bench:
         if workload.device == "cpu" and workload.model == "tiny":
             torch.set_num_threads(1)  # too small for more: they would only wait for each other
         torch.manual_seed(SEED)
-        with torch.device(workload.device):
+        with torch.device(workload.device), default_dtype(self.dtype):  # never fp32 in a memory that fp16 just fits
             unet = UNet2DConditionModel.from_config(self.config)
-        unet = unet.to(device=workload.device, dtype=self.dtype).eval().requires_grad_(False)
+        unet = unet.eval().requires_grad_(False)
         if workload.channels_last:
             unet = unet.to(memory_format=torch.channels_last)
         self.unet = torch.compile(unet) if workload.compile else unet
@@ -116,10 +136,11 @@ class Bench:
         """A step of `batch` images, inputs allocated; running it changes none of them."""
         import torch
 
-        from ..diffusion.step import denoise_step
+        from ..diffusion.step import Timestep, denoise_step
 
         inputs = self._inputs(batch)
-        timestep = int(self.scheduler.timesteps[len(self.scheduler.timesteps) // 2])
+        middle = self.scheduler.timesteps[len(self.scheduler.timesteps) // 2]
+        timestep = Timestep(middle, middle.to(self.workload.device))
         scale = GUIDANCE_SCALE if self.workload.guidance else None
 
         def step() -> object:

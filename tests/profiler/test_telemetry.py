@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgesplit.profiler.telemetry import NOTHING, THROTTLING, open_telemetry
+from edgesplit.profiler.telemetry import THROTTLING, open_telemetry
 
 
 class FakeNvml:
@@ -54,7 +54,7 @@ class FakeNvml:
 
 
 def test_a_reading_has_every_field_in_its_unit():
-    reading = open_telemetry(FakeNvml(pids=(1, 7, 8)), "GPU-x", 1).read()
+    reading = open_telemetry(FakeNvml(pids=(1, 7, 8)), "x", 1).read()
     assert (reading.sm_clock_mhz, reading.memory_clock_mhz, reading.temperature_c) == (1980, 3201, 61)
     assert (reading.power_w, reading.energy_j, reading.memory_used_bytes) == (412.5, 9.0, 5 * 2**30)
     assert (reading.throttled_by, reading.other_processes) == ([], 2)
@@ -62,12 +62,12 @@ def test_a_reading_has_every_field_in_its_unit():
 
 @pytest.mark.parametrize(("bit", "name"), [*THROTTLING.items()])
 def test_each_throttle_reason_is_named(bit, name):
-    assert open_telemetry(FakeNvml(reasons=bit | 0x1), "GPU-x", 1).read().throttled_by == [name]
+    assert open_telemetry(FakeNvml(reasons=bit | 0x1), "x", 1).read().throttled_by == [name]
 
 
 def test_a_refused_field_is_null_and_named_and_asked_for_once():
     nvml = FakeNvml(refused=["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
-    telemetry = open_telemetry(nvml, "GPU-x", 1)
+    telemetry = open_telemetry(nvml, "x", 1)
     for _ in range(3):
         reading = telemetry.read()
         assert (reading.energy_j, reading.power_w, reading.temperature_c) == (None, None, 61)
@@ -79,11 +79,22 @@ def test_a_refused_field_is_null_and_named_and_asked_for_once():
     "nvml", [None, FakeNvml(refused=["nvmlInit"]), FakeNvml(refused=["nvmlDeviceGetHandleByUUID"])]
 )
 def test_without_nvml_there_is_no_telemetry(nvml):
-    assert open_telemetry(nvml, "GPU-x", 1) is None
-    assert set(NOTHING.as_json().values()) == {None}
+    telemetry = open_telemetry(nvml, "x", 1)
+    assert set(telemetry.read().as_json().values()) == {None}
+    assert len(telemetry.missing) == 1
+
+
+def test_a_part_of_a_gpu_is_found_by_its_own_uuid():
+    class Mig(FakeNvml):
+        def nvmlDeviceGetHandleByUUID(self, uuid):
+            if uuid != "MIG-x":
+                raise self.NVMLError("Not Found")
+            return uuid
+
+    assert open_telemetry(Mig(), "x", 1).read().temperature_c == 61
 
 
 def test_no_clock_is_ever_changed():
     nvml = FakeNvml()
-    open_telemetry(nvml, "GPU-x", 1).read()
+    open_telemetry(nvml, "x", 1).read()
     assert not [name for name in nvml.asked if "Set" in name or "Reset" in name]

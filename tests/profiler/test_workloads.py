@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from edgesplit.common.errors import InputError
 from edgesplit.profiler.workloads import GUIDANCE_SCALE, Bench, Workload, model_names, read_config, resolution_of
@@ -21,6 +23,44 @@ def test_a_shipped_configuration_is_the_published_unet(name, count):
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(read_config(name))
     assert sum(parameter.numel() for parameter in unet.parameters()) == count
+
+
+class Transfers(TorchDispatchMode):
+    """Notes operations that carry tensors from one device to another, or a number to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        before, after = (
+            {t.device.type for t in tree_leaves(x) if isinstance(t, torch.Tensor)} for x in ((args, kwargs), result)
+        )
+        to_number = "meta" in before and "_local_scalar_dense" in str(func)
+        if to_number or (before and not after <= before):
+            self.seen.append(func)
+        return result
+
+
+@pytest.mark.parametrize("model", ["tiny", "sdxl"])
+def test_a_step_moves_nothing_between_host_and_device(model):
+    """A CUDA graph could not hold it, and the host would wait in every step."""
+    bench = Bench(tiny(model=model, device="meta", dtype="fp16"))
+    assert {parameter.dtype for parameter in bench.unet.parameters()} == {torch.float16}
+    step = bench.make_step(2)
+    with Transfers() as transfers:
+        step()
+    assert transfers.seen == []
+    inputs = bench._inputs(2)
+    with Transfers() as transfers:  # the check itself: a timestep on the host is carried over
+        bench.unet(inputs["latents"], torch.tensor(3), inputs["embeddings"][:2], **_added(inputs, 2))
+    assert len(transfers.seen) > 0
+
+
+def _added(inputs, rows):
+    added = inputs["added"]
+    return {"added_cond_kwargs": {name: value[:rows] for name, value in added.items()} if added else None}
 
 
 def test_every_shipped_configuration_is_listed():
