@@ -1,9 +1,10 @@
 """Our timer against an independent one, `torch.utils.benchmark.Timer`: `python benchmarks/profiler.py`.
 
 Both time the same steps in turns, so that they share whatever the machine does meanwhile. Prints both medians and
-their ratio at each batch size.
+their ratio at each batch size; ends with an error where they differ by more than 3 % and our interval.
 """
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgesplit.profiler.workloads import Bench, Workload
 
 BATCHES = (1, 2, 4, 8, 16)
 TURNS = 80
+MOST_OFF = 0.03
 
 
 def medians(ours: CpuTimer | CudaTimer, step: Callable[[], object]) -> tuple[float, float, float]:
@@ -42,11 +44,15 @@ def main() -> None:
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for heading in ("batch", "ours ms", "torch Timer ms", "ratio", "our interval"):
         table.add_column(heading, justify="right")
+    off = []
     for batch in BATCHES:
         ours, theirs, width = medians(CudaTimer() if gpu else CpuTimer(), bench.make_step(batch))
+        off.append(abs(ours / theirs - 1) - width)
         figures = [f"{1e3 * ours:.3f}", f"{1e3 * theirs:.3f}", f"{ours / theirs:.3f}", f"+-{width:.1%}"]
         table.add_row(str(batch), *figures)
     Console(width=100, highlight=False).print(table)
+    if max(off) > MOST_OFF:
+        sys.exit(f"the timers differ by {max(off):.1%} beyond the interval, more than {MOST_OFF:.0%}")
 
 
 if __name__ == "__main__":
