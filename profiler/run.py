@@ -363,7 +363,9 @@ def _with_interval(seconds: float, interval: Sequence[float] | None) -> str:
 
 def _check_writable(path: Path) -> None:
     """Say before the measurement what would be said after it."""
-    for target in (path, *(path.with_suffix(f".{kind}") for kind in ("png", "svg"))):
+    from .figures import FORMATS
+
+    for target in (path, *(path.with_suffix(f".{kind}") for kind in FORMATS)):
         if target.exists() and not target.is_file():
             raise InputError(f"{target}: cannot write: it is not a regular file; choose another place with -o")
 
