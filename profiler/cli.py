@@ -118,7 +118,7 @@ def compare(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Compare profiles: a table and a picture, the paper's Fig. 3."""
+    """Compare profiles: a table, and a picture like the paper's figure 3."""
     from .run import compare_profiles
 
     compare_profiles(profiles, output, as_json)
