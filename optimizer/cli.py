@@ -61,10 +61,19 @@ def plan(
     fixed_offload: Annotated[
         int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that ilp-fixed and ilp-joint may take.")] = 60.0,
-    population: Annotated[int, typer.Option(min=4, help="Population of genetic.")] = 100,
-    generations: Annotated[int, typer.Option(min=1, help="Generations of genetic.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of genetic.")] = 0,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds that ilp-fixed or ilp-joint may take for the whole plan; default: 60. Building a large "
+            "program counts, but is not cut short.",
+        ),
+    ] = None,
+    population: Annotated[
+        int | None, typer.Option(min=4, help="Population of genetic and genetic-joint; default: 100.")
+    ] = None,
+    generations: Annotated[int | None, typer.Option(min=1, help="Generations of them; default: 200.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of them; default: 0.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")] = False,
     uncertain: Annotated[
         bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")
@@ -84,10 +93,11 @@ def plan(
     }  # fmt: skip
     from .run import Request, run
 
-    told = {
+    given = {
         "fixed_offload": fixed_offload, "time_limit_s": time_limit, "population": population,
         "generations": generations, "seed": seed,
     }  # fmt: skip
+    told = {name: value for name, value in given.items() if value is not None}
     run(Request(users, scenario, options, str(method), policy, told, output, as_json, compare, gpu_sweep, uncertain))
 
 

@@ -17,6 +17,8 @@ from .split import best_split, pai_loss, split_gain
 
 POPULATION, GENERATIONS = 100, 200
 """P and M of the paper."""
+MATINGS = 10
+"""Tries per generation to breed plans that are not in the population: small cells have few, soon used up."""
 
 
 def genetic(
@@ -57,23 +59,6 @@ def genetic_joint(
     return Plan(local_steps < scenario.total_steps, local_steps)
 
 
-def values(scenario: Scenario, users: Users, granted: Bools) -> Floats:
-    """The value over all denied of many decisions for one cell, each user's split the best for its batch.
-
-    Args:
-        scenario: the system.
-        users: of one cell.
-        granted: shape (decisions, users).
-
-    Returns:
-        seconds, shape (decisions,).
-    """
-    b = np.arange(len(users) + 1)
-    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.maximum(b, 1))
-    _, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, b)
-    return _values(scenario, gain, granted)
-
-
 def _values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
     b = granted.sum(axis=1)
     found: Floats = (gain.T[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
@@ -96,14 +81,8 @@ def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generatio
     from pymoo.optimize import minimize
 
     sampling, crossover, mutation = operators
-    algorithm = GA(
-        pop_size=population,
-        sampling=sampling,
-        crossover=crossover,
-        mutation=mutation,
-        # One user's plans are soon used up, and the search for new ones is slow.
-        eliminate_duplicates=problem.n_var > 2,
-    )
+    algorithm = GA(pop_size=population, sampling=sampling, crossover=crossover, mutation=mutation)
+    algorithm.mating.n_max_iterations = MATINGS
     found = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
     return None if found.X is None or found.F[0] >= 0 else found.X
 

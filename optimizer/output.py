@@ -91,6 +91,7 @@ def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: C
         "method": outcome.method,
         **asdict(outcome.total()),
         "planning_s": outcome.planning_s,
+        **note(outcome),
         "scenario": asdict(scenario),
     }
     if table.cell is not None:
@@ -100,6 +101,11 @@ def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: C
         rows = zip(*columns.values(), strict=True)
         result["users"] = [dict(zip(columns, row, strict=True)) for row in rows]
     return result
+
+
+def note(outcome: Outcome) -> dict[str, str]:
+    """What the method says of its plan, where it says something."""
+    return {"note": outcome.plan.note} if outcome.plan.note else {}
 
 
 def print_json(result: dict[str, Any]) -> None:

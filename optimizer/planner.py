@@ -42,7 +42,7 @@ class Settings:
     Attributes:
         fixed_offload: steps that "offload-all-fixed" offloads; None for N - N-hat.
         policy: that "drl" decides with; None for the default.
-        time_limit_s: of integer programs, per cell.
+        time_limit_s: of integer programs, for a whole plan.
         population: P of the genetic algorithms.
         generations: M of them.
         seed: of them.
@@ -194,6 +194,7 @@ class SweepPoint:
         granted: users who offload.
         mean_latency_s: over all users.
         mean_pai: over all users.
+        note: what the method says of its plan.
     """
 
     gpus: int
@@ -202,6 +203,7 @@ class SweepPoint:
     granted: int
     mean_latency_s: float
     mean_pai: float
+    note: str = ""
 
 
 def sweep_gpus(
@@ -217,7 +219,8 @@ def sweep_gpus(
         outcome = plan_users(replace(scenario, gpus=g), users, name, settings)
         total, gained = outcome.total(), outcome.evaluation
         latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
-        points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai))
+        note = outcome.plan.note
+        points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai, note))
     return points
 
 

@@ -1,6 +1,6 @@
 """What `plan` does: read, plan, write, print."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,16 @@ from .users import UserTable, read_users
 MOST_GPUS = 1_000_000
 SLOW_USERS = 200
 """Users up to which a comparison has the methods that take seconds."""
+ILP, GENETIC = ("ilp-fixed", "ilp-joint"), ("genetic", "genetic-joint")
+READERS = {
+    "policy": ("--policy", ("drl",)),
+    "fixed_offload": ("--fixed-offload", ("offload-all-fixed",)),
+    "time_limit_s": ("--time-limit", ILP),
+    "population": ("--population", GENETIC),
+    "generations": ("--generations", GENETIC),
+    "seed": ("--seed", GENETIC),
+}
+"""What a method may be told: the option, and the methods that read it."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +79,16 @@ def _check_together(request: Request) -> None:
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
         output.check_table(request.output)
-    if request.told["fixed_offload"] is not None and not (request.compare or request.method == "offload-all-fixed"):
-        raise InputError(
-            f"--fixed-offload: found --method {request.method}, accepted: --method offload-all-fixed or --compare"
-        )
+    given = [*request.told, *(["policy"] if request.policy is not None else [])]
+    for option, readers in (READERS[name] for name in given):
+        if not request.compare and request.method not in readers:
+            accepted = " or ".join(f"--method {name}" for name in readers)
+            raise InputError(f"{option}: found --method {request.method}, accepted: {accepted} or --compare")
 
 
 def _policy(request: Request) -> Policy | None:
     """The policy, where the method or a comparison needs one."""
-    used = request.compare or request.method == "drl"
-    if request.policy is not None and not used:
-        raise InputError(f"--policy: found --method {request.method}, accepted: --method drl or --compare")
-    if not used:
+    if not (request.compare or request.method == "drl"):
         return None
     return default_policy() if request.policy is None else load_policy(request.policy)
 
@@ -138,7 +146,13 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Sett
             output.print_uncertainty(chosen.method, uncertain)
     if request.output:
         say(f"wrote {request.output}")
-    return [*notices, *_left_out(request, names)]
+    told = [] if request.compare else _notes({chosen.method: chosen.plan.note})
+    return [*notices, *told, *_left_out(request, names)]
+
+
+def _notes(note_of: Mapping[str, str]) -> list[str]:
+    """What methods say of their plans, such as a solver's status and bound."""
+    return [f"{name}: {note}" for name, note in note_of.items() if note]
 
 
 def _compared(request: Request, users: Users) -> list[str]:
@@ -163,17 +177,20 @@ def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome
 
 
 def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncertainty:
-    found = uncertainty(resolved.scenario, table.users, chosen.plan, resolved.drawn_curves)
+    drawn = resolved.drawn_curves
+    found = uncertainty(resolved.scenario, table.users, chosen.plan, drawn)
     if found is None:
+        what = f"whose {len(drawn)} bootstrap draws all fail to rise" if drawn else "without bootstrap draws"
         raise InputError(
-            "--uncertainty: found a PAI curve without bootstrap draws, accepted: one that pai-sweep made (--pai FILE)"
+            f"--uncertainty: found a PAI curve {what}, accepted: one that pai-sweep made (--pai FILE) of more prompts "
+            "and seeds"
         )
     return found
 
 
 def _method_json(outcome: Outcome) -> dict[str, Any]:
-    note = {"note": outcome.plan.note} if outcome.plan.note else {}
-    return {"method": outcome.method, **asdict(outcome.total()), "planning_s": outcome.planning_s} | note
+    seconds = {"planning_s": outcome.planning_s}
+    return {"method": outcome.method, **asdict(outcome.total()), **seconds, **output.note(outcome)}
 
 
 def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
@@ -194,4 +211,5 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Set
         output.print_sweep(points, bend)
     say(f"wrote {picture}")
     found = (_fall_back_notices(settings.policy, replace(resolved.scenario, gpus=g), table.users) for g in gpus)
-    return list(dict.fromkeys(notice for notices in found for notice in notices))
+    told = _notes({f"{request.method}, G = {point.gpus}": point.note for point in points})
+    return [*dict.fromkeys(notice for notices in found for notice in notices), *told]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +10,10 @@ from ..optimizer.baselines import offload_all_fixed
 from ..optimizer.drl import drl_convex, out_of_range
 from ..optimizer.exact import optimum
 from ..optimizer.planner import methods
-from ..optimizer.policies import Policy, load_policy
+from ..optimizer.policies import Policy
 from ..optimizer.qoe import Plan, Scenario, Users, all_local, evaluate, objective
 from ..optimizer.tasks import shipped_instance
-from .setup import AXES, Setup, moved
+from .setup import AXES, OWN, SCOPE_GPUS, SCOPES, Setup, policy
 from .shrinking import improve, shrinking_value
 
 Row = dict[str, Any]
@@ -22,18 +21,12 @@ NHAT_OFFLOADED = "offload-all-nhat"
 """Baseline 2 in its other reading: N-hat steps are offloaded."""
 BASELINES = ("offload-all", "offload-all-fixed", "all-local")
 PEERS = ("ilp-fixed", "genetic", "genetic-joint")
+SEARCHED = "searched"
+"""The optimum, improved for the shrinking batch."""
 TWENTY = 20
 """Users of Figs. 9 and 10b."""
 FP16_LATENT_BITS = 262_144.0
 """4 x 64 x 64 numbers of 16 bits: the intermediate of Stable Diffusion 1.5 at 512 pixels."""
-SCOPES: dict[str, Callable[[int], str]] = {
-    "general, set": lambda _: "set-general",
-    "general": lambda _: "paper-general",
-    "GPU-constrained": lambda gpus: f"gpu-{gpus}",
-    "specific": lambda gpus: "specific" if gpus == 8 else f"specific-{gpus}",
-}
-"""Fig. 9: the policy of each scope; all but the first have the paper's network."""
-SCOPE_GPUS = (1, 2, 4, 8)
 
 
 class Unit(NamedTuple):
@@ -73,33 +66,32 @@ def by_scope(_: Setup, gpus: int, __: int) -> Iterator[Row]:
         name: method(case.scenario, case.users) for name, method in (("optimum", optimum), ("all local", all_local))
     }
     for scope, plan in plans.items():
-        yield {"scope": scope, "gpus": gpus, **score(case.scenario, case.users, plan)}
+        yield {"scope": scope, "gpus": gpus, **score(case.scenario, case.users, plan), "note": plan.note}
 
 
 def shrinking(setup: Setup, users: int, number: int) -> Iterator[Row]:
-    """Beyond: the optimum re-scored with a batch that shrinks, and planned on for it."""
+    """Beyond: the proposed plan and the optimum re-scored with a batch that shrinks, and what planning for it finds."""
     drawn = setup.case(users, number)
     scenario, own = drawn.scenario, drawn.users
-    best = optimum(scenario, own)
-    better = improve(scenario, own, best)
-    fixed, local = (score(scenario, own, plan)["objective"] for plan in (best, all_local(scenario, own)))
-    row: Row = {"users": users, "case": number, "all_local": local, "fixed_batch": fixed}
-    for name, plan in (("shrinking_batch", best), ("planned_for_shrinking", better)):
-        row[name] = float(shrinking_value(scenario, own, plan.local_steps, plan.granted))
-    yield row
+    best, local = optimum(scenario, own), all_local(scenario, own)
+    facts = {"users": users, "case": number, "all_local": _value(scenario, own, local)}
+    plans = {"drl": _drl(policy(setup.policy), scenario, own), "exact": best, SEARCHED: improve(scenario, own, best)}
+    for name, plan in plans.items():
+        shrinks = float(shrinking_value(scenario, own, plan.local_steps, plan.granted))
+        yield {**facts, "method": name, "fixed_batch": _value(scenario, own, plan), "shrinking_batch": shrinks}
 
 
 def sensitivity(setup: Setup, users: int, number: int) -> Iterator[Row]:
-    """Beyond: planned with a wrong a_F, b_F, k_e or h_e, what is lost where the right one holds."""
+    """Beyond: planned with a wrong a_F, b_F, k_e, h_e or users' own L_i, what is lost where the right one holds."""
     drawn = setup.case(users, number)
     scenario, own = drawn.scenario, drawn.users
-    best = optimum(scenario, own)
-    most = score(scenario, own, best)
-    for name in AXES:
-        for end, value in zip(("low", "high"), setup.intervals[name][:2], strict=True):
-            got = score(scenario, own, optimum(moved(scenario, name, value), own))
+    most = score(scenario, own, optimum(scenario, own))
+    for name in (*AXES, OWN):
+        for end, word in enumerate(("low", "high")):
+            wrong = setup.at_end(drawn, name, end)
+            got = score(scenario, own, optimum(wrong.scenario, wrong.users))
             yield {
-                "parameter": name, "end": end, "interval": setup.intervals[name][2], "value": value, "users": users,
+                "parameter": name, "end": word, "interval": setup.interval_kind(name), "users": users,
                 "case": number, "lost_s": most["objective"] - got["objective"],
                 "lost_share": most["captured_share"] - got["captured_share"],
                 "more_granted": got["granted"] - most["granted"],
@@ -155,12 +147,6 @@ def compute(setup: Setup, unit: Unit) -> list[Row]:
     return list(EXPERIMENTS[unit.experiment](setup, unit.point, unit.case))
 
 
-@cache
-def policy(name: str) -> Policy:
-    """A policy, read once per process."""
-    return load_policy(name)
-
-
 def score(scenario: Scenario, users: Users, plan: Plan) -> Row:
     """What a plan of one cell is worth, in all, per user, and as a share of what offloading can gain."""
     best, local = (_value(scenario, users, p) for p in (optimum(scenario, users), all_local(scenario, users)))
@@ -184,16 +170,18 @@ def _baselines(setup: Setup, scenario: Scenario, users: Users) -> Iterator[Row]:
 
 def _compared(setup: Setup, scenario: Scenario, users: Users, names: Iterable[str]) -> Iterator[Row]:
     """The proposed method, the optimum and the named ones."""
-    yield {"method": "drl", **score(scenario, users, _drl(policy(setup.policy), scenario, users))}
     known = methods(setup.told)
-    for name in ("exact", *names):
-        yield {"method": name, **score(scenario, users, known[name](scenario, users))}
+    plans = {"drl": _drl(policy(setup.policy), scenario, users)}
+    plans |= {name: known[name](scenario, users) for name in ("exact", *names)}
+    for name, plan in plans.items():
+        yield {"method": name, **score(scenario, users, plan), "note": plan.note}
 
 
 def _drl(chosen: Policy, scenario: Scenario, users: Users) -> Plan:
     """DRL-convex; a round that the policy cannot decide is scored as all local."""
-    if out_of_range(chosen, scenario, users) is not None:
-        return all_local(scenario, users)
+    reason = out_of_range(chosen, scenario, users)
+    if reason is not None:
+        return replace(all_local(scenario, users), note=f"out of the policy's range, all local: {reason}")
     return drl_convex(scenario, users, chosen)
 
 

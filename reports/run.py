@@ -66,7 +66,7 @@ def _size(request: Request) -> Size:
     size = QUICK if request.quick else FULL
     if request.cases is None:
         return size
-    return replace(size, cases=request.cases, slow_cases=min(request.cases, size.slow_cases))
+    return replace(size, cases=request.cases, slow_cases=request.cases)
 
 
 # -- computing ----------------------------------------------------------------------------------------------
@@ -89,7 +89,8 @@ def measure(setup: Setup, sources: Sources, folder: Path, workers: int) -> Mappi
             for unit in left:
                 results.add(unit, list(timing.measure(setup, unit)))
                 tick(unit)
-        return collect(setup, sources, results.table)
+        kept = {*wanted, *timed}
+        return collect(setup, sources, lambda experiment: results.table(experiment, kept))
     finally:
         results.close()
 

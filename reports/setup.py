@@ -1,6 +1,8 @@
 """What a reproduction is made from: every number that its tables depend on."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +15,7 @@ from ..optimizer.genetic import GENERATIONS, POPULATION
 from ..optimizer.ilp import TIME_LIMIT_S
 from ..optimizer.instances import DEVICES, Instance, Range, paper_instance
 from ..optimizer.planner import Settings
-from ..optimizer.policies import find_policy, load_policy
+from ..optimizer.policies import Policy, find_policy, load_policy
 from ..optimizer.qoe import Scenario
 from ..optimizer.scenario import Overrides, load_scenario
 
@@ -21,8 +23,22 @@ MEASURED_CURVE = "toyworld"
 """Drawn as Fig. 4 where the scenario's own curve has no measured points, as the paper's has none."""
 ASSUMED = 0.1
 """Half width of the interval of a parameter whose file has none."""
+FROM_FILE, NOT_IN_FILE = "95 % interval", f"assumed, {100 * ASSUMED:g} %"
 AXES = ("steepness", "midpoint", "slope_s", "intercept_s")
-"""a_F, b_F, k_e, h_e: what the plan's sensitivity is told for."""
+"""a_F, b_F, k_e, h_e: what the plan's sensitivity is told for, and"""
+OWN = "step_latency_s"
+"""the users' own L_i(1) = k_i + h_i."""
+SCOPES: dict[str, Callable[[int], str]] = {
+    "general (set network)": lambda _: "set-general",
+    "general (paper's network)": lambda _: "paper-general",
+    "GPU-constrained": lambda gpus: f"gpu-{gpus}",
+    "specific": lambda gpus: "specific" if gpus == 8 else f"specific-{gpus}",
+}
+"""Fig. 9: the policy of each scope; all but the first have the paper's network."""
+SCOPE_GPUS = (1, 2, 4, 8)
+
+Interval = tuple[float, float, str]
+"""Both ends, and who says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +73,8 @@ class Setup:
     Attributes:
         scenario: the system; its G is that of Fig. 10a.
         step_latency_s: L_i(1) of the devices that users may have, by name.
-        intervals: low and high end of each of `AXES`, and whether a file gave them or `ASSUMED` did.
+        intervals: of each of `AXES`.
+        device_intervals: of L_i(1), by name of the device.
         policy: that DRL-convex decides with, a name or a path.
         seed: of everything random.
         size: how much is computed.
@@ -68,7 +85,8 @@ class Setup:
 
     scenario: Scenario
     step_latency_s: dict[str, float]
-    intervals: dict[str, tuple[float, float, str]]
+    intervals: dict[str, Interval]
+    device_intervals: dict[str, Interval]
     policy: str
     seed: int
     size: Size
@@ -80,7 +98,7 @@ class Setup:
     def told(self) -> Settings:
         """What the planner's methods are told."""
         return Settings(
-            policy=load_policy(self.policy),
+            policy=policy(self.policy),
             time_limit_s=self.time_limit_s,
             population=self.population,
             generations=self.generations,
@@ -94,10 +112,34 @@ class Setup:
         )
         return paper_instance(np.random.default_rng([self.seed, users, number]), choices, self.scenario)
 
+    def at_end(self, drawn: Instance, name: str, end: int) -> Instance:
+        """The same round with one of `AXES`, or `OWN`, at the low (0) or high (1) end of its interval; alpha stays."""
+        if name == OWN:
+            ends = dict(zip(self.step_latency_s.values(), self.device_intervals.values(), strict=True))
+            own = np.array([ends[latency][end] for latency in drawn.users.step_latency_s.tolist()])
+            return replace(drawn, users=replace(drawn.users, step_latency_s=own))
+        return replace(drawn, scenario=moved(drawn.scenario, name, self.intervals[name][end]))
+
+    def interval_kind(self, name: str) -> str:
+        """Whether files gave the ends or `ASSUMED` did."""
+        if name != OWN:
+            return self.intervals[name][2]
+        kinds = [interval[2] for interval in self.device_intervals.values()]
+        known = kinds.count(FROM_FILE)
+        return kinds[0] if known in (0, len(kinds)) else f"{FROM_FILE} of {known} devices, else {NOT_IN_FILE}"
+
     def facts(self) -> dict[str, Any]:
-        """For the record beside the results, which go on only where these are equal."""
-        weights = sha256(find_policy(self.policy).read_bytes()).hexdigest()
-        return {**asdict(self), "policy_sha256": weights, "edgesplit": version("edgesplit")}
+        """For the record beside the results, which go on only where these are equal; more cases may be added."""
+        used = {self.policy, *(name(gpus) for name in SCOPES.values() for gpus in SCOPE_GPUS)}
+        weights = {name: sha256(find_policy(name).read_bytes()).hexdigest() for name in sorted(used)}
+        kept = {name: value for name, value in asdict(self).items() if name != "size"}
+        return {**kept, "policies_sha256": weights, "edgesplit": version("edgesplit")}
+
+
+@cache
+def policy(name: str) -> Policy:
+    """A policy, read once per process."""
+    return load_policy(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +147,7 @@ class Sources:
     """The parameter files, for Figs. 3 and 4.
 
     Attributes:
-        profiles: the edge GPU's, then devices' from slow to fast.
+        profiles: the edge GPU's, then all devices' from slow to fast.
         curve: with measured points.
         curve_name: for people.
     """
@@ -136,17 +178,18 @@ def make_setup(
         scenario=resolved.scenario,
         step_latency_s={profile.name: _step_latency(profile) for profile in profiles},
         intervals=parameter_intervals(resolved.edge, resolved.curve),
+        device_intervals={profile.name: device_interval(profile) for profile in profiles},
         size=size,
         **others,
     )
-    load_policy(setup.policy)  # an unknown one is refused before anything is written
+    policy(setup.policy)  # an unknown one is refused before anything is written
     own = bool(resolved.curve.points)
     curve = resolved.curve if own else load_curve(MEASURED_CURVE)
     name = (options.pai or "the scenario's curve") if own else MEASURED_CURVE
-    return setup, Sources(profiles=[resolved.edge, *evenly(profiles, 5)], curve=curve, curve_name=name)
+    return setup, Sources(profiles=[resolved.edge, *profiles], curve=curve, curve_name=name)
 
 
-def parameter_intervals(edge: LatencyProfile, curve: PaiCurveFile) -> dict[str, tuple[float, float, str]]:
+def parameter_intervals(edge: LatencyProfile, curve: PaiCurveFile) -> dict[str, Interval]:
     """95 % intervals of a_F, b_F, k_e and h_e as the files have them, else `ASSUMED` around the value."""
     known = {
         "steepness": (curve.fit.steepness, curve.fit.steepness_ci),
@@ -157,10 +200,19 @@ def parameter_intervals(edge: LatencyProfile, curve: PaiCurveFile) -> dict[str, 
     return {name: _interval(*found) for name, found in known.items()}
 
 
-def _interval(value: float, ends: list[float] | None) -> tuple[float, float, str]:
+def device_interval(profile: LatencyProfile) -> Interval:
+    """Of L_i(1): k and h both at an end of their 95 % intervals, where the file has them."""
+    fit = profile.fit
+    if fit.slope_ci_s is None or fit.intercept_ci_s is None:
+        return _interval(_step_latency(profile), None)
+    ends = [max(fit.floor_s or 0.0, k + h) for k, h in zip(fit.slope_ci_s, fit.intercept_ci_s, strict=True)]
+    return _interval(_step_latency(profile), ends)
+
+
+def _interval(value: float, ends: list[float] | None) -> Interval:
     if ends is not None:
-        return ends[0], ends[1], "95 % interval"
-    return (1 - ASSUMED) * value, (1 + ASSUMED) * value, f"assumed, {100 * ASSUMED:g} %"
+        return ends[0], ends[1], FROM_FILE
+    return (1 - ASSUMED) * value, (1 + ASSUMED) * value, NOT_IN_FILE
 
 
 def moved(scenario: Scenario, name: str, value: float) -> Scenario:

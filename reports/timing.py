@@ -1,16 +1,17 @@
 """Table 1: planning time against users, measured, beside the complexities that the paper states."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from ..optimizer.drl import out_of_range
 from ..optimizer.planner import Method, methods
 from ..optimizer.qoe import Plan, Scenario, Users
 from .experiments import Row, Unit, score
-from .setup import Setup
+from .setup import Setup, policy
 
 STATED = {
     "drl": ("DRL-convex hybrid", "O(I)"),
@@ -32,13 +33,17 @@ def units(setup: Setup) -> list[Unit]:
     return [Unit("timing", count, 0) for count in setup.size.timed_users]
 
 
-def measure(setup: Setup, unit: Unit) -> Iterator[Row]:
-    """Every method that may, on one case."""
+def measure(setup: Setup, unit: Unit, names: Iterable[str] = STATED) -> Iterator[Row]:
+    """Every method that may, on one case; seconds NaN where the policy cannot decide it."""
     case = setup.case(unit.point, 0)
     _warm_up(setup)
     known = methods(setup.told)
-    for name in STATED:
+    reason = out_of_range(policy(setup.policy), case.scenario, case.users)
+    for name in names:
         if unit.point > MOST_USERS.get(name, unit.point):
+            continue
+        if name == "drl" and reason is not None:
+            yield {"method": name, "users": unit.point, "seconds": float("nan"), "note": f"not measured: {reason}"}
             continue
         plan, seconds = _timed(known[name], case.scenario, case.users)
         share = score(case.scenario, case.users, plan)["captured_share"]

@@ -6,11 +6,10 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,6 @@ CREATE TABLE IF NOT EXISTS units (
     experiment TEXT, point INTEGER, number INTEGER, rows TEXT NOT NULL, PRIMARY KEY (experiment, point, number)
 );
 """
-CHUNK = 8
-"""Units that a process takes at a time where there are many."""
 
 
 class Results:
@@ -52,13 +49,13 @@ class Results:
         with one_line(self.path, COMMAND), self._database:
             self._database.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?)", [*unit, json.dumps(rows)])
 
-    def table(self, experiment: str) -> pd.DataFrame:
-        """All rows of an experiment, in the order of points and cases."""
-        query = "SELECT rows FROM units WHERE experiment = ? ORDER BY point, number"
+    def table(self, experiment: str, wanted: Collection[Unit]) -> pd.DataFrame:
+        """The rows of those units of an experiment that are wanted, in the order of points and cases."""
+        query = "SELECT point, number, rows FROM units WHERE experiment = ? ORDER BY point, number"
         with one_line(self.path, COMMAND):
-            return pd.DataFrame(
-                [row for (rows,) in self._database.execute(query, [experiment]) for row in json.loads(rows)]
-            )
+            found = self._database.execute(query, [experiment])
+            kept = [rows for point, number, rows in found if Unit(experiment, point, number) in wanted]
+            return pd.DataFrame([row for rows in kept for row in json.loads(rows)])
 
     def close(self) -> None:
         """Let other processes in."""
@@ -66,22 +63,29 @@ class Results:
 
 
 def work_off(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Unit, list[Row]]]:
-    """Compute units in several processes; results come in the order of the units."""
+    """Compute units in several processes; results come as they are finished, and at Ctrl-C no more."""
     if workers == 1 or len(todo) < 2:
         yield from ((unit, compute(setup, unit)) for unit in todo)
         return
-    chunk = max(1, min(CHUNK, len(todo) // (4 * workers)))
-    with _pool(workers) as pool:
-        yield from zip(todo, pool.map(partial(compute, setup), todo, chunksize=chunk), strict=True)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (os.getpid(),))
+    try:
+        with _interruptions_held():  # workers inherit it, so that they start in silence
+            running = {pool.submit(compute, setup, unit): unit for unit in todo}
+        for done in as_completed(running):
+            yield running.pop(done), done.result()
+    finally:
+        for worker in active_children():  # at work, where this was interrupted
+            worker.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),))
+def _interruptions_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(parent: int) -> None:

@@ -111,12 +111,38 @@ def test_a_policy_out_of_its_range_falls_back_with_a_notice():
 
 def test_every_method_runs_and_none_beats_the_optimum():
     for method in METHODS:
-        few = ["--population", "20", "--generations", "10"]
+        few = ["--population", "20", "--generations", "10"] if "genetic" in method else []
         result = plan_json("--users", USERS, "--method", method, *few)
         assert result["method"] == method
         assert result["objective"] + result["gap"] == pytest.approx(result["optimum_objective"])
     other = plan_json("--users", USERS, "--method", "offload-all-fixed", "--fixed-offload", "80")
     assert {row["local_steps"] for row in other["users"]} == {120}
+
+
+@pytest.mark.parametrize("method", ["ilp-fixed", "ilp-joint"])
+def test_a_solver_says_its_status_and_bound_in_plain_plans_and_sweeps_too(method, tmp_path):
+    words = f"plan: {method}: optimal for its form, gap 0: gain "
+    plain = run("plan", "--users", USERS, "--method", method)
+    as_json = run("plan", "--users", USERS, "--method", method, "--json", "-o", tmp_path / "plan.csv")
+    assert words in plain.stderr
+    assert words in as_json.stderr
+    assert f"plan: {method}: {json.loads(as_json.stdout)['note']}\n" in as_json.stderr
+    swept = run("plan", "--users", USERS, "--method", method, "--gpu-sweep", "2:2", "-o", tmp_path / "x.png", "--json")
+    assert "bound" in json.loads(swept.stdout)["points"][0]["note"]
+
+
+@pytest.mark.parametrize(
+    ("option", "method", "accepted"),
+    [
+        ("--seed", "exact", "--method genetic or --method genetic-joint"),
+        ("--population", "drl", "--method genetic or --method genetic-joint"),
+        ("--generations", "ilp-fixed", "--method genetic or --method genetic-joint"),
+        ("--time-limit", "genetic", "--method ilp-fixed or --method ilp-joint"),
+    ],
+)
+def test_an_option_that_the_method_does_not_read_is_refused(option, method, accepted):
+    line = refused(run("plan", "--users", USERS, "--method", method, option, "9"))
+    assert line == f"plan: {option}: found --method {method}, accepted: {accepted} or --compare\n"
 
 
 def test_the_command_offers_exactly_the_planners_methods():

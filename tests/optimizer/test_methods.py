@@ -8,8 +8,9 @@ import pytest
 from oracles import brute_force, make_scenario, make_users, plan_value, random_scenario, random_users, user_qoe
 
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer.genetic import genetic, genetic_joint, values
-from edgesplit.optimizer.ilp import ilp_joint, solve
+from edgesplit.optimizer import genetic as genes
+from edgesplit.optimizer.genetic import genetic, genetic_joint
+from edgesplit.optimizer.ilp import OPTIMAL, TIME_LIMIT, ilp_fixed, ilp_joint, solve
 from edgesplit.optimizer.planner import METHODS, Settings, plan_users
 from edgesplit.optimizer.qoe import Users, all_local, evaluate, objective
 
@@ -36,7 +37,6 @@ def test_no_method_beats_brute_force_and_complete_ones_equal_it(seed, method):
     assert total.objective == pytest.approx(plan_value(scenario, users, plan.granted, plan.local_steps), rel=1e-9)
     if method in COMPLETE:
         assert total.objective == pytest.approx(best, rel=1e-6, abs=1e-6 if method == "ilp-joint" else 1e-9)
-        assert "not" not in plan.note
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -51,8 +51,9 @@ def test_the_papers_program_is_brute_force_at_one_split(seed):
             qoe = [user_qoe(s, *row, True, s.min_local_steps, b) if g else local[i]
                    for i, (row, g) in enumerate(zip(rows, granted, strict=True))]  # fmt: skip
             best = max(best, sum(qoe))
-    total = plan_users(s, users, "ilp-fixed").total()
-    assert total.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    outcome = plan_users(s, users, "ilp-fixed")
+    assert outcome.total().objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert outcome.plan.note.startswith("optimal for its form, gap 0: gain ")
 
 
 def test_genetic_values_are_the_evaluators():
@@ -60,7 +61,10 @@ def test_genetic_values_are_the_evaluators():
     for _ in range(30):
         scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 9)))
         granted = rng.random((5, len(users))) < 0.5
-        found = values(scenario, users, granted)
+        out = {}
+        genes._problem(scenario, users)._evaluate(granted, out)
+        found = -out["F"]
+        assert (out["G"] == granted.sum(axis=1) - scenario.max_batch).all()
         local = objective(users, evaluate(scenario, users, all_local(scenario, users)))[0]
         for row, value in zip(granted, found, strict=True):
             rows = zip(users.step_latency_s, users.alpha, users.request_slot, row, strict=True)
@@ -86,10 +90,42 @@ def test_a_time_limit_is_kept_and_told():
     users = make_users(rng.uniform(0.1, 0.6, 200), rng.uniform(5, 60, 200))
     splits = np.arange(scenario.min_local_steps, scenario.total_steps)
     solution = solve(scenario, users, splits, time_limit_s=0.2)
-    assert solution.status == "time limit"
+    assert solution.status == TIME_LIMIT
     assert solution.bound >= solution.value
     plan = ilp_joint(scenario, users, time_limit_s=0.2)
-    assert plan.note.startswith("time limit, its bound")
+    assert plan.note.startswith("not proven, time limit: gain ")
+    assert "inf" not in plan.note
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_optimal_means_that_the_bound_is_the_value_and_the_value_the_plans(seed):
+    scenario, users, best = instance(seed)
+    splits = np.arange(scenario.min_local_steps, scenario.total_steps)
+    found = solve(scenario, users, splits)
+    local = objective(users, evaluate(scenario, users, all_local(scenario, users)))[0]
+    assert found.status == OPTIMAL
+    assert found.bound == pytest.approx(found.value, rel=1e-9, abs=1e-9)
+    assert found.value == pytest.approx(best - local, rel=1e-6, abs=1e-6)
+
+
+def test_the_time_limit_is_the_whole_plans_and_cells_it_does_not_reach_stay_local(monkeypatch):
+    """Every cell takes 1 s of a clock of our own."""
+    from edgesplit.optimizer import ilp
+
+    now, given = [0.0], []
+    users = Users(np.full(6, 0.5), np.full(6, 20.0), np.full(6, 10), np.arange(6) // 2)
+
+    def one_second(scenario, own, splits, limit):
+        given.append(limit)
+        now[0] += 1
+        return ilp.Solution(np.full(len(own), splits[0]), OPTIMAL, 3.0, 3.0)
+
+    monkeypatch.setattr(ilp.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ilp, "solve", one_second)
+    plan = ilp_fixed(make_scenario(), users, time_limit_s=1.5)
+    assert given == [1.5, 0.5]
+    assert plan.granted.tolist() == [True] * 4 + [False] * 2
+    assert plan.note == "not proven, time limit in 1 of 3 cells: gain 6 s, no bound yet"
 
 
 def test_a_program_too_large_is_refused():
