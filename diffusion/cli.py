@@ -50,20 +50,29 @@ def hybrid(
     cluster: Annotated[str | None, typer.Option(help="Cluster-wide model: folder or hub id.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="NAME=MODEL of a user; repeat for more.")] = None,
     local_steps: Annotated[
-        str | None, typer.Option(help="Split points n: START:STOP:STEP or a list; 0 is all at the edge.")
+        str | None,
+        typer.Option(
+            help="Split points n, for every user: START:STOP:STEP or a list such as 0,30,50; 0 is all at the edge. Or "
+            "each user's own: NAME=n,NAME=n."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="N, steps in all; default: 50 for the toy world, else 200.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Each user's own n from a CSV that plan wrote, users matched by name.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="N, steps in all; default: the plan's, 50 for the toy world, else 200.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")
     ] = None,
     scheduler: Annotated[str, typer.Option(help="ddim, euler, euler-ancestral or ddpm.")] = "ddim",
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the initial noise; with own splits the next user's is one more.")] = 0,
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")] = "",
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("hybrid"),
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
-    """Generate every prompt for every user at every split."""
+    """Generate every prompt for every user, at every split or at the user's own."""
     from .run import HybridRequest, run_hybrid
 
     run_hybrid(
@@ -73,6 +82,7 @@ def hybrid(
             cluster=cluster,
             users=user or [],
             local_steps=local_steps,
+            plan=plan,
             total_steps=steps,
             guidance=guidance,
             scheduler=scheduler,

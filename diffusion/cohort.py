@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from ..common.errors import InputError
+from ..common.errors import InputError, shown
 from ..common.files import Record, first_problem, read_text
 
+CLUSTER = "cluster"
+"""The name of the cluster-wide model."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(min_length=1)]
+Template = Annotated[str, Field(pattern=r"^[^{}]*\{subject\}[^{}]*$")]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -58,11 +61,11 @@ class Class(Record):
     """The class images that the base makes once, for prior preservation.
 
     Attributes:
-        prompts: each in turn.
+        prompts: each in turn, `{subject}` standing for the class word.
         images: how many in all.
     """
 
-    prompts: list[Text] = Field(default_factory=list)
+    prompts: list[Template] = Field(default_factory=list)
     images: Annotated[int, Field(ge=0, le=100_000)] = 50
 
 
@@ -75,7 +78,7 @@ class Generated(Record):
         images: how many.
     """
 
-    template: Text = "a photo of {subject}"
+    template: Template = "a photo of {subject}"
     description: Text
     images: Count = 8
 
@@ -169,4 +172,15 @@ def read_cohort(path: Path) -> Cohort:
     unknown = next((name for name in cohort.cluster.shared or [] if name not in names), None)
     if unknown:
         raise InputError(f"{path}: field 'cluster.shared': found {unknown!r}, accepted: names of users")
+    if cohort.cluster.shared == [] and not cohort.cluster.photos + cohort.cluster.generated:
+        raise InputError(
+            f"{path}: field 'cluster': found no pictures, accepted: shared users, photos or generated images; add some"
+        )
+    if CLUSTER in names:
+        raise InputError(f"{path}: field 'users': found the name {CLUSTER!r}, which the cluster-wide model has")
+    if cohort.token.casefold() in cohort.class_word.casefold().split():
+        raise InputError(
+            f"{path}: field 'token': found {shown(cohort.token)}, which the class word says already, accepted: a rare "
+            "word, such as 'sks'"
+        )
     return cohort

@@ -4,6 +4,7 @@ Also used for the cluster-wide model (paper section 3.2), whose photos are of ma
 subject is the class word itself.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +40,16 @@ class Examples:
 
 
 @torch.no_grad()
+def scaled_posterior(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Means and deviations of the latents of batches of pictures between -1 and 1, scaled as the UNet takes them."""
+    posteriors = [vae.encode(batch.to(vae.device, vae.dtype)).latent_dist for batch in batches]
+    means, deviations = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "std"))
+    return vae.config.scaling_factor * means.float(), vae.config.scaling_factor * deviations.float()
+
+
 def encode(model: Model, photos: Photos, subject: str) -> Examples:
     """Latents of photos, captioned with words for the subject."""
-    posteriors = [model.vae.encode(part.to(model.device, model.dtype)).latent_dist for part in photos.images.split(16)]
-    scale = model.vae.config.scaling_factor
-    means, deviations = (scale * torch.cat([getattr(p, name) for p in posteriors]).float() for name in ("mean", "std"))
+    means, deviations = scaled_posterior(model.vae, photos.images.split(16))
     captions = [template.replace("{subject}", subject) for template in photos.templates]
     return Examples(means, deviations, model.tokens(captions).to(model.device))
 

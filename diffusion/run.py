@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..common.errors import InputError, require, shown
 from ..common.files import make_folder
 from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
+from .splits import own_splits, read_plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .models import Model
     from .sampling import Sampling
     from .train_cohort import Gate
+
+    Row = list[tuple[str, int, Tensor]]
+    """Pictures side by side: user, local steps, picture (3, height, width)."""
 
 TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -40,6 +44,7 @@ class HybridRequest:
     cluster: str | None
     users: list[str]
     local_steps: str | None
+    plan: Path | None
     total_steps: int | None
     guidance: float | None
     scheduler: str
@@ -73,14 +78,14 @@ def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) 
 
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
     folder = output or path.with_suffix("")
-    job = Job(cohort, path.parent, folder, pick_device(device), _notice("dreambooth"), training_bar)
+    job = Job(cohort, path, folder, pick_device(device), training_bar)
     job.prepare()
     gates = []
     for gate in run_job(job):
         gates.append(gate)
-        say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}")
+        say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}; {_gate_line(gate)}")
     if as_json:
-        rows = [{"model": g.name, "before": g.before, "after": g.after, "gains": g.gains} for g in gates]
+        rows = [gate.as_json() for gate in gates]
         print(json.dumps({"output": str(folder), "clip": job.clip_name, "gates": rows}, indent=1))
         return
     _print_gates(gates)
@@ -94,19 +99,22 @@ def run_hybrid(request: HybridRequest) -> None:
         InputError: one line.
     """
     require("models", *MODULES)
+    from .handoff import check_seed
     from .hybrid import check_template
     from .models import DTYPES, load_model
 
     cluster, users = model_references(request.cluster, request.users, request.cohort)
-    sampling, splits = _sampling(request)
+    sampling, splits = _sampling(request, users)
     if request.dtype not in DTYPES:
         raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
+    check_seed(request.seed)
     device = pick_device(request.device)
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
     for template in request.prompts:
         check_template(template)
     edge = load_model(cluster, dtype=request.dtype, device=device)
     personal = {name: load_model(reference, dtype=request.dtype, device=device) for name, reference in users.items()}
+    _check_fit(request.prompts, sampling, edge, list(personal.values()))
     make_folder(request.output)
     report = _generate(request, sampling, splits, edge, personal)
     if request.as_json:
@@ -192,42 +200,61 @@ def named(option: str, texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _sampling(request: HybridRequest) -> tuple["Sampling", list[int]]:
+def _sampling(request: HybridRequest, users: Collection[str]) -> tuple["Sampling", list[int] | dict[str, int]]:
+    """The settings, and the splits: every user's at each of a list, or each user's own."""
     from .sampling import Sampling
 
     toy = request.cluster is None and request.cohort is None
     if not toy and not request.prompts:
         raise InputError("--prompt: missing; give a template such as 'a photo of {subject} on the beach'")
+    if request.plan and request.local_steps:
+        raise InputError("--plan: found --local-steps as well, accepted: one of the two")
+    plan = read_plan(request.plan) if request.plan else None
+    usual = plan.total_steps if plan else 50 if toy else 200
     sampling = Sampling(
-        total_steps=(50 if toy else 200) if request.total_steps is None else request.total_steps,
+        total_steps=usual if request.total_steps is None else request.total_steps,
         guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
         scheduler=request.scheduler,
     )
     total = sampling.total_steps
+    if plan:
+        return sampling, own_splits(str(request.plan), plan.local_steps, users, total)
     text = request.local_steps or f"0:{total}:{max(1, total // 5)}"
+    if "=" in text:
+        return sampling, own_splits("--local-steps", named("--local-steps", text.split(",")), users, total)
     return sampling, parse_ranges("--local-steps", text, 0, total)
 
 
-def _generate(
-    request: HybridRequest, sampling: "Sampling", splits: Sequence[int], edge: "Model", personal: dict[str, "Model"]
-) -> dict[str, Any]:
-    """One edge pass per prompt, one late-joining pass per user and prompt."""
-    from .handoff import handoff_bits
-    from .hybrid import Request, edge_prefix, finish_local
+def _check_fit(prompts: Sequence[str], sampling: "Sampling", edge: "Model", personal: Sequence["Model"]) -> None:
+    """Refuse models that cannot hand off and prompts that one of them cannot read, before any step runs."""
     from .models import check_pair
 
-    for model in personal.values():
+    for model in personal:
         check_pair(edge, model, sampling)
+    for model in (edge, *personal):
+        model.tokens([model.prompt(template) for template in prompts or [TOY_PROMPT]])
+
+
+def _generate(
+    request: HybridRequest,
+    sampling: "Sampling",
+    splits: list[int] | dict[str, int],
+    edge: "Model",
+    personal: dict[str, "Model"],
+) -> dict[str, Any]:
+    from .handoff import handoff_bits
+
     prompts = request.prompts or [TOY_PROMPT]
     edge_steps: list[int] = []
-    rows: list[list[Tensor]] = []
-    for template in prompts:
-        requests = [Request(prompt_template=template, local_steps=n, seed=request.seed) for n in splits]
-        handoffs = edge_prefix(edge, requests, sampling, edge_steps.append)
-        for name, model in personal.items():
-            pictures = model.decode(finish_local(model, handoffs, sampling))
-            rows.append(list(pictures))
-            _save(request.output, len(rows), name, splits, pictures)
+    made = (
+        _planned(prompts, request.seed, sampling, splits, edge, personal, edge_steps.append)
+        if isinstance(splits, dict)
+        else _swept(prompts, request.seed, sampling, splits, edge, personal, edge_steps.append)
+    )
+    rows: list[Row] = []
+    for row in made:
+        rows.append(row)
+        _save(request.output, len(rows), row)
     bits = handoff_bits(edge.latent_shape, "fp16", prompts[0])
     grid = request.output / "grid.png"
     _save_grid(grid, rows)
@@ -236,7 +263,7 @@ def _generate(
         "users": list(personal),
         "prompts": prompts,
         "total_steps": sampling.total_steps,
-        "local_steps": list(splits),
+        "local_steps": splits,
         "edge_sample_steps": sum(edge_steps),
         "edge_passes": len(edge_steps),
         "handoff_payload_bits": bits.payload,
@@ -246,20 +273,59 @@ def _generate(
     }
 
 
-def _save(folder: Path, row: int, name: str, splits: Sequence[int], pictures: "Tensor") -> None:
+def _swept(
+    prompts: Sequence[str],
+    seed: int,
+    sampling: "Sampling",
+    splits: Sequence[int],
+    edge: "Model",
+    personal: dict[str, "Model"],
+    count: Callable[[int], None],
+) -> Iterator["Row"]:
+    """A row per prompt and user: every split, most local steps first. One edge pass per prompt serves them all."""
+    from .hybrid import edge_sweep, finish_local
+
+    falling = sorted(splits, reverse=True)
+    for template in prompts:
+        handoffs = edge_sweep(edge, template, seed, falling, sampling, count)
+        for name, model in personal.items():
+            pictures = model.decode(finish_local(model, handoffs, sampling))
+            yield [(name, n, picture) for n, picture in zip(falling, pictures, strict=True)]
+
+
+def _planned(
+    prompts: Sequence[str],
+    seed: int,
+    sampling: "Sampling",
+    splits: dict[str, int],
+    edge: "Model",
+    personal: dict[str, "Model"],
+    count: Callable[[int], None],
+) -> Iterator["Row"]:
+    """A row per prompt: every user at the own split. One edge pass in all, whose batch shrinks."""
+    from .hybrid import Request, hybrid
+
+    users = [(template, name, number) for template in prompts for number, name in enumerate(personal)]
+    requests = [Request(prompt_template=t, local_steps=splits[name], seed=seed + i) for t, name, i in users]
+    pictures = hybrid(edge, [personal[name] for _, name, _ in users], requests, sampling, count)
+    made = [(name, splits[name], picture) for (_, name, _), picture in zip(users, pictures, strict=True)]
+    for start in range(0, len(made), len(personal)):
+        yield made[start : start + len(personal)]
+
+
+def _save(folder: Path, number: int, row: "Row") -> None:
     from .photos import save_image
 
-    for split, picture in zip(splits, pictures, strict=True):
-        save_image(folder / f"{row:02d}-{name}-n{split:03d}.png", picture)
+    for name, split, picture in row:
+        save_image(folder / f"{number:02d}-{name}-n{split:03d}.png", picture)
 
 
-def _save_grid(path: Path, rows: Sequence[Sequence["Tensor"]]) -> None:
-    """Rows: prompts and users. Columns: splits, most local steps first."""
+def _save_grid(path: Path, rows: Sequence["Row"]) -> None:
     import torch
 
     from .photos import save_image
 
-    save_image(path, torch.cat([torch.cat(list(row)[::-1], dim=2) for row in rows], dim=1))
+    save_image(path, torch.cat([torch.cat([picture for *_, picture in row], dim=2) for row in rows], dim=1))
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -267,7 +333,9 @@ def _print_report(report: dict[str, Any]) -> None:
     table = plain_table("what", "value", right_from=1)
     table.add_row("users", ", ".join(report["users"]))
     table.add_row("steps in all, N", str(report["total_steps"]))
-    table.add_row("local steps, n", ", ".join(map(str, report["local_steps"])))
+    splits = report["local_steps"]
+    own = [f"{name}={n}" for name, n in splits.items()] if isinstance(splits, dict) else map(str, splits)
+    table.add_row("local steps, n", ", ".join(own))
     table.add_row("edge: sample-steps", str(report["edge_sample_steps"]))
     table.add_row("edge: passes of the UNet", str(report["edge_passes"]))
     table.add_row("hand-off, fp16: payload bits", str(report["handoff_payload_bits"]))
@@ -283,7 +351,7 @@ def _print_gates(gates: Sequence["Gate"]) -> None:
     console = Console(highlight=False)
     users = list(gates[0].after)
     console.print("CLIP similarity of samples to each user's photos (gain over the base):")
-    table = plain_table("model", *users, "own gain largest", right_from=1)
+    table = plain_table("model", *users, "raises its own most", right_from=1)
     for gate in gates:
         cells = [f"{gate.after[user]:.3f} ({gate.gains[user]:+.3f})" for user in users]
         own = gate.name in users
@@ -291,8 +359,20 @@ def _print_gates(gates: Sequence["Gate"]) -> None:
     console.print(table)
 
 
+def _gate_line(gate: "Gate") -> str:
+    """What its samples look like, against the base's of the same prompts."""
+    if gate.name not in gate.after:
+        before, after = (sum(values.values()) / len(values) for values in (gate.before, gate.after))
+        return f"similarity to all photos {before:.3f} -> {after:.3f}"
+    others = f", to others' at most {gate.others_gain:+.3f}" if len(gate.after) > 1 else ""
+    return (
+        f"similarity to its own photos {gate.before[gate.name]:.3f} -> {gate.after[gate.name]:.3f} "
+        f"({gate.gains[gate.name]:+.3f}{others}); raises its own most: {_verdict(gate)}"
+    )
+
+
 def _verdict(gate: "Gate") -> str:
-    return "yes" if max(gate.gains, key=lambda user: gate.gains[user]) == gate.name else "no"
+    return "yes" if gate.is_its_own else "no"
 
 
 @contextmanager
@@ -308,7 +388,3 @@ def training_bar(name: str, total: int) -> Iterator[Any]:
             bar.update(task, completed=done, description=text)
 
         yield update
-
-
-def _notice(command: str) -> Any:
-    return lambda line: say(f"{command}: {line}")

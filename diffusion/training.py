@@ -1,5 +1,6 @@
 """A training loop that a kill cannot harm: seeded step by step, its state in one safetensors file."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -48,6 +51,36 @@ class Job:
     save_every: int = 100
 
 
+def check_processes() -> None:
+    """Refuse to be one of several: each would train the same model and write the same files.
+
+    Raises:
+        InputError: where `accelerate launch` or torchrun started more than one process.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise InputError(
+            f"found {processes} processes (WORLD_SIZE), accepted: one; start the command itself, with --device"
+        )
+
+
+def make_accelerator(device: str, mixed_precision: str = "no") -> Any:
+    """An `accelerate.Accelerator` on a device such as "cpu" or "cuda:1", whatever this process made before.
+
+    Raises:
+        InputError: for a mixed precision that the device does not have.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)  # it hands the first one's settings to all others
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # it takes no index
+    if mixed_precision == "fp16" and device == "cpu":  # accelerate would train in fp32 without a word
+        raise InputError("found 'fp16', accepted on a CPU: 'no' or 'bf16'")
+    try:
+        return Accelerator(mixed_precision=mixed_precision, cpu=device == "cpu")
+    except ValueError as error:
+        raise InputError(f"found {mixed_precision!r}, which {device} does not have; accepted: 'no'") from error
+
+
 def train(job: Job, checkpoint: Path, accelerator: Any, progress: Progress) -> dict[str, nn.Module]:
     """Train, from the checkpoint if there is one; the result does not depend on where a run was cut.
 
@@ -66,7 +99,7 @@ def train(job: Job, checkpoint: Path, accelerator: Any, progress: Progress) -> d
     modules = {name: accelerator.prepare(module) for name, module in job.modules.items()}
     optimizer = accelerator.prepare(_optimizer(job, modules))
     averages = {name: _averaged(module, job.average) for name, module in modules.items()} if job.average else {}
-    state = State(modules, averages, optimizer)
+    state = State(modules, averages, optimizer, accelerator.scaler)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step in range(state.load(checkpoint), job.steps):
         for group in optimizer.param_groups:
@@ -101,14 +134,17 @@ def warm_then_linear(warm: float, constant: float = 0.0, last: float = 0.0) -> C
 
 
 class State:
-    """Weights, their averages and the optimizer's moments as flat named tensors."""
+    """Weights, their averages and the optimizer's moments as flat named tensors, and fp16's loss scale."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], averages: Mapping[str, Any], optimizer: Any) -> None:
-        self._modules, self._averages, self._optimizer = modules, averages, optimizer
+    def __init__(
+        self, modules: Mapping[str, nn.Module], averages: Mapping[str, Any], optimizer: Any, scaler: Any = None
+    ) -> None:
+        self._modules, self._averages, self._optimizer, self._scaler = modules, averages, optimizer, scaler
 
     def save(self, path: Path, step: int) -> None:
         """Write the state whole or not at all."""
-        save_tensors(path, dict(self._tensors()), {"step": str(step)})
+        scaler = self._scaler.state_dict() if self._scaler else {}
+        save_tensors(path, dict(self._tensors()), {"step": str(step), "scaler": json.dumps(scaler)})
 
     def load(self, path: Path) -> int:
         """Take over a saved state.
@@ -121,8 +157,10 @@ class State:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-                step = int(file.metadata()["step"])
+                step, scaler = int(file.metadata()["step"]), json.loads(file.metadata()["scaler"])
             self._restore(tensors)
+            if self._scaler:
+                self._scaler.load_state_dict(scaler)
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(

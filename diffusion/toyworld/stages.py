@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..dreambooth import denoising_losses, scaled_posterior
 from ..models import save_half
 from ..training import Job, Progress, save_tensors, train, warm_then_linear
 from . import networks, world
@@ -302,7 +303,8 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         networks.make_scheduler(),
     )
     pixels, dogs, scenes = world.pictures(PICTURES, PICTURES_SEED)
-    means, deviations = latents_of(vae, pixels)
+    parts = np.array_split(pixels, len(pixels) // 100 + 1)
+    means, deviations = (latents.half() for latents in scaled_posterior(vae, map(as_images, parts)))
 
     def loss(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(pixels), (64,), generator=generator)
@@ -310,7 +312,7 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         noise = torch.randn(means[chosen].shape, generator=generator)
         latents = means[chosen].float() + deviations[chosen].float() * noise
         ids = networks.token_ids(tokenizer, [base_text(dogs[i], scenes[i], rng) for i in chosen.tolist()])
-        return velocity_loss(unet, scheduler, latents, text_encoder(ids)[0], generator)
+        return denoising_losses(unet, scheduler, latents, text_encoder(ids)[0], generator).mean()
 
     job = Job(
         modules={"unet": unet, "text_encoder": text_encoder},
@@ -341,24 +343,6 @@ def base_text(dog: world.Identity, scene: world.Scene, rng: np.random.Generator)
     if rng.random() < 0.1:
         return ""
     return world.caption(world.describe(dog) if rng.random() < 0.3 else world.vague(dog, rng), scene)
-
-
-@torch.no_grad()
-def latents_of(vae: Any, pixels: world.Pixels) -> tuple[Tensor, Tensor]:
-    """Scaled mean and deviation of the latents of pictures, fp16."""
-    posteriors = [vae.encode(as_images(part)).latent_dist for part in np.array_split(pixels, len(pixels) // 100 + 1)]
-    means, deviations = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "std"))
-    scale = vae.config.scaling_factor
-    return (scale * means).half(), (scale * deviations).half()
-
-
-def velocity_loss(unet: Any, scheduler: Any, latents: Tensor, embeddings: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps."""
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    velocity = scheduler.get_velocity(latents, noise, timesteps)
-    return functional.mse_loss(unet(noisy, timesteps, embeddings).sample, velocity)
 
 
 def half(module: nn.Module) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from ...common.files import make_folder, whole_file
 from ..gate import load_image_encoder
 from ..models import load_model
 from ..run import cohort_models, run_dreambooth, training_bar
+from ..training import make_accelerator
 from . import stages
 from .example import write_example
 from .quality import caption_accuracies, identity_accuracy
@@ -63,12 +64,10 @@ def run_stage(name: str, folder: Path) -> None:
     report = folder / f"{name}.report.json"
     if report.exists():
         return
-    from accelerate import Accelerator
-
     stage, steps = STAGES[name]
     start = time.perf_counter()
     with training_bar(name, steps) as progress:
-        quality = stage(folder, steps, Accelerator(cpu=True), progress)
+        quality = stage(folder, steps, make_accelerator("cpu"), progress)
     took = time.perf_counter() - start
     with whole_file(report) as handle:
         handle.write(json.dumps({"steps": steps, "seconds": round(took), **quality}, indent=1) + "\n")

@@ -2,17 +2,20 @@
 
 import json
 import os
-import signal
+import shutil
 import subprocess
 import time
 
 import numpy as np
 import pytest
 from commands import BIN, refused, run
-from models import save_cohort
+from models import make_pipeline, save_cohort
+from safetensors import safe_open
 
+from edgesplit.diffusion.cli import dreambooth_main
 from edgesplit.diffusion.models import load_model
 from edgesplit.diffusion.run import cohort_models
+from edgesplit.diffusion.train_cohort import Gate
 
 LONG = 300
 
@@ -29,8 +32,43 @@ def trained(cohort):
     return cohort.with_suffix(""), json.loads(result.stdout)
 
 
+@pytest.fixture
+def own(cohort, trained, tmp_path):
+    """A copy of the finished cohort that a test may change; its file."""
+    path = tmp_path / "cohort.toml"
+    shutil.copytree(trained[0], path.with_suffix(""))
+    shutil.copytree(cohort.with_name("photos"), tmp_path / "photos")
+    shutil.copy(cohort, path)
+    return path
+
+
+@pytest.fixture
+def dreambooth(command):
+    """Run the command in this process; its report."""
+
+    def run(path, *arguments):
+        code, output, talk = command(dreambooth_main, path, "--device", "cpu", "--json", *arguments)
+        assert code == 0, talk
+        return json.loads(output) | {"talk": talk}
+
+    return run
+
+
 def stamps(folder):
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def weights(folder):
+    return {path: stamp for path, stamp in stamps(folder).items() if path.suffix == ".safetensors"}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# -- the chain ------------------------------------------------------------------------------------------------
 
 
 def test_the_chain_makes_a_cluster_wide_model_and_one_per_user(trained):
@@ -59,92 +97,251 @@ def test_every_model_has_its_own_weights_and_shares_the_decoder(trained):
             assert decoders[i].equal(decoders[j])
 
 
-def test_a_second_run_trains_nothing_again(cohort, trained):
+def test_a_second_run_trains_nothing_again(cohort, trained, dreambooth):
     folder, report = trained
     before = stamps(folder)
-    result = run("dreambooth", cohort, "--device", "cpu", "--json", timeout=LONG)
-    assert result.returncode == 0
-    assert json.loads(result.stdout)["gates"] == report["gates"]
-    assert "trained" not in result.stderr
+    again = dreambooth(cohort)
+    assert again["gates"] == report["gates"]
+    assert again["talk"].count("finished before") == 3
     assert stamps(folder) == before
 
 
-def test_the_table_fits_a_terminal(cohort, trained):
-    result = run("dreambooth", cohort, "--device", "cpu", timeout=LONG)
-    assert all(len(line) <= 80 for line in result.stdout.splitlines()), result.stdout
-    assert "anna" in result.stdout
+def test_each_gate_is_printed_after_its_model_and_all_of_them_at_the_end(cohort, trained, command):
+    code, output, talk = command(dreambooth_main, cohort, "--device", "cpu")
+    assert code == 0
+    for line, name in zip(talk.splitlines(), ("cluster", "anna", "ben"), strict=False):
+        assert line.startswith(f"dreambooth: {name}: finished before; similarity to ")
+    assert "raises its own most: " in talk
+    assert all(len(line) <= 80 for line in output.splitlines()), output
+    assert "anna" in output
 
 
-def test_other_settings_for_a_finished_model_are_refused(cohort, trained):
-    changed = cohort.with_name("changed.toml")
-    changed.write_text(cohort.read_text().replace("steps = 4", "steps = 6", 1))
-    message = refused(run("dreambooth", changed, "-o", trained[0], "--device", "cpu", timeout=LONG))
-    assert "was trained with steps 4, and it is 6 now" in message
+def test_other_settings_for_a_finished_model_are_refused_with_what_differs(own, refusal):
+    edit(own, "steps = 4", "steps = 6")
+    assert "was trained with steps 4, and it is 6 now" in refusal(dreambooth_main, own, "--device", "cpu")
 
 
-def test_a_lora_cohort_is_small_and_loads_on_its_base(tmp_path):
-    path = save_cohort(tmp_path, names=("anna",), method="lora", rank=2, text_encoder_learning_rate=1e-3)
-    result = run("dreambooth", path, "--device", "cpu", timeout=LONG)
-    assert result.returncode == 0, result.stderr
-    _, users = cohort_models(path.with_suffix(""))
-    weights = list(path.with_suffix("").glob("users/anna/**/*.safetensors"))
-    assert {weight.name for weight in weights} == {"adapter_model.safetensors"}
-    base, personal = load_model(tmp_path / "base"), load_model(users["anna"])
-    assert personal.subject == "sks dog"
-    difference = sum(
-        float((a - b).abs().max()) for a, b in zip(base.unet.parameters(), personal.unet.parameters(), strict=True)
+def test_a_finished_model_of_another_base_is_refused(own, refusal):
+    make_pipeline(seed=6).save_pretrained(own.with_name("other"))
+    text = own.read_text().splitlines()
+    own.write_text("\n".join(['base = "other"', *text[1:]]) + "\n")
+    message = refusal(dreambooth_main, own, "--device", "cpu")
+    assert "was trained with a base of other weights; remove the folder" in message
+
+
+def test_a_finished_model_of_other_class_images_is_refused(own, refusal):
+    """They follow from the sampling as well, and are made again with other settings."""
+    edit(own, "sampling_steps = 2", "sampling_steps = 3")
+    message = refusal(dreambooth_main, own, "--device", "cpu")
+    assert "anna: was trained with other class images; remove the folder" in message
+    assert len(list((own.with_suffix("") / "images").iterdir())) == 2
+
+
+def test_finished_models_are_judged_again_where_the_gate_changed(own, trained, dreambooth):
+    """All gates of a table then come from the same samples; no weights are written."""
+    folder = own.with_suffix("")
+    before = weights(folder)
+    edit(own, "samples = 2", "samples = 3")
+    report = dreambooth(own)
+    assert weights(folder) == before
+    assert report["talk"].count("finished before") == 3
+    for gate, old in zip(report["gates"], trained[1]["gates"], strict=True):
+        assert gate["before"] != old["before"]
+        assert gate["after"] != old["after"]
+    assert dreambooth(own)["gates"] == report["gates"]
+
+
+def test_a_user_who_is_replaced_or_joins_changes_no_other_users_model(own, dreambooth):
+    """The cluster-wide model learns from named users here, so that it does not change either."""
+    folder = own.with_suffix("")
+    shutil.rmtree(folder / "cluster")
+    edit(own, "[gate]", '[cluster]\nshared = ["anna"]\n[gate]')
+    dreambooth(own)
+    before = weights(folder / "cluster") | weights(folder / "users" / "anna")
+    edit(own, 'name = "ben"', 'name = "cleo"')  # with ben's photos
+    own.write_text(own.read_text() + '[[users]]\nname = "dan"\nphotos = "photos/anna"\n')
+    report = dreambooth(own)
+    assert [gate["model"] for gate in report["gates"]] == ["cluster", "anna", "cleo", "dan"]
+    assert all(set(gate["gains"]) == {"anna", "cleo", "dan"} for gate in report["gates"])
+    assert weights(folder / "cluster") | weights(folder / "users" / "anna") == before
+
+
+def test_the_cluster_wide_model_learns_from_all_its_sources(own, dreambooth, refusal):
+    """Further folders and pictures that the base makes, without any user's photos."""
+    edit(
+        own,
+        "[gate]",
+        '[cluster]\nshared = []\nphotos = ["photos/ben"]\n'
+        'generated = [{template = "a photo of {subject} in snow", description = "a black dog", images = 2}]\n[gate]',
     )
-    assert difference > 0
+    assert "cluster: was trained with other photos or captions" in refusal(dreambooth_main, own, "--device", "cpu")
+    shutil.rmtree(own.with_suffix("") / "cluster")
+    dreambooth(own)
+    (made,) = own.with_suffix("").glob("images/generated-0-*")
+    assert sorted(path.name for path in made.glob("*.png")) == ["00000.png", "00001.png"]
+    assert (made / "00000.txt").read_text() == "a photo of {subject} in snow\n"
 
 
-def killed(path, after):
-    """Start the command, kill it hard after some seconds; whether it had ended before."""
-    process = subprocess.Popen(
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": []}', '{"settings": {}}'])
+def test_a_finished_model_without_a_record_is_refused(own, refusal, text):
+    (own.with_suffix("") / "users" / "ben" / "gate.json").write_text(text)
+    message = refusal(dreambooth_main, own, "--device", "cpu")
+    assert "ben: found no readable gate.json; remove this folder to train it again" in message
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({"anna": 0.2, "ben": 0.1}, True),
+        ({"anna": 0.2, "ben": -0.1}, True),
+        ({"anna": 0.1, "ben": 0.2}, False),
+        ({"anna": -0.1, "ben": -0.2}, False),  # least bad is not good
+        ({"anna": 0.0, "ben": -0.2}, False),
+        ({"anna": 0.1}, True),
+        ({"anna": -0.1}, False),
+    ],
+)
+def test_a_model_passes_its_gate_by_a_gain_of_its_own_that_is_the_largest(gains, verdict):
+    before = dict.fromkeys(gains, 0.5)
+    assert Gate("anna", before, {user: 0.5 + gain for user, gain in gains.items()}).is_its_own is verdict
+
+
+def test_the_base_is_judged_on_the_prompts_of_the_model(own, dreambooth):
+    """Photos that differ in their captions alone: each model's gate has the base's samples of its own captions."""
+    for name, place in (("anna", "in snow"), ("ben", "at night")):
+        for photo in (own.parent / "photos" / name).glob("*.png"):
+            photo.with_suffix(".txt").write_text(f"a photo of {{subject}} {place}")
+    shutil.rmtree(own.with_suffix(""))
+    cluster, anna, ben = dreambooth(own)["gates"]
+    assert len({gate["before"]["anna"] for gate in (cluster, anna, ben)}) == 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "lora", "rank": 2, "text_encoder_learning_rate": 1e-3},
+        {"method": "lora", "rank": 2, "gradient_checkpointing": True, "mixed_precision": "bf16", "average": 0.5},
+    ],
+)
+def test_a_lora_cohort_is_small_and_loads_on_its_base(tmp_path, dreambooth, settings):
+    path = save_cohort(tmp_path / "here", names=("anna",), **settings)
+    dreambooth(path)
+    _, users = cohort_models(path.with_suffix(""))
+    files = list(path.with_suffix("").glob("users/anna/**/*.safetensors"))
+    assert {file.name for file in files} == {"adapter_model.safetensors"}
+    base, personal = load_model(path.with_name("base")), load_model(users["anna"])
+    assert personal.subject == "sks dog"
+    assert difference(base.unet, personal.unet) > 0
+    moved = shutil.move(path.with_suffix(""), tmp_path / "elsewhere")
+    assert difference(load_model(moved / "users" / "anna").unet, personal.unet) == 0
+
+
+def test_a_lora_moves_with_a_base_inside_its_cohort(tmp_path, dreambooth):
+    path = save_cohort(tmp_path / "here", names=("anna",), method="lora", rank=2)
+    shutil.move(path.with_name("base"), path.with_suffix("") / "base")
+    path.write_text(path.read_text().replace(str(path.with_name("base")), "cohort/base"))
+    dreambooth(path)
+    moved = shutil.move(tmp_path / "here", tmp_path / "there")
+    assert load_model(moved / "cohort" / "users" / "anna").subject == "sks dog"
+
+
+def difference(unet, other):
+    return sum(float((a - b).abs().max()) for a, b in zip(unet.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"), [('mixed_precision = "bf16"', 0.2), ("gradient_checkpointing = true", 1e-3)]
+)
+def test_memory_savers_change_the_result_little(own, trained, dreambooth, setting, most):
+    """bf16 rounds; gradient checkpointing computes the same once more. As a share of the way from the base."""
+    shutil.rmtree(own.with_suffix(""))
+    edit(own, "[training]", f"[training]\n{setting}")
+    dreambooth(own)
+    base, plain, saving = (
+        load_model(f).unet for f in (base_of(own), trained[0] / "cluster", own.with_suffix("") / "cluster")
+    )
+    assert difference(plain, saving) < most * difference(base, plain)
+    assert (difference(plain, saving) > 0) == ("bf16" in setting)
+
+
+def base_of(path):
+    return path.read_text().splitlines()[0].split('"')[1]
+
+
+# -- kills ----------------------------------------------------------------------------------------------------
+
+
+def steps_done(folder):
+    """Checkpoint -> its step, of the models in training."""
+    done = {}
+    for path in folder.glob("cohort/.state/[!.]*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                done[path.name] = int(file.metadata()["step"])
+        except OSError:  # that model has just been finished
+            continue
+    return done
+
+
+def start(path):
+    return subprocess.Popen(
         [BIN / "dreambooth", path, "--device", "cpu"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    try:
-        process.wait(after)
-        return True
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return False
 
 
-def kill_and_resume(folder, times, seed, **training):
-    path = save_cohort(folder, **training)
-    start = time.perf_counter()
-    assert killed(path.with_name(path.name), LONG)
-    whole = time.perf_counter() - start
+def kill_in_training(path, steps, checkpoints, delay):
+    """Let the command train on by some checkpoints and a moment, then kill it hard, in the midst of a model."""
+    seen = [steps_done(path.parent)]
+    process = start(path)
+    while len(seen) <= checkpoints or max(seen[-1].values(), default=steps) > steps - MARGIN:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+        if (now := steps_done(path.parent)) != seen[-1]:
+            seen.append(now)
+    time.sleep(delay)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.kill()
+    process.wait()
+    left = steps_done(path.parent)
+    assert left
+    assert all(step < steps for step in left.values()), left
+
+
+MARGIN = 20
+"""Steps that must be left for a kill to strike before the model is done."""
+
+
+def kill_and_resume(folder, times, seed, steps):
+    path = save_cohort(folder, steps=steps)
+    assert start(path).wait(LONG) == 0
     finished = path.with_suffix("")
     expected = {p.relative_to(finished): p.read_bytes() for p in finished.rglob("*.safetensors")}
     finished.rename(folder / "expected")
     rng, seen = np.random.default_rng(seed), {}
     for _ in range(times):
-        killed(path, rng.uniform(0.3, 1.0) * whole)
-        for model in finished.glob("users/[!.]*"):  # finished models are never touched again
+        kill_in_training(path, steps, int(rng.integers(1, 4)), rng.uniform(0, 0.1))
+        for model in (*finished.glob("cluster"), *finished.glob("users/[!.]*")):  # finished: never touched again
             assert seen.setdefault(model.name, stamps(model)) == stamps(model)
-    assert killed(path, LONG)
-    found = {p.relative_to(finished): p.read_bytes() for p in finished.rglob("*.safetensors")}
-    assert found == expected
+    assert start(path).wait(LONG) == 0
+    assert {p.relative_to(finished): p.read_bytes() for p in finished.rglob("*.safetensors")} == expected
+    assert all(
+        stamps(finished / name if name == "cluster" else finished / "users" / name) == s for name, s in seen.items()
+    )
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
-    kill_and_resume(tmp_path, times=2, seed=0, steps=20)
+    kill_and_resume(tmp_path, times=2, seed=0, steps=40)
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_harm_nothing(tmp_path):
-    kill_and_resume(tmp_path, times=20, seed=1, steps=30)
+def test_twenty_kills_at_random_moments_of_the_training_harm_nothing(tmp_path):
+    kill_and_resume(tmp_path, times=20, seed=1, steps=250)
 
 
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+# -- refusals -------------------------------------------------------------------------------------------------
 
 
 def truncate(path):
@@ -156,6 +353,10 @@ def spoilable(tmp_path_factory):
     return save_cohort(tmp_path_factory.mktemp("spoilable"), names=("anna",))
 
 
+LONG_CAPTION = "a photo of {subject} " + "on the beach " * 8
+SAMPLING = "sampling_steps = 2"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -163,21 +364,44 @@ def spoilable(tmp_path_factory):
         ("batch_size = 2", "batch_size = 0", "field 'training.batch_size': found 0"),
         ("batch_size = 2", "batch_size = 'two'", "field 'training.batch_size': found 'two'"),
         ("batch_size = 2", "batch_size = ", "not valid TOML (Invalid value (at line"),
+        (
+            "batch_size = 2",
+            'mixed_precision = "fp16"',
+            "field 'training.mixed_precision': found 'fp16', accepted on a CPU",
+        ),
+        ('"photos/anna"', '"photos/ann"', "field 'users.0.photos': "),
         ('"photos/anna"', '"photos/ann"', "cannot read: No such file or directory"),
         ('"photos/anna"', '"clip"', "found no pictures, accepted: .bmp"),
-        ("sampling_steps = 2", 'sampling_steps = 2\ntoken = "poodle"', "field 'token': found 'poodle', which"),
-        ("sampling_steps = 2", 'sampling_steps = 2\ntoken = "№"', "accepted: a word that is one token"),
-        ('base = "', 'base = "no', "no such folder"),
-        ("sampling_steps = 2", "sampling_steps = 0", "field 'sampling_steps': found 0"),
+        (SAMPLING, f'{SAMPLING}\ntoken = "poodle"', "field 'token': found 'poodle', which"),
+        (SAMPLING, f'{SAMPLING}\ntoken = "№"', "accepted: a word that is one token"),
+        (SAMPLING, f'{SAMPLING}\ntoken = "Dog"', "field 'token': found 'Dog', which the class word says already"),
+        (SAMPLING, f'{SAMPLING}\nclass_word = "№"', "field 'class_word': prompt '№': holds what the tokenizer"),
+        ('base = "', 'base = "no', "field 'base': "),
+        (SAMPLING, "sampling_steps = 0", "field 'sampling_steps': found 0"),
+        (SAMPLING, "sampling_steps = 1000", "field 'sampling_steps': total_steps: found 1000, accepted: fewer"),
         ("samples = 2", 'samples = 2\n[cluster]\nshared = ["bob"]', "found 'bob', accepted: names of users"),
+        ("samples = 2", "samples = 2\n[cluster]\nshared = []", "field 'cluster': found no pictures"),
+        ("samples = 2", 'samples = 2\n[cluster]\nphotos = ["away"]', "field 'cluster.photos.0': "),
+        (
+            "samples = 2",
+            f'samples = 2\n[[cluster.generated]]\ndescription = "a dog"\ntemplate = "{LONG_CAPTION}"',
+            "field 'cluster.generated.0': prompt 'a photo of dog on the beach",
+        ),
+        ("images = 3", 'images = 3\nprompts = ["a photo of dog"]', "field 'class.prompts.0': found 'a photo of dog'"),
+        ("images = 3", f'images = 3\nprompts = ["{LONG_CAPTION}"]', "field 'class.prompts': prompt"),
         ('name = "anna"', 'name = "../anna"', "field 'users.0.name': found '../anna'"),
+        ('name = "anna"', 'name = "cluster"', "field 'users': found the name 'cluster'"),
+        ('/clip"', '/photos"', "field 'gate.clip': CLIP"),
+        ('clip = "', 'clip = "no', "neither a folder here nor an open_clip model"),
     ],
 )
-def test_a_bad_cohort_is_refused_in_one_line(spoilable, old, new, message):
+def test_a_bad_cohort_is_refused_in_one_line(spoilable, refusal, old, new, message):
     path = spoilable.with_name("bad.toml")
     path.write_text(spoilable.read_text())
     edit(path, old, new)
-    assert message in refused(run("dreambooth", path, "--device", "cpu", timeout=LONG))
+    line = refusal(dreambooth_main, path, "--device", "cpu")
+    assert message in line
+    assert str(path) in line
     assert not path.with_suffix("").exists()
 
 
@@ -188,10 +412,22 @@ def test_a_truncated_picture_is_refused_by_name(spoilable, tmp_path):
     assert "01.png: not a whole picture" in message
 
 
-def test_a_caption_without_the_subject_is_refused(spoilable, tmp_path):
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("a photo of my dog", "accepted: a caption with {subject} once"),
+        (LONG_CAPTION, "field 'users.0.photos': prompt 'a photo of dog on the beach"),
+    ],
+)
+def test_a_caption_that_cannot_be_trained_with_is_refused(spoilable, tmp_path, refusal, caption, message):
     path = save_cohort(tmp_path, names=("anna",), base=spoilable.with_name("base"))
-    (tmp_path / "photos" / "anna" / "01.txt").write_text("a photo of my dog")
-    assert "accepted: a caption with {subject} once" in refused(run("dreambooth", path, timeout=LONG))
+    (tmp_path / "photos" / "anna" / "01.txt").write_text(caption)
+    assert message in refusal(dreambooth_main, path, "--device", "cpu")
+
+
+def test_several_processes_are_refused(spoilable, refusal, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "found 2 processes (WORLD_SIZE), accepted: one" in refusal(dreambooth_main, spoilable, "--device", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +437,6 @@ def test_a_caption_without_the_subject_is_refused(spoilable, tmp_path):
         (["--device", "tpu"], "--device: found 'tpu', accepted: cpu, cuda or cuda:NUMBER"),
     ],
 )
-def test_bad_options_are_refused(spoilable, arguments, message):
+def test_bad_options_are_refused(spoilable, refusal, arguments, message):
     given = arguments if arguments[0].endswith(".toml") else [spoilable, *arguments]
-    assert message in refused(run("dreambooth", *given, timeout=LONG))
+    assert message in refusal(dreambooth_main, *given)

@@ -210,7 +210,7 @@ def test_a_seed_out_of_range_is_refused(seed):
 def test_as_many_steps_as_the_schedule_has_places_for(edge):
     """Stable Diffusion's steps are one off, so that of a thousand only 999 can be run."""
     assert len(sampling(total_steps=999).make_scheduler(edge.scheduler_config).timesteps) == 999
-    with pytest.raises(InputError, match="total_steps: found 1000, accepted: fewer, .* its steps_offset is 1"):
+    with pytest.raises(InputError, match=r"total_steps: found 1000, accepted: fewer, .* its steps_offset is 1"):
         sampling(total_steps=1000).make_scheduler(edge.scheduler_config)
     whole = explicit(edge.scheduler_config) | {"steps_offset": 0}
     assert len(sampling(total_steps=1000).make_scheduler(whole).timesteps) == 1000

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.training import Job, train, warm_then_linear
+from edgesplit.diffusion.training import Job, make_accelerator, train, warm_then_linear
 
 STEPS = 23
 
@@ -35,15 +34,16 @@ def make_job(**changes):
     return Job(**(values | changes))
 
 
-def run(job, checkpoint, cut=None):
-    losses = []
+def run(job, checkpoint, cut=None, scaler=None):
+    losses, accelerator = [], make_accelerator("cpu")
+    accelerator.scaler = scaler
 
     def progress(step, loss):
         losses.append(loss)
         if step == cut:
             raise CutError
 
-    return train(job, checkpoint, Accelerator(cpu=True), progress)["net"], losses
+    return train(job, checkpoint, accelerator, progress)["net"], losses
 
 
 def weights(module):
@@ -60,6 +60,37 @@ def test_a_cut_run_ends_exactly_where_an_uncut_one_does(tmp_path, cut, average):
     assert torch.equal(weights(whole), weights(resumed))
     assert rest == losses[-len(rest) :]
     assert len(rest) == STEPS - cut // 5 * 5
+
+
+def loss_scaler():
+    """fp16's, which is tried out here without fp16: it doubles its scale every third step."""
+    return torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+
+
+@pytest.mark.parametrize("cut", [6, 14])
+def test_a_cut_run_goes_on_with_its_loss_scale(tmp_path, cut):
+    whole, cut_short, resumed = loss_scaler(), loss_scaler(), loss_scaler()
+    run(make_job(), tmp_path / "whole.safetensors", scaler=whole)
+    with pytest.raises(CutError):
+        run(make_job(), tmp_path / "cut.safetensors", cut, cut_short)
+    run(make_job(), tmp_path / "cut.safetensors", scaler=resumed)
+    assert resumed.state_dict() == whole.state_dict() != cut_short.state_dict()
+    assert whole.state_dict()["scale"] == 8.0 * 2 ** (STEPS // 3)
+
+
+def test_every_accelerator_has_its_own_settings():
+    """accelerate's own keep the first one's for the life of the process."""
+    assert [make_accelerator("cpu", kind).mixed_precision for kind in ("bf16", "no", "bf16")] == ["bf16", "no", "bf16"]
+    with pytest.raises(InputError, match="found 'fp16', accepted on a CPU: 'no' or 'bf16'"):
+        make_accelerator("cpu", "fp16")
+
+
+def test_the_index_of_a_gpu_reaches_torch(monkeypatch):
+    """accelerate takes no index: it runs on the current GPU."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    make_accelerator("cuda:1")
+    assert chosen == ["cuda:1"]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
