@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike
 
 from ..common.arrays import Floats
 
+LEVEL = (0.025, 0.975)
+"""Quantiles of the bootstrap draws between which a 95 % interval lies."""
+GAIN, THRESHOLD = 30.0, 0.1
+"""Of the sigmoid of LPIPS-bar in eq. (1); the threshold is also what N-hat's interval must lie above."""
 STEEPEST = 200.0
 """Bound of a fitted |steepness| times the range of the points: they then lie on a step."""
 

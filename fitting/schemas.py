@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ..common.files import Record
 from .latency import LatencyFit, LatencyModel
-from .pai import PaiCurve
+from .pai import GAIN, THRESHOLD, PaiCurve
 
 # Bounds that no real value comes near; they keep sums and products of valid numbers finite.
 LARGEST = 1e12
@@ -155,13 +155,21 @@ class PaiFitRecord(Record):
 
 
 class PaiCurveFile(Record):
-    """The PAI of a model pair against the split point."""
+    """The PAI of a model pair against the split point.
+
+    Attributes:
+        kappa: of eq. (1), with which the points were computed, as are the next two.
+        gain: of eq. (1).
+        threshold: of eq. (1).
+    """
 
     schema_: Literal["edgesplit/pai-curve@1"] = Field(default="edgesplit/pai-curve@1", alias="schema")
     total_steps: Annotated[Steps, Field(ge=1)]
     scheduler: Text
     models: list[Text]
     kappa: Number
+    gain: Number = GAIN
+    threshold: Number = THRESHOLD
     points: list[PaiPoint]
     fit: PaiFitRecord
     min_local_steps: Steps

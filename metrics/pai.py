@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.arrays import Floats
+from ..common.errors import InputError
+from ..fitting.pai import GAIN, THRESHOLD, PaiCurve
 
 REAL_KAPPA = 3.0
 """The paper's kappa: brings PAI near 1 for a CLIP similarity of about 0.3."""
@@ -22,8 +24,8 @@ class PaiConstants:
     """
 
     kappa: float = REAL_KAPPA
-    gain: float = 30.0
-    threshold: float = 0.1
+    gain: float = GAIN
+    threshold: float = THRESHOLD
 
 
 def pai(clip: ArrayLike, lpips_bar: ArrayLike, constants: PaiConstants) -> Floats:
@@ -33,12 +35,15 @@ def pai(clip: ArrayLike, lpips_bar: ArrayLike, constants: PaiConstants) -> Float
 
 def difference_share(lpips_bar: ArrayLike, constants: PaiConstants) -> Floats:
     """The sigmoid of LPIPS-bar in eq. (1): how different the users' pictures are, 0 to 1."""
-    t = constants.gain * (np.asarray(lpips_bar, float) - constants.threshold)
-    decay = np.exp(-np.abs(t))  # never overflows
-    share: Floats = np.where(t >= 0, 1.0, decay) / (1 + decay)
-    return share
+    return PaiCurve(constants.gain, constants.threshold).sigmoid(lpips_bar)
 
 
 def kappa_of(clip_all_local: float) -> float:
-    """The kappa that makes PAI(N) about 1: 1 / CLIP(N), for a CLIP whose scores are not those of the real one."""
+    """The kappa that makes PAI(N) about 1: 1 / CLIP(N), for a CLIP whose scores are not those of the real one.
+
+    Raises:
+        InputError: for a similarity that is not above 0.
+    """
+    if not clip_all_local > 0:
+        raise InputError(f"--kappa: found CLIP = {clip_all_local:.3g} at n = N, whose inverse is no kappa; give one")
     return 1 / clip_all_local

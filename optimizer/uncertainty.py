@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..common.arrays import Floats
-from ..fitting.pai import PaiCurve
+from ..fitting.pai import LEVEL, PaiCurve
 from .exact import optimum
 from .qoe import Plan, Scenario, Users, evaluate, objective
-
-LEVEL = (0.025, 0.975)
 
 
 @dataclass(frozen=True, kw_only=True)
