@@ -1,10 +1,12 @@
 """A folder with results that a killed run goes on from: one SQLite database, one process at a time."""
 
 import json
+import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +14,42 @@ from .console import say
 from .errors import InputError, shown
 from .files import make_folder
 
+DATABASE = "results.sqlite"
 SETTINGS = "CREATE TABLE IF NOT EXISTS settings (value TEXT NOT NULL);"
+MOST_DIFFERENCES = 5
 
 
-def open_results(path: Path, tables: str, settings: Mapping[str, Any], command: str) -> sqlite3.Connection:
+def open_results(path: Path, tables: str, settings: Mapping[str, Any] | None, command: str) -> sqlite3.Connection:
     """Open or make the database of a run, locked for this process.
 
     Args:
         path: of the database; its folder is made.
         tables: SQL that makes what is not there.
-        settings: of the run, as JSON can hold them.
-        command: whose results these are, for messages.
+        settings: of the run, as JSON can hold them; None to take the stored ones as they are.
+        command: whose results these are.
 
     Raises:
-        InputError: for results of other settings, another process at work, a place that cannot be written.
+        InputError: for results of other settings or of another command, another process at work, a place that cannot
+            be written.
     """
     make_folder(path.parent)
     with one_line(path, command):
-        database = sqlite3.connect(path, timeout=1)
+        database = _locked(path, command)
         try:
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
-            database.execute("PRAGMA journal_mode = WAL")
             database.executescript(SETTINGS + tables)
-            _check_settings(path.parent, database, settings)
+            if settings is not None:
+                _check_settings(path.parent, database, settings)
         except BaseException:
             database.close()
             raise
         return database
+
+
+def settings_of(database: sqlite3.Connection) -> dict[str, Any]:
+    """The settings that are stored; empty where none are."""
+    found = database.execute("SELECT value FROM settings").fetchone()
+    settings: dict[str, Any] = json.loads(found[0]) if found else {}
+    return settings
 
 
 @contextmanager
@@ -57,39 +68,93 @@ def one_line(path: Path, command: str) -> Iterator[None]:
 
 
 def move_aside(folder: Path, command: str) -> None:
-    """Rename a folder with results, so that a fresh one can take its place."""
-    if not folder.exists():
+    """Rename a folder with results of a command, so that a fresh one can take its place; any other folder stays.
+
+    Raises:
+        InputError: for results of another command or at which a process is at work, and where it cannot be renamed.
+    """
+    path, whole = folder / DATABASE, folder.resolve()
+    if not path.exists():
         return
-    aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-    try:
-        folder.rename(aside)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot move aside: {error.strerror}; choose another -o") from error
+    if whole in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"-o: found {folder}, which --fresh cannot move while you are in it; choose another -o")
+    aside = whole.with_name(f"{whole.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+    with one_line(path, command), ExitStack() as stack:
+        try:
+            stack.enter_context(closing(_locked(path, command)))
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            pass  # what is damaged cannot be locked
+        try:
+            whole.rename(aside)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot move aside: {error.strerror}; choose another -o") from error
     say(f"{command}: moved {folder} to {aside}")
 
 
+def _locked(path: Path, command: str) -> sqlite3.Connection:
+    """A database that no other process can open until it is closed; a new one is marked as the command's."""
+    database = sqlite3.connect(path, timeout=1)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        _check_owner(path.parent, database, command)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_owner(folder: Path, database: sqlite3.Connection, command: str) -> None:
+    """Refuse the results of another command; the database's application id, 31 bits, names its own."""
+    own = zlib.crc32(command.encode()) >> 1
+    (found,) = database.execute("PRAGMA application_id").fetchone()
+    if not database.execute("SELECT name FROM sqlite_master").fetchone():
+        database.execute(f"PRAGMA application_id = {own}")
+    elif found != own:
+        raise InputError(
+            f"{folder}: holds results of another command than {command}, or of an old version; choose another -o"
+        )
+
+
 def _check_settings(folder: Path, database: sqlite3.Connection, settings: Mapping[str, Any]) -> None:
-    own = json.loads(json.dumps(settings))
-    found = database.execute("SELECT value FROM settings").fetchone()
-    if found is None:
+    own, found = json.loads(json.dumps(settings)), settings_of(database)
+    if not found:
         with database:
             database.execute("INSERT INTO settings VALUES (?)", [json.dumps(own)])
-        return
-    if difference := _difference(json.loads(found[0]), own):
+    elif difference := _difference(found, own):
         raise InputError(
             f"{folder}: holds results with other settings: {difference}; choose another -o, or --fresh to move it aside"
         )
 
 
-def _difference(found: dict[str, Any], own: dict[str, Any]) -> str:
-    before, now = _flat(found), _flat(own)
-    changed = [key for key in now | before if before.get(key) != now.get(key)]
-    return ", ".join(f"{key} was {shown(before.get(key))} and is {shown(now.get(key))}" for key in changed)
+def _difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    before, now = _leaves("", found), _leaves("", own)
+    changed = [place for place in now | before if before.get(place) != now.get(place)]
+    words = [_change(place, before.get(place), now.get(place)) for place in changed[:MOST_DIFFERENCES]]
+    more = len(changed) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more else "")
 
 
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the entries of a dictionary under names of their own."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
+def _leaves(place: str, value: Any) -> dict[str, Any]:
+    """What stands at the ends of nested settings, under the name of its place: users.anna, splits[3]."""
+    if isinstance(value, Mapping):
+        inner = {f"{place}.{key}".lstrip("."): entry for key, entry in value.items()}
+    elif isinstance(value, list):
+        inner = {f"{place}[{number}]": entry for number, entry in enumerate(value)}
+    else:
+        return {place: value}
+    return {name: leaf for key, entry in inner.items() for name, leaf in _leaves(key, entry).items()}
+
+
+def _change(place: str, before: Any, now: Any) -> str:
+    """A difference in words; texts from a little before where they part."""
+    if isinstance(before, str) and isinstance(now, str):
+        same = len(os.path.commonprefix([before, now])) - 20  # noqa: RUF071 - of any texts, not of paths
+        before, now = (f"...{text[same:]}" if same > 0 else text for text in (before, now))
+    return f"{place} was {_value(before)} and is {_value(now)}"
+
+
+def _value(value: Any) -> str:
+    return "not there" if value is None else shown(value)

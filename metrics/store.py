@@ -1,24 +1,36 @@
 """The results of a sweep: one SQLite database beside the pictures; a killed run loses its unfinished block alone."""
 
-import json
-import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..common.database import one_line, open_results
+from ..common.database import DATABASE, one_line, open_results, settings_of
 from ..common.files import make_folder, whole_file
 from .sweep import Cluster, Measurement, SweepSettings
 
-DATABASE, COMMAND = "results.sqlite", "pai-sweep"
+COMMAND = "pai-sweep"
 TABLES = """
 CREATE TABLE IF NOT EXISTS measurements (
-    prompt INTEGER, seed INTEGER, local_steps INTEGER, user TEXT, clip REAL, lpips REAL, picture TEXT, bytes INTEGER,
+    prompt INTEGER, seed INTEGER, local_steps INTEGER, user TEXT, clip REAL, lpips REAL, picture TEXT, crc32 INTEGER,
     PRIMARY KEY (prompt, seed, local_steps, user)
 );
+DELETE FROM settings WHERE NOT EXISTS (SELECT 1 FROM measurements);
 """
-COLUMNS = ("prompt", "seed", "local_steps", "user", "clip", "lpips", "picture", "bytes")
+"""Settings with which nothing was measured bind no later run."""
+COLUMNS = ("prompt", "seed", "local_steps", "user", "clip", "lpips", "picture", "crc32")
+OPTIONS = {
+    "users": "user",
+    "class_word": "subject",
+    "descriptions": "describe",
+    "templates": "prompts",
+    "total_steps": "steps",
+    "guidance_scale": "guidance",
+    "long_prompts": "long-prompts",
+}
+"""The options of settings that have another name."""
 
 
 class Store:
@@ -35,18 +47,20 @@ class Store:
     def __init__(self, folder: Path, settings: SweepSettings) -> None:
         self.folder = folder
         self.settings = settings
+        self._database = open_results(folder / DATABASE, TABLES, _by_option(settings), COMMAND)
         make_folder(folder / "pictures")
-        self._database = open_results(folder / DATABASE, TABLES, asdict(settings), COMMAND)
+        for left in [*folder.glob(".*.tmp"), *folder.glob("pictures/*/.*.tmp")]:  # by a process that was killed
+            left.unlink()
 
     def close(self) -> None:
         """Let other processes in."""
         self._database.close()
 
     def missing(self, clusters: Iterable[Cluster]) -> list[Cluster]:
-        """Those that are not all there, their pictures included."""
+        """Those that are not all there, their pictures, whose bytes are checked, included."""
         found: dict[Cluster, int] = {}
-        for prompt, seed, picture, size in self._select("prompt, seed, picture, bytes"):
-            if _size(self.folder / picture) == size:
+        for prompt, seed, picture, crc32 in self._select("prompt, seed, picture, crc32"):
+            if _checksum(self.folder / picture) == crc32:
                 found[prompt, seed] = found.get((prompt, seed), 0) + 1
         whole = len(self.settings.users) * len(self.settings.splits)
         return [cluster for cluster in clusters if found.get(cluster, 0) < whole]
@@ -64,7 +78,7 @@ class Store:
             make_folder(path.parent)
             with whole_file(path, "wb") as handle:
                 handle.write(m.png)
-            rows.append((m.prompt, m.seed, m.local_steps, m.user, m.clip, m.lpips, picture, len(m.png)))
+            rows.append((m.prompt, m.seed, m.local_steps, m.user, m.clip, m.lpips, picture, zlib.crc32(m.png)))
         marks = ", ".join("?" * len(COLUMNS))
         with one_line(self.folder / DATABASE, COMMAND), self._database:
             self._database.executemany(f"INSERT OR REPLACE INTO measurements VALUES ({marks})", rows)  # noqa: S608
@@ -84,26 +98,28 @@ class Store:
         return f"pictures/p{m.prompt:03d}-s{m.seed:04d}/n{m.local_steps:04d}-{m.user}.png"
 
 
-def stored_batch(folder: Path) -> int | None:
-    """The batch of the sweep in a folder: what --batch auto came to before."""
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the sweep in a folder, by option; empty where nothing was measured yet.
+
+    Raises:
+        InputError: for results of another command, or another process at work.
+    """
     path = folder / DATABASE
     if not path.is_file():
-        return None
-    with one_line(path, COMMAND):
-        database = sqlite3.connect(path, timeout=1)
-        try:
-            found = database.execute("SELECT value FROM settings").fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):
-                raise
-            return None
-        finally:
-            database.close()
-    return int(json.loads(found[0])["batch"]) if found else None
+        return {}
+    with one_line(path, COMMAND), closing(open_results(path, TABLES, None, COMMAND)) as database:
+        return settings_of(database)
 
 
-def _size(path: Path) -> int | None:
+def _by_option(settings: SweepSettings) -> dict[str, Any]:
+    """Settings as the user knows them; those without an option keep their names."""
+    own = asdict(settings)
+    inner = {name: own.pop(name) for name in ("weights", "threads")}
+    return {f"--{OPTIONS.get(name, name)}": value for name, value in own.items()} | inner
+
+
+def _checksum(path: Path) -> int | None:
     try:
-        return path.stat().st_size
+        return zlib.crc32(path.read_bytes())
     except OSError:
         return None

@@ -1,15 +1,15 @@
 """The sweep's folder: what is there, what must be done again, what is refused."""
 
-import shutil
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sweeps import SETTINGS
 
-from edgesplit.common.database import move_aside
+from edgesplit.common.database import DATABASE, move_aside, open_results
 from edgesplit.common.errors import InputError
-from edgesplit.metrics.store import DATABASE, Store, stored_batch
+from edgesplit.metrics.store import Store, stored_settings
 from edgesplit.metrics.sweep import Measurement
 
 SMALL = replace(SETTINGS, splits=[0, 3, 7], users={"anna": "a", "ben": "b"}, templates=["{subject}"], seeds=3)
@@ -39,11 +39,15 @@ def test_what_was_added_is_not_missing_and_stands_in_order(store):
     assert (store.folder / table["picture"][0]).read_bytes() == b"picture"
 
 
-@pytest.mark.parametrize("harm", ["unlink", "truncate"])
-def test_a_picture_that_is_gone_or_cut_is_done_again(store, harm):
+HARMS = {"deleted": None, "cut": b"p", "overwritten at its length": b"PICTURE" * 4}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_picture_that_is_gone_or_changed_is_done_again(store, harm):
     store.add(cluster_rows(0, 0) + cluster_rows(0, 1) + cluster_rows(0, 2))
     picture = store.folder / store.table()["picture"][8]
-    picture.unlink() if harm == "unlink" else picture.write_bytes(b"p")
+    assert picture.read_bytes() == b"picture" * 4
+    picture.unlink() if HARMS[harm] is None else picture.write_bytes(HARMS[harm])
     assert store.missing(SMALL.clusters) == [(0, 1)]
     store.add(cluster_rows(0, 1))
     assert store.missing(SMALL.clusters) == []
@@ -60,20 +64,75 @@ def test_results_outlive_the_process(store):
     again = Store(store.folder, SMALL)
     assert again.missing(SMALL.clusters) == [(0, 1), (0, 2)]
     again.close()
-    assert stored_batch(store.folder) == SMALL.batch
+    stored = stored_settings(store.folder)
+    assert (stored["--batch"], stored["threads"]) == (SMALL.batch, SMALL.threads)
 
 
-def test_other_settings_are_refused_with_the_difference(store):
+def refusal(store, **changes):
+    store.add(cluster_rows(0, 0))
     store.close()
-    with pytest.raises(InputError, match=r"users.ben was 'b' and is 'c', seeds was 3 and is 4;.*--fresh") as caught:
-        Store(store.folder, replace(SMALL, seeds=4, users={"anna": "a", "ben": "c"}))
-    assert "guidance" not in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        Store(store.folder, replace(SMALL, **changes))
+    return str(caught.value)
+
+
+def test_other_settings_are_refused_with_the_difference_by_option(store):
+    line = refusal(store, seeds=4, guidance_scale=9.0, users={"anna": "a", "ben": "c"})
+    assert "--user.ben was 'b' and is 'c', --seeds was 3 and is 4, --guidance was 2.0 and is 9.0;" in line
+    assert "--steps" not in line
+
+
+def test_the_element_of_a_list_that_differs_is_named(store):
+    assert "other settings: --splits[1] was 3 and is 4;" in refusal(store, splits=[0, 4, 7])
+
+
+def test_long_texts_are_shown_where_they_part(store):
+    store.settings = long = replace(SMALL, templates=["a photo of {subject} " + "very " * 30 + "far away"])
+    store.close()
+    again = Store(store.folder, long)
+    again.add(cluster_rows(0, 0))
+    again.close()
+    with pytest.raises(
+        InputError, match=r"--prompts\[0\] was '\.\.\..*away' and is '\.\.\..*near', --prompts\[1\] was not"
+    ):
+        Store(store.folder, replace(long, templates=[long.templates[0].replace("far away", "near"), "{subject}"]))
+
+
+def test_settings_with_which_nothing_was_measured_bind_no_later_run(store):
+    store.close()
+    assert stored_settings(store.folder) == {}
+    Store(store.folder, replace(SMALL, batch=1)).close()
+
+
+def test_what_a_killed_process_left_unfinished_is_cleared_away(store):
+    store.add(cluster_rows(0, 0))
+    store.close()
+    left = [store.folder / "pictures" / "p000-s0000" / ".n0000-anna.png.123.tmp", store.folder / ".fig4a.png.123.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    Store(store.folder, SMALL).close()
+    assert not any(path.exists() for path in left)
+
+
+def test_results_of_another_command_are_refused_and_stay(tmp_path):
+    path = tmp_path / DATABASE
+    open_results(path, "CREATE TABLE units (number INTEGER);", {"cases": 3}, "reproduce").close()
+    for use in (
+        lambda: Store(tmp_path, SMALL),
+        lambda: stored_settings(tmp_path),
+        lambda: move_aside(tmp_path, "pai-sweep"),
+    ):
+        with pytest.raises(InputError, match="holds results of another command than pai-sweep"):
+            use()
+    open_results(path, "", {"cases": 3}, "reproduce").close()
 
 
 def test_two_processes_do_not_mix(store):
     store.add(cluster_rows(0, 0))
-    with pytest.raises(InputError, match="another pai-sweep is at work here"):
-        Store(store.folder, SMALL)
+    for use in (lambda: Store(store.folder, SMALL), lambda: move_aside(store.folder, "pai-sweep")):
+        with pytest.raises(InputError, match="another pai-sweep is at work here"):
+            use()
+    assert (store.folder / DATABASE).exists()
 
 
 def test_a_damaged_database_is_refused(store):
@@ -104,11 +163,29 @@ def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
         store.add(cluster_rows(0, 1))
 
 
-def test_fresh_moves_the_old_folder_aside(store, capsys):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_fresh_moves_the_old_folder_aside_whole(store, capsys, damaged):
+    store.add(cluster_rows(0, 0))
     store.close()
+    if damaged:
+        (store.folder / DATABASE).write_bytes(b"no database" * 500)
     move_aside(store.folder, "pai-sweep")
     (aside,) = store.folder.parent.glob("sweep.*")
-    assert (aside / DATABASE).exists()
     assert not store.folder.exists()
-    move_aside(store.folder, "pai-sweep")  # nothing there: nothing to do
-    shutil.rmtree(aside)
+    if not damaged:
+        moved = Store(aside, SMALL)
+        assert moved.missing(SMALL.clusters) == [(0, 1), (0, 2)]
+        moved.close()
+
+
+def test_fresh_moves_nothing_but_results(tmp_path, monkeypatch, store):
+    move_aside(tmp_path / "nowhere", "pai-sweep")
+    (tmp_path / "photos").mkdir()
+    move_aside(tmp_path / "photos", "pai-sweep")
+    assert (tmp_path / "photos").exists()
+    store.close()
+    (store.folder / "inside").mkdir()
+    for here in (store.folder, store.folder / "inside"):
+        monkeypatch.chdir(here)
+        with pytest.raises(InputError, match=r"-o: found .*, which --fresh cannot move while you are in it"):
+            move_aside(Path("." if here == store.folder else ".."), "pai-sweep")
