@@ -40,6 +40,7 @@ SETTINGS = SweepSettings(
     scheduler="ddim",
     dtype="fp32",
     device="cpu",
+    threads=torch.get_num_threads(),
     batch=64,
     clip="toyworld/clip",
     lpips="toyworld",

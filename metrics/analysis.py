@@ -4,21 +4,18 @@ Intervals are bootstrapped over clusters, the (prompt, seed) pairs: the pictures
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..common.arrays import Floats, Ints
 from ..common.errors import InputError
-from ..fitting.pai import PaiCurve, PaiFit, fit_draws, fit_pai
+from ..fitting.pai import LEVEL, THRESHOLD, PaiCurve, PaiFit, fit_draws, fit_pai
 from ..fitting.schemas import PaiFitRecord, PaiPoint
 from .pai import PaiConstants, kappa_of, pai
 
 DRAWS = 500
-LEVEL = (0.025, 0.975)
-PERSONAL = 0.1
-"""LPIPS-bar above which pictures count as personal: the paper's b of section 3.4.2."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,10 @@ class Analysis:
     Attributes:
         local_steps: n, shape (splits,).
         means: clip, lpips and pai -> value at each n, shape (splits,).
-        intervals: the same -> 95 % interval, shape (2, splits).
+        intervals: the same -> 95 % interval, shape (2, splits); empty for one cluster, which says nothing of others.
         constants: of eq. (1), kappa included.
         fit: of PAI against n.
-        draws: the curve fitted to each bootstrap draw.
+        draws: the curve fitted to each bootstrap draw; empty for one cluster.
         min_local_steps: N-hat.
         images: pictures per n.
     """
@@ -70,22 +67,25 @@ class Analysis:
     def _row(self, i: int) -> dict[str, Any]:
         """Means and intervals of point i, under the names of `PaiPoint`."""
         means = {name: float(value[i]) for name, value in self.means.items()}
-        return means | {f"{name}_ci": [float(end) for end in ends[:, i]] for name, ends in self.intervals.items()}
+        without: dict[str, Any] = {f"{name}_ci": None for name in means}
+        return means | without | {f"{name}_ci": ends[:, i].tolist() for name, ends in self.intervals.items()}
 
     def fit_record(self) -> PaiFitRecord:
         """For the curve's file."""
         names = ("steepness", "midpoint", "amplitude", "offset")
-        drawn = np.array([[getattr(curve, name) for name in names] for curve in self.draws])
-        ends = np.quantile(drawn, LEVEL, axis=0).T.tolist()
+        drawn = [[getattr(curve, name) for name in names] for curve in self.draws]
+        ends = np.quantile(drawn, LEVEL, axis=0).T.tolist()[: self.fit.parameters] if drawn else []
         record: dict[str, Any] = {name: getattr(self.fit.curve, name) for name in names}
-        record |= {f"{name}_ci": ends[i] if i < self.fit.parameters else None for i, name in enumerate(names)}
-        return PaiFitRecord(**record, r2=self.fit.r2, draws=drawn.tolist())
+        record |= dict(zip((f"{name}_ci" for name in names), [*ends, *[None] * (4 - len(ends))], strict=True))
+        return PaiFitRecord(**record, r2=self.fit.r2, draws=drawn or None)
 
     def warnings(self) -> list[str]:
         """What the user of the curve should know."""
         found, curve = [], self.fit.curve
+        if not self.draws:
+            found.append("one prompt and seed alone tell nothing of how others vary: no intervals, no draws for plan")
         at = float(curve.sigmoid(self.min_local_steps))
-        if at < 0.5:
+        if at < 0.5 and curve.steepness > 0:
             found.append(
                 f"F(N-hat) = {at:.2f} < 1/2: left of the midpoint {curve.midpoint:.1f} the split objective is not "
                 "concave (Proposition 2 does not hold there); plan compares the ends as well"
@@ -118,9 +118,10 @@ def scores_of(table: Mapping[str, Sequence[Any]]) -> Scores:
 def analyse(
     scores: Scores,
     total_steps: int,
-    constants: PaiConstants | None = None,
+    constants: PaiConstants = PaiConstants(),  # noqa: B008 - frozen
     *,
-    personal: float = PERSONAL,
+    own_kappa: bool = False,
+    personal: float = THRESHOLD,
     two_parameter: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -130,15 +131,20 @@ def analyse(
     Args:
         scores: of a sweep with three splits or more.
         total_steps: N.
-        constants: of eq. (1); None for kappa = 1 / CLIP(N) and the paper's other two.
+        constants: of eq. (1).
+        own_kappa: take kappa = 1 / CLIP(N) instead of the constants' own.
         personal: LPIPS-bar that N-hat's interval must lie above.
         two_parameter: keep to the paper's form.
         draws: of the bootstrap.
         seed: of the bootstrap.
+
+    Raises:
+        InputError: for an own kappa where CLIP(N) is not above 0.
     """
-    constants = constants or PaiConstants(kappa=kappa_of(float(scores.clip[:, -1].mean())))
     clip, lpips = scores.clip.mean(axis=0), scores.lpips.mean(axis=0)  # (splits,)
-    drawn = bootstrap(scores, constants, draws, seed)
+    if own_kappa:
+        constants = replace(constants, kappa=kappa_of(float(clip[-1])))
+    drawn = bootstrap(scores, constants, draws, seed) if len(scores.clip) > 1 else {}
     intervals = {name: np.quantile(values, LEVEL, axis=0) for name, values in drawn.items()}
     means = {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
     fit = fit_pai(scores.local_steps, means["pai"], two_parameter=two_parameter)
@@ -148,8 +154,10 @@ def analyse(
         intervals=intervals,
         constants=constants,
         fit=fit,
-        draws=fit_draws(scores.local_steps, drawn["pai"], fit),
-        min_local_steps=min_local_steps(scores.local_steps, intervals["lpips"][0], personal, total_steps),
+        draws=fit_draws(scores.local_steps, drawn["pai"], fit) if drawn else [],
+        min_local_steps=min_local_steps(
+            scores.local_steps, intervals["lpips"][0] if intervals else lpips, personal, total_steps
+        ),
         images=scores.users * len(scores.clip),
     )
 

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from ..common import console
+from ..common.errors import InputError
+from ..fitting.pai import GAIN, THRESHOLD
 
 app = console.make_app(
     "Sweep the split point over prompts, seeds and users; measure CLIP, LPIPS and the Personalised Accuracy Index; fit "
@@ -52,9 +54,9 @@ def sweep(
     lpips: Annotated[str | None, typer.Option(help="alex, vgg, squeeze or toyworld; default: alex or toy's.")] = None,
     long_prompts: Annotated[str, typer.Option(help="Texts too long for CLIP: refuse, or window (mean).")] = "refuse",
     kappa: Kappa = None,
-    gain: Gain = 30.0,
-    threshold: Threshold = 0.1,
-    personal: Personal = 0.1,
+    gain: Gain = GAIN,
+    threshold: Threshold = THRESHOLD,
+    personal: Personal = THRESHOLD,
     two_parameter: TwoParameter = False,
     engine: Annotated[str, typer.Option(help="local, or ray to use a Ray cluster (extra: ray).")] = "local",
     workers: Annotated[int, typer.Option(help="Of --engine ray; 0: one per GPU, or per two CPUs.")] = 0,
@@ -64,6 +66,7 @@ def sweep(
 ) -> None:
     """Measure, fit and write the curve, the table, the pictures and Fig. 4."""
     if context.invoked_subcommand:
+        _refuse_ignored(context)
         return
     from .options import Equation, SweepRequest
     from .run import run_sweep
@@ -98,15 +101,23 @@ def sweep(
     )
 
 
+def _refuse_ignored(context: typer.Context) -> None:
+    """Options that stand before a command and belong to the sweep would be dropped."""
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"{option.opts[0]}: found before {context.invoked_subcommand}, accepted: after it")
+
+
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(help="measurements.parquet of a sweep, or a CSV with its columns.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The curve's file.")] = Path("pai_curve.json"),
     steps: Annotated[int | None, typer.Option(help="N; default: the table's own, or its largest n.")] = None,
     kappa: Kappa = None,
-    gain: Gain = 30.0,
-    threshold: Threshold = 0.1,
-    personal: Personal = 0.1,
+    gain: Gain = GAIN,
+    threshold: Threshold = THRESHOLD,
+    personal: Personal = THRESHOLD,
     two_parameter: TwoParameter = False,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,14 +80,24 @@ def token_count(tokenizer: Any, text: str) -> int:
 
 
 def windows(tokenizer: Any, text: str) -> Iterator[str]:
-    """Split a text between words into parts, each as long as the tokenizer reads."""
+    """Split a text into parts, each as long as the tokenizer reads: between words, or inside one that is longer."""
     part: list[str] = []
-    for word in text.split():
+    for word in chain.from_iterable(_pieces(tokenizer, word) for word in text.split()):
         if part and token_count(tokenizer, " ".join([*part, word])) > tokenizer.context_length:
             yield " ".join(part)
             part = []
         part.append(word)
     yield " ".join(part)
+
+
+def _pieces(tokenizer: Any, word: str) -> Iterator[str]:
+    """A word, halved until each piece can be read: some scripts, and some users, do without spaces."""
+    if len(word) == 1 or token_count(tokenizer, word) <= tokenizer.context_length:
+        yield word
+    else:
+        middle = len(word) // 2
+        yield from _pieces(tokenizer, word[:middle])
+        yield from _pieces(tokenizer, word[middle:])
 
 
 def load_clip(reference: str, device: str = "cpu", long_texts: LongTexts = "refuse") -> Clip:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..common.files import whole_file
-from .analysis import LEVEL, Analysis
+from ..fitting.pai import LEVEL
+from .analysis import Analysis
 
 FORMATS = ("png", "svg")
 MOST_COLUMNS = 12
@@ -47,15 +48,17 @@ def draw_curve(analysis: Analysis) -> Any:
     blue, orange, green = sns.color_palette("colorblind", 3)
     n, fit = analysis.local_steps, analysis.fit
     x = np.linspace(n[0], n[-1], 300)
-    low, high = np.quantile([curve.value(x) for curve in analysis.draws], LEVEL, axis=0)
-    axis.fill_between(x, low, high, color=orange, alpha=0.3, linewidth=0, label="95 % band")
+    if analysis.draws:
+        low, high = np.quantile([curve.value(x) for curve in analysis.draws], LEVEL, axis=0)
+        axis.fill_between(x, low, high, color=orange, alpha=0.3, linewidth=0, label="95 % band")
     axis.plot(x, fit.curve.value(x), color=orange, label=_formula(analysis))
     _draw_points(axis, n, analysis, "pai", color=blue, fmt="o", label="PAI, measured")
     axis.axvline(
         analysis.min_local_steps, color=green, linestyle="--", label=rf"$\hat{{N}}$ = {analysis.min_local_steps}"
     )
-    axis.set(xlabel="split point n, local steps", ylabel="Personalised Accuracy Index", ylim=(min(0, low.min()), None))
-    axis.legend(loc="lower right", fontsize="small")
+    bottom = min(0, axis.get_ylim()[0])
+    axis.set(xlabel="split point n, local steps", ylabel="Personalised Accuracy Index", ylim=(bottom, None))
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 
@@ -95,15 +98,16 @@ def _draw_metrics(axis: Any, analysis: Analysis, shown: Sequence[int]) -> None:
     _draw_points(right, places, analysis, "lpips", color=orange, fmt="s-", label="LPIPS-bar (right)")
     axis.set_xticks(range(len(shown)), [str(analysis.local_steps[i]) for i in shown])
     axis.set(xlabel="split point n, local steps", ylabel="CLIP similarity", xlim=(-0.5, len(shown) - 0.5))
-    right.set(ylabel="LPIPS-bar", ylim=(0, None))
+    highest = right.get_ylim()[1]
+    right.set(ylabel="LPIPS-bar", ylim=(-0.05 * highest, highest))  # LPIPS-bar is 0 at n = 0: room for its marker
     lines = [line for one in (axis, right) for line in one.get_legend_handles_labels()[0]]
     axis.legend(lines, [line.get_label() for line in lines], loc="lower right", fontsize="small")
 
 
 def _draw_points(axis: Any, x: Any, analysis: Analysis, name: str, **look: Any) -> None:
     """Means with their intervals, from which a mean may lie outside where a draw rarely does better."""
-    mean, (low, high) = analysis.means[name], analysis.intervals[name]
-    bars = np.maximum([mean - low, high - mean], 0)
+    mean, ends = analysis.means[name], analysis.intervals.get(name)
+    bars = None if ends is None else np.maximum([mean - ends[0], ends[1] - mean], 0)
     axis.errorbar(x, mean, bars, capsize=3, markersize=4, **look)
 
 

@@ -1,7 +1,9 @@
 """LPIPS (arXiv 1801.03924) of all pairs of pictures, each picture's features computed once."""
 
+import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -14,6 +16,8 @@ from .. import data
 from ..common.errors import InputError, nearest, shown
 
 BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
+TRUNKS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
+"""What torchvision calls the weights that `lpips` takes."""
 TOY_SIDE = 64
 """The toy world's 48-pixel pictures are enlarged to this, as its backbone was trained."""
 
@@ -70,15 +74,23 @@ def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
         raise InputError(
             f"LPIPS: found {shown(backbone)}, accepted: {', '.join(BACKBONES)}; {nearest(backbone, BACKBONES)}"
         )
-    try:
-        network = _toy_network() if backbone == "toyworld" else _package(backbone)
-    except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
-        folder = f"{torch.hub.get_dir()}/checkpoints"
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(
-            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); put their file into {folder}"
-        ) from error
+    network = _toy_network() if backbone == "toyworld" else _published(backbone)
     return Lpips(network.to(device).eval(), TOY_SIDE if backbone == "toyworld" else None)
+
+
+def _published(backbone: str) -> Any:
+    from torchvision.models import get_weight
+
+    try:
+        with redirect_stderr(io.StringIO()):  # torch's word and bar of a download, which an error would follow
+            return _package(backbone)
+    except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
+        reason = " ".join(str(error).split())[:80]
+        url = get_weight(f"{TRUNKS[backbone]}.IMAGENET1K_V1").url
+        raise InputError(
+            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); get {url} elsewhere and put it "
+            f"into {torch.hub.get_dir()}/checkpoints"
+        ) from error
 
 
 def _package(backbone: str, **settings: Any) -> Any:

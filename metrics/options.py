@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import data
 from ..common.console import say
@@ -26,11 +26,19 @@ NUMBER = re.compile(r"(\d{1,6})|N(?:/([1-9]\d{0,5}))?")
 ENGINES = ("local", "ray")
 ENDS = 1 << 16
 """Bytes of the start and the end of a file of weights; they tell one training from another."""
+TOY_SIDE = 32
+"""Latents narrower than this are a toy model's; those of Stable Diffusion have 64 or 96."""
+LARGEST = 1e6
+"""Of the constants of eq. (1): what no sensible value comes near."""
 
 
 @dataclass(frozen=True)
 class Equation:
-    """How measurements become a curve; see the help."""
+    """How measurements become a curve; see the help.
+
+    Raises:
+        InputError: for a constant out of range.
+    """
 
     kappa: float | None
     gain: float
@@ -38,12 +46,17 @@ class Equation:
     personal: float
     two_parameter: bool
 
-    def constants(self, toy: bool) -> PaiConstants | None:
-        """Of eq. (1); None where kappa is to make PAI(N) = 1."""
-        if self.kappa is not None and not self.kappa > 0:
-            raise InputError(f"--kappa: found {self.kappa}, accepted: above 0")
-        if self.kappa is None and toy:
-            return None
+    def __post_init__(self) -> None:
+        for option, found in (("--kappa", self.kappa), ("--gain", self.gain)):
+            if found is not None and not 0 < found <= LARGEST:
+                raise InputError(f"{option}: found {found}, accepted: above 0, up to {LARGEST:.0f}")
+        for option, found in (("--threshold", self.threshold), ("--personal", self.personal)):
+            if not 0 <= found <= LARGEST:
+                raise InputError(f"{option}: found {found}, accepted: 0 to {LARGEST:.0f}")
+
+    @property
+    def constants(self) -> PaiConstants:
+        """Of eq. (1); kappa is the real CLIP's where none is given."""
         return PaiConstants(kappa=self.kappa or REAL_KAPPA, gain=self.gain, threshold=self.threshold)
 
 
@@ -77,75 +90,112 @@ class SweepRequest:
     as_json: bool
 
 
-def is_toy(request: SweepRequest) -> bool:
-    """Whether the models are the toy world's: the shipped ones, or a cohort made of its base."""
-    if request.cluster:
+def is_toy(cluster: str) -> bool:
+    """Whether a cluster-wide model's pictures are as small as the toy world's, which real metrics cannot judge."""
+    config = Path(base_of(cluster) or cluster) / "unet" / "config.json"
+    try:
+        side = json.loads(read_text(config))["sample_size"] if config.is_file() else None
+    except (ValueError, TypeError, KeyError):  # loading the model says what is wrong
         return False
-    if request.cohort is None:
-        return True
-    gate = request.cohort / "cluster" / "gate.json"
-    return gate.is_file() and json.loads(read_text(gate)).get("clip") == "toyworld"
+    return isinstance(side, int) and side < TOY_SIDE
 
 
-def resolve(request: SweepRequest, toy: bool, device: str) -> "SweepSettings":
+def base_of(reference: str) -> str | None:
+    """The base of a folder with a LoRA; None for another model."""
+    from ..diffusion.models import read_settings
+
+    base = read_settings(Path(reference)).get("base")
+    beside = (Path(reference) / (base or "")).resolve()
+    return str(beside) if base and beside.is_dir() else base and data.located(base)
+
+
+def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "SweepSettings":
     """The settings that the options mean.
+
+    Args:
+        request: the options.
+        kind: of the devices, "cpu" or "cuda".
+        stored: settings of results that are there already, by option, with whose batch and threads a run goes on.
 
     Raises:
         InputError: one line naming the option.
     """
-    from ..diffusion.models import DTYPES, read_settings
-    from ..diffusion.sampling import Sampling
-    from .lpips import BACKBONES
+    import torch
+
     from .sweep import SweepSettings
 
-    cluster, users = model_references(request.cluster, request.users, request.cohort)
-    if len(users) < 2:
-        raise InputError(f"--user: found one user, {', '.join(users)}, accepted: two or more; LPIPS needs pairs")
-    if not 1 <= request.seeds <= 1_000_000:
-        raise InputError(f"--seeds: found {request.seeds}, accepted: 1 to 1000000")
-    _one_of("--dtype", request.dtype, DTYPES)
-    _one_of("--long-prompts", request.long_prompts, ("refuse", "window"))
-    _one_of("--engine", request.engine, ENGINES)
-    lpips = request.lpips or ("toyworld" if toy else "alex")
-    _one_of("--lpips", lpips, BACKBONES)
-    stored = {name: read_settings(Path(reference)) for name, reference in users.items()}
-    class_word = request.subject or read_settings(Path(cluster)).get("subject") or "dog"
-    sampling = Sampling(
-        total_steps=(50 if toy else 200) if request.steps is None else request.steps,
-        guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
-        scheduler=request.scheduler,
-    )
-    splits = parse_splits(request.splits, sampling.total_steps)
-    if toy and request.equation.kappa is None and splits[-1] < sampling.total_steps:
-        raise InputError(
-            f"--splits: found {splits[-1]} at most, accepted: with N = {sampling.total_steps}, as kappa makes "
-            "PAI(N) = 1; or give --kappa"
-        )
-    own = {name: settings.get("subject") for name, settings in stored.items()}
-    looks = {name: settings.get("description") for name, settings in stored.items()}
-    references = {"cluster": cluster, **users}
+    cluster, users = _references(request)
+    toy = is_toy(cluster)
+    sampling = _sampling(request, toy)
+    lpips, clip = request.lpips or ("toyworld" if toy else "alex"), request.clip or _default_clip(toy)
+    _check_choices(request, lpips)
     return SweepSettings(
         cluster=data.portable(cluster),
         users={name: data.portable(reference) for name, reference in users.items()},
-        words=_texts("--words", request.words, own, class_word, "the subject's words on the user's own model"),
-        descriptions=_texts(
-            "--describe", request.descriptions, looks, class_word, "what the user's subject looks like"
-        ),
-        weights={name: fingerprint(reference) for name, reference in references.items()},
-        class_word=class_word,
-        templates=_templates(request, toy, class_word),
+        **_texts(request, cluster, users, toy),
+        weights=_fingerprints(cluster, users, clip, lpips),
         seeds=request.seeds,
-        splits=splits,
+        splits=_splits(request, toy, sampling.total_steps),
         total_steps=sampling.total_steps,
         guidance_scale=sampling.guidance_scale,
         scheduler=sampling.scheduler,
         dtype=request.dtype,
-        device=device.partition(":")[0],
-        batch=_batch(request, cluster, sampling, device),
-        clip=request.clip or _default_clip(toy),
+        device=kind,
+        threads=stored.get("threads") or torch.get_num_threads(),
+        batch=_batch(request.batch, kind, stored),
+        clip=data.portable(_absolute(clip)),
         lpips=lpips,
         long_prompts=cast(Literal["refuse", "window"], request.long_prompts),
     )
+
+
+def _references(request: SweepRequest) -> tuple[str, dict[str, str]]:
+    """The models, folders by their whole paths: the same from everywhere, and on every machine of a cluster."""
+    cluster, users = model_references(request.cluster, request.users, request.cohort)
+    if len(users) < 2:
+        raise InputError(f"--user: found one user, {', '.join(users)}, accepted: two or more; LPIPS needs pairs")
+    return _absolute(cluster), {name: _absolute(reference) for name, reference in users.items()}
+
+
+def _absolute(reference: str) -> str:
+    return str(Path(reference).resolve()) if Path(reference).is_dir() else reference
+
+
+def _check_choices(request: SweepRequest, lpips: str) -> None:
+    from ..diffusion.models import DTYPES
+    from .lpips import BACKBONES
+
+    if not 1 <= request.seeds <= 1_000_000:
+        raise InputError(f"--seeds: found {request.seeds}, accepted: 1 to 1000000")
+    _one_of("--dtype", request.dtype, DTYPES)
+    _one_of("--long-prompts", request.long_prompts, ("refuse", "window"))
+    _one_of("--lpips", lpips, BACKBONES)
+
+
+def _sampling(request: SweepRequest, toy: bool) -> "Sampling":
+    """What edge and devices share; its errors name the options."""
+    from ..diffusion.sampling import Sampling
+
+    try:
+        return Sampling(
+            total_steps=(50 if toy else 200) if request.steps is None else request.steps,
+            guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
+            scheduler=request.scheduler,
+        )
+    except InputError as error:
+        field, _, rest = str(error).partition(":")
+        option = {"total_steps": "steps", "guidance_scale": "guidance"}.get(field, field)
+        raise InputError(f"--{option}:{rest}") from error
+
+
+def _splits(request: SweepRequest, toy: bool, total: int) -> list[int]:
+    splits = parse_splits(request.splits, total)
+    if toy and request.equation.kappa is None and splits[-1] < total:
+        raise InputError(
+            f"--splits: found {splits[-1]} at most, accepted: with N = {total}, as kappa is 1 / CLIP(N); or give "
+            "--kappa"
+        )
+    return splits
 
 
 def parse_splits(text: str | None, total: int) -> list[int]:
@@ -154,6 +204,8 @@ def parse_splits(text: str | None, total: int) -> list[int]:
     Raises:
         InputError: for fewer than three, some outside 0..N, or steps of less than one.
     """
+    if text is None and total < 2:
+        raise InputError(f"--steps: found {total}, accepted: 2 or more, as a curve needs three splits")
     if text is None:
         return sorted({(2 * i * total + 10) // 20 for i in range(11)})
     points: set[Fraction] = set()
@@ -185,14 +237,23 @@ def _bad_splits(text: str, total: int) -> InputError:
     )
 
 
-def fingerprint(reference: str) -> str:
-    """What tells one training of a model from another: name, size, start and end of its weights; of a hub id itself."""
-    from ..diffusion.models import read_settings
+def _fingerprints(cluster: str, users: Mapping[str, str], clip: str, lpips: str) -> dict[str, str]:
+    backbone = str(data.FOLDER / "toyworld" / "lpips") if lpips == "toyworld" else lpips
+    parts = {"cluster": cluster, "clip": data.located(clip), "lpips": backbone}
+    parts |= {f"users.{name}": reference for name, reference in users.items()}
+    return {name: fingerprint(reference) for name, reference in parts.items()}
 
+
+def fingerprint(reference: str) -> str:
+    """What tells one training of a model from another: name, size, start and end of its weights and of its base's.
+
+    Of a hub id, or of a name that is no folder, that itself.
+    """
     folder = Path(reference)
     if not folder.is_dir():
         return reference
-    digest = hashlib.sha256(read_settings(folder).get("base", "").encode())
+    base = base_of(reference)
+    digest = hashlib.sha256(fingerprint(base).encode() if base else b"")
     for path in sorted(folder.rglob("*.safetensors")):
         with open(path, "rb") as file:
             size = path.stat().st_size
@@ -208,7 +269,26 @@ def _one_of(option: str, found: str, accepted: Collection[str]) -> None:
         raise InputError(f"{option}: found {shown(found)}, accepted: {names}; {nearest(found, accepted)}")
 
 
-def _texts(
+def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: bool) -> dict[str, Any]:
+    """The prompts, and what stands for the subject in them on each side."""
+    from ..diffusion.models import read_settings
+
+    stored = {name: read_settings(Path(reference)) for name, reference in users.items()}
+    class_word = request.subject or read_settings(Path(cluster)).get("subject") or "dog"
+    own = {name: settings.get("subject") for name, settings in stored.items()}
+    looks = {name: settings.get("description") for name, settings in stored.items()}
+    meaning = "the subject's words on the user's own model"
+    return {
+        "words": _of_users("--words", request.words, own, class_word, meaning),
+        "descriptions": _of_users(
+            "--describe", request.descriptions, looks, class_word, "what the user's subject looks like"
+        ),
+        "class_word": class_word,
+        "templates": _templates(request, toy, class_word),
+    }
+
+
+def _of_users(
     option: str, given: Sequence[str], stored: Mapping[str, str | None], class_word: str, meaning: str
 ) -> dict[str, str]:
     """One text per user: from the options, else stored with the model, else the class word, with a notice."""
@@ -237,15 +317,10 @@ def _default_clip(toy: bool) -> str:
     return "toyworld/clip" if toy else REAL_CLIP
 
 
-def _batch(request: SweepRequest, cluster: str, sampling: "Sampling", device: str) -> int:
-    """Most pictures in one pass; what `auto` came to before, if the folder holds results."""
-    if request.batch != "auto":
-        return parse_ranges("--batch", request.batch, 1, 4096)[-1]
-    from ..diffusion.models import load_model
-    from .store import stored_batch
-    from .sweep import CPU_BATCH, automatic_batch
+def _batch(found: str, kind: str, stored: Mapping[str, Any]) -> int:
+    """Most pictures in one pass; of `auto` what it came to before, 0 where the GPU has yet to say."""
+    from .sweep import BLOCK
 
-    before = None if request.fresh else stored_batch(request.output)
-    if before or device == "cpu":
-        return before or CPU_BATCH
-    return automatic_batch(load_model(cluster, dtype=request.dtype, device=device), sampling)
+    if found != "auto":
+        return parse_ranges("--batch", found, 1, 4096)[-1]
+    return int(stored.get("--batch") or (BLOCK if kind == "cpu" else 0))

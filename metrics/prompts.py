@@ -8,7 +8,7 @@ from ..common.errors import InputError, shown
 from ..common.files import read_text
 from ..diffusion.hybrid import check_template
 
-ARTICLE = re.compile(r"\b(an?|the|my)\s+\{subject\}")
+ARTICLE = re.compile(r"\b(an?|the|my)\s+(?=\{subject\})", re.IGNORECASE)
 
 
 def read_prompts(path: Path, class_word: str) -> list[str]:
@@ -60,6 +60,6 @@ def with_placeholder(prompt: str, class_word: str) -> str:
 
 def described(template: str, description: str) -> str:
     """The prompt with a personal description for the subject; an article before it gives way to the description's."""
-    if re.match(r"(an?|the|my)\b", description):
-        template = ARTICLE.sub("{subject}", template)
+    if re.match(r"(an?|the|my)\b", description, re.IGNORECASE):
+        template = ARTICLE.sub("", template)
     return template.replace("{subject}", description)

@@ -3,23 +3,25 @@
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .. import data
 from ..common.console import say
-from ..common.errors import InputError, require
+from ..common.database import DATABASE, move_aside
+from ..common.errors import InputError, nearest, require, shown
 from ..common.files import record_json, whole_file, write_record
 from ..common.tables import plain_table
-from ..diffusion.run import MODULES, pick_device
+from ..diffusion.run import MODULES
 from ..fitting.schemas import PaiCurveFile, Provenance
-from .options import Equation, SweepRequest, is_toy, resolve
+from .options import ENGINES, LARGEST, Equation, SweepRequest, is_toy, resolve
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[Any]]
 CURVE, TABLE = "pai_curve.json", "measurements.parquet"
+MOST_STEPS = 100_000
+"""As the curve's file."""
 METADATA = b"edgesplit"
 NEEDED = ("prompt", "seed", "local_steps", "user", "clip", "lpips")
 VERSIONS = ("edgesplit", "torch", "diffusers", "open_clip_torch", "lpips")
@@ -42,24 +46,20 @@ def run_sweep(request: SweepRequest) -> None:
     """
     require("models", *MODULES, "lpips")
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft|torchvision|lpips")
-    device = pick_device(request.device)
-    toy = is_toy(request)
-    settings = resolve(request, toy, device)
-    engine = _engine(request, device)
-    request.equation.constants(toy)
-    if request.fresh:
-        from ..common.database import move_aside
+    from .store import COMMAND, Store, stored_settings
 
-        move_aside(request.output, "pai-sweep")
-    from .store import Store
-
-    store = Store(request.output, settings)
-    try:
-        measure_missing(settings, store, engine)
-        table = store.table()
-    finally:
-        store.close()
-    analysis = _write_results(request, settings, table, toy)
+    with closing(_engine(request)) as engine:
+        settings = resolve(request, engine.kind, {} if request.fresh else stored_settings(request.output))
+        if request.fresh or not (request.output / DATABASE).exists():
+            engine.load(settings)  # what cannot be measured is refused before anything is written or moved
+        if not settings.batch:
+            settings = replace(settings, batch=engine.largest_batch(settings))
+        if request.fresh:
+            move_aside(request.output, COMMAND)
+        with closing(Store(request.output, settings)) as store:
+            measure_missing(settings, store, engine)
+            table = store.table()
+    analysis = _write_results(request, settings, table)
     draw(analysis, settings, table, request.output)
     say(f"wrote {request.output}: {CURVE}, {TABLE}, fig4a and fig4b as PNG and SVG, pictures")
     say(f"now: plan --users users.csv --pai {request.output / CURVE}")
@@ -73,9 +73,11 @@ def run_fit(table: Path, output: Path, steps: int | None, equation: Equation, as
     """
     columns, facts = read_measurements(table)
     largest = max(columns["local_steps"], default=0)
-    total = steps or facts.get("total_steps", largest)
-    if total < largest:
-        raise InputError(f"--steps: found {total}, accepted: the table's largest local_steps, {largest}, or more")
+    total = facts.get("total_steps", largest) if steps is None else steps
+    if not largest <= total <= MOST_STEPS:
+        raise InputError(
+            f"--steps: found {total}, accepted: from the table's largest local_steps, {largest}, to {MOST_STEPS}"
+        )
     try:
         _finish(columns, {**facts, "total_steps": total}, equation, output, as_json)
     except InputError as error:
@@ -97,7 +99,7 @@ def measure_missing(settings: "SweepSettings", store: "Store", engine: "Engine")
         say(f"pai-sweep: {len(clusters)} of {len(settings.clusters)} (prompt, seed) pairs are left to measure")
     pairs = sum(map(len, blocks))
     with progress_bar(pairs * len(settings.users) * len(settings.splits), pairs * settings.cluster_steps) as count:
-        for measured in engine(settings, blocks, count):
+        for measured in engine.measure(settings, blocks, count):
             store.add(measured)
 
 
@@ -121,21 +123,24 @@ def progress_bar(pictures: int, sample_steps: int) -> Iterator[Any]:
         yield count
 
 
-def _engine(request: SweepRequest, device: str) -> "Engine":
-    from .engines import local_engine, ray_engine
+def _engine(request: SweepRequest) -> "Engine":
+    from .engines import LocalEngine, RayEngine
 
-    return ray_engine(device, request.workers) if request.engine == "ray" else local_engine(device)
+    if request.engine not in ENGINES:
+        hint = nearest(request.engine, ENGINES)
+        raise InputError(f"--engine: found {shown(request.engine)}, accepted: {', '.join(ENGINES)}; {hint}")
+    return RayEngine(request.device, request.workers) if request.engine == "ray" else LocalEngine(request.device)
 
 
 # -- results ------------------------------------------------------------------------------------------------
 
 
-def _write_results(request: SweepRequest, settings: "SweepSettings", table: Columns, toy: bool) -> "Analysis":
+def _write_results(request: SweepRequest, settings: "SweepSettings", table: Columns) -> "Analysis":
     facts = {
         "total_steps": settings.total_steps,
         "scheduler": settings.scheduler,
         "models": [settings.cluster, *settings.users.values()],
-        "toy": toy,
+        "toy": is_toy(data.located(settings.cluster)),
         "provenance": _provenance(settings).model_dump(),
     }
     templates = [settings.templates[number] for number in table["prompt"]]
@@ -152,7 +157,8 @@ def _finish(columns: Columns, facts: Mapping[str, Any], equation: Equation, outp
     analysis = analyse(
         scores,
         total,
-        equation.constants(facts["toy"]),
+        equation.constants,
+        own_kappa=facts["toy"] and equation.kappa is None,
         personal=equation.personal,
         two_parameter=equation.two_parameter,
     )
@@ -162,6 +168,8 @@ def _finish(columns: Columns, facts: Mapping[str, Any], equation: Equation, outp
         scheduler=facts["scheduler"],
         models=facts["models"],
         kappa=analysis.constants.kappa,
+        gain=analysis.constants.gain,
+        threshold=analysis.constants.threshold,
         points=analysis.points(),
         fit=analysis.fit_record(),
         min_local_steps=analysis.min_local_steps,
@@ -184,19 +192,26 @@ def _provenance(settings: "SweepSettings") -> Provenance:
         source=f"pai-sweep: {len(settings.templates)} prompts x {settings.seeds} seeds x {len(settings.users)} users",
         date=datetime.now(UTC).date().isoformat(),
         versions={name: version(name) for name in VERSIONS},
-        notes=[f"{guidance}, {settings.dtype}, CLIP {settings.clip}, LPIPS {settings.lpips}"],
+        notes=[
+            f"{guidance}, {settings.dtype}, CLIP {settings.clip}, LPIPS {settings.lpips}",
+            f"{settings.cluster}: {{subject}} is {settings.class_word!r}",
+            *(
+                f"{reference}: {{subject}} is {settings.words[name]!r}, judged as {settings.descriptions[name]!r}"
+                for name, reference in settings.users.items()
+            ),
+            *(f"prompt: {template}" for template in settings.templates),
+        ],
     )
 
 
 def _rule(analysis: "Analysis", equation: Equation, total: int) -> str:
     found = analysis.min_local_steps
-    wanted = f"n whose 95 % interval of LPIPS-bar lies above {equation.personal:g}"
-    low = analysis.intervals["lpips"][0]
-    return (
-        f"N-hat = {found}: the smallest {wanted}"
-        if (low > equation.personal).any()
-        else (f"N-hat = {total}, all steps: there is no {wanted}")
-    )
+    judged = "95 % interval of LPIPS-bar" if analysis.intervals else "LPIPS-bar"
+    low = analysis.intervals["lpips"][0] if analysis.intervals else analysis.means["lpips"]
+    wanted = f"n whose {judged} lies above {equation.personal:g}"
+    if (low > equation.personal).any():
+        return f"N-hat = {found}: the smallest {wanted}"
+    return f"N-hat = {total}, all steps: there is no {wanted}"
 
 
 def write_measurements(path: Path, columns: Columns, facts: Mapping[str, Any]) -> None:
@@ -246,11 +261,15 @@ def _check_columns(path: Path, frame: Any) -> None:
         raise InputError(f"{path}: found no column {missing[0]!r}, accepted: {', '.join(NEEDED)}")
     for name in ("local_steps", "clip", "lpips"):
         column = frame[name]
-        if column.dtype.kind not in "iuf" or not np.isfinite(column).all():
-            raise InputError(f"{path}: column {name!r}: found what is no number, accepted: numbers")
+        if column.dtype.kind not in "iuf" or not (column.abs() <= LARGEST).all():
+            raise InputError(
+                f"{path}: column {name!r}: found what is no number or is beyond {LARGEST:.0f}, accepted: numbers"
+            )
     steps = frame["local_steps"]
-    if len(frame) == 0 or steps.nunique() < 3 or (steps < 0).any() or (steps % 1 != 0).any():
-        raise InputError(f"{path}: column 'local_steps': accepted: three different whole numbers from 0 up, or more")
+    if steps.nunique() < 3 or not steps.between(0, MOST_STEPS).all() or (steps % 1 != 0).any():
+        raise InputError(
+            f"{path}: column 'local_steps': accepted: three different whole numbers from 0 to {MOST_STEPS}, or more"
+        )
     if frame["user"].nunique() < 2:
         raise InputError(f"{path}: column 'user': found one user, accepted: two or more")
 
@@ -264,7 +283,9 @@ def draw(analysis: "Analysis", settings: "SweepSettings", table: Columns, folder
     for prompt, seed, user, picture in rows:
         if (prompt, seed) == (0, 0):
             pictures[user].append(folder / picture)
-    save_figure(folder / "fig4a", draw_pictures(analysis, pictures, settings.templates[0]))
+    words = " / ".join(dict.fromkeys([settings.class_word, *settings.words.values()]))
+    caption = settings.templates[0].replace("{subject}", words)
+    save_figure(folder / "fig4a", draw_pictures(analysis, pictures, caption))
     save_figure(folder / "fig4b", draw_curve(analysis))
 
 

@@ -4,10 +4,10 @@ A cluster is one (prompt, seed): the pictures that come from one initial noise, 
 other. Clusters are measured in blocks; which clusters share a batch follows from the settings alone.
 """
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal, TypeVar
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError
-from ..diffusion.hybrid import denoise, generate, intermediates
-from ..diffusion.models import Model, check_pair, load_model
+from ..diffusion.hybrid import denoise, intermediates
+from ..diffusion.models import Model, check_pair, load_model, weights_digest
 from ..diffusion.photos import as_pil
 from ..diffusion.sampling import Sampling
 from .clip import Clip, load_clip
@@ -30,11 +30,12 @@ Cluster = tuple[int, int]
 """Number of the prompt, seed."""
 Block = list[Cluster]
 StepCount = Callable[[int], None]
-LARGEST_BATCH = 256
+BLOCK = 64
+"""Pictures of one user that are measured together: where a UNet is no faster with more, and a kill costs little."""
+HEADROOM = 0.8
+"""Share of the largest batch that fits which is used: other programs and fragments take memory as well."""
 LPIPS_AT_ONCE = 12
 """Pictures whose LPIPS features are held at once; those of VGG are large."""
-CPU_BATCH = 64
-"""Pictures in one pass of the UNet: where a CPU is no faster with more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class SweepSettings:
         users: name -> reference of the personal model.
         words: name -> what stands for the subject on the user's own model, such as "sks dog".
         descriptions: name -> what the user's subject looks like, which CLIP compares pictures with.
-        weights: name -> fingerprint of the files behind a reference.
+        weights: of each model and metric, a fingerprint of the files behind its reference.
         class_word: stands for the subject at the edge.
         templates: prompts with `{subject}`.
         seeds: how many initial noises per prompt, 0 to seeds - 1.
@@ -56,7 +57,8 @@ class SweepSettings:
         scheduler: a key of `sampling.SCHEDULERS`.
         dtype: of the models.
         device: "cpu" or "cuda"; the kind only, as equal settings give equal rows on one kind of machine.
-        batch: most pictures in one pass of a UNet.
+        threads: of torch on a CPU, as the order of a sum's terms depends on them.
+        batch: most pictures in one pass of a UNet; 0 until it is known.
         clip: reference of the CLIP.
         lpips: backbone.
         long_prompts: what CLIP does with texts that it cannot read whole.
@@ -76,6 +78,7 @@ class SweepSettings:
     scheduler: str
     dtype: str
     device: str
+    threads: int
     batch: int
     clip: str
     lpips: str
@@ -93,9 +96,9 @@ class SweepSettings:
 
     @property
     def blocks(self) -> list[Block]:
-        """The clusters that are measured together: as many as one batch can finish."""
+        """The clusters that are measured together, and again after a kill: as many as one batch can finish."""
         local = sum(n > 0 for n in self.splits)
-        return chunks(self.clusters, max(1, self.batch // max(1, local)))
+        return chunks(self.clusters, max(1, min(self.batch, BLOCK) // local))
 
     @property
     def cluster_steps(self) -> int:
@@ -168,7 +171,17 @@ class Bench:
     count: StepCount = field(default=lambda _: None)
 
     def measure(self, block: Block) -> list[Measurement]:
-        """Measure a block: users x splits x clusters pictures."""
+        """Measure a block: users x splits x clusters pictures.
+
+        Raises:
+            InputError: where a GPU's memory does not suffice.
+        """
+        remedy = "free some and repeat, or give a smaller --batch (where results are kept already, with another -o)"
+        with gpu_memory(f"passes of {self.settings.batch} pictures", remedy):
+            return self.rows(block)
+
+    def rows(self, block: Block) -> list[Measurement]:
+        """The same, whatever the memory."""
         settings = self.settings
         templates, seeds = [settings.templates[p] for p, _ in block], [seed for _, seed in block]
         prompts = [self.edge.prompt(template) for template in templates]
@@ -247,20 +260,39 @@ def load_bench(settings: SweepSettings, device: str, count: StepCount = lambda _
     """Load everything that a sweep needs, and check that it fits together.
 
     Raises:
-        InputError: one line, for models that cannot be had or cannot hand off.
+        InputError: one line, for models that cannot be had, cannot hand off or do not fit into a GPU's memory.
     """
-    edge = load_model(data.located(settings.cluster), subject=settings.class_word, dtype=settings.dtype, device=device)
-    personal = {
-        name: load_model(data.located(reference), subject=settings.words[name], dtype=settings.dtype, device=device)
-        for name, reference in settings.users.items()
-    }
-    for model in personal.values():
-        check_pair(edge, model, settings.sampling)
-    clip = load_clip(data.located(settings.clip), device, settings.long_prompts)
-    decoders = {name: _decoder_of(model) for name, model in personal.items()}
-    bench = Bench(settings, edge, personal, clip, load_lpips(settings.lpips, device), decoders, count)
+    torch.set_num_threads(settings.threads)
+    with gpu_memory("the models", "free some, or try --dtype fp16"):
+        edge, *others = (_load(settings, device, name) for name in (None, *settings.users))
+        personal = dict(zip(settings.users, others, strict=True))
+        for model in others:
+            check_pair(edge, model, settings.sampling)
+        clip = load_clip(data.located(settings.clip), device, settings.long_prompts)
+        decoders = {name: weights_digest(model.vae) for name, model in personal.items()}
+        bench = Bench(settings, edge, personal, clip, load_lpips(settings.lpips, device), decoders, count)
     check_texts(bench)
     return bench
+
+
+def _load(settings: SweepSettings, device: str, user: str | None) -> Model:
+    """A user's model, or the cluster-wide one."""
+    reference = settings.users[user] if user else settings.cluster
+    words = settings.words[user] if user else settings.class_word
+    return load_model(data.located(reference), subject=words, dtype=settings.dtype, device=device)
+
+
+@contextmanager
+def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
+    """A GPU's memory that does not suffice, in one line.
+
+    Raises:
+        InputError: instead of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"--device: the GPU's memory does not hold {wanted}; {remedy}") from error
 
 
 def check_texts(bench: Bench) -> None:
@@ -275,39 +307,34 @@ def check_texts(bench: Bench) -> None:
         bench.clip.text_features([described(template, text) for text in bench.settings.descriptions.values()])
 
 
-def automatic_batch(model: Model, sampling: Sampling) -> int:
-    """The largest batch that fits into a GPU's memory, up to a limit.
+def automatic_batch(bench: Bench) -> int:
+    """The largest batch that fits into a GPU's memory beside all that is loaded, less some headroom, up to a block.
 
     Raises:
         InputError: where not even one picture fits.
     """
-    one_step = Sampling(total_steps=1, guidance_scale=sampling.guidance_scale, scheduler=sampling.scheduler)
 
     def fits(batch: int) -> bool:
+        """Try one step on every model, then the decoders and metrics, all with pictures of one prompt."""
+        prompt = bench.settings.templates[:1]
+        one = replace(bench.settings, templates=prompt, seeds=batch, total_steps=1, splits=[0, 1], batch=batch)
         try:
-            generate(model, [model.subject] * batch, range(batch), one_step)
+            replace(bench, settings=one).rows(one.clusters)
             return True
         except torch.OutOfMemoryError:
             return False
         finally:
             torch.cuda.empty_cache()
 
-    found = largest_batch(fits, LARGEST_BATCH)
+    found = largest_batch(fits, int(BLOCK / HEADROOM))
     if not found:
-        raise InputError(f"{model.name}: not even one picture fits into the GPU's memory; try --dtype fp16")
-    return found
+        raise InputError("--batch: not even one picture fits into the GPU's memory; free some, or try --dtype fp16")
+    return max(1, int(HEADROOM * found))
 
 
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
     """The items in lists of this size, the last one shorter."""
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
-
-
-def _decoder_of(model: Model) -> str:
-    digest = hashlib.sha256()
-    for weight in model.vae.state_dict().values():
-        digest.update(weight.float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _png(image: Tensor) -> bytes:

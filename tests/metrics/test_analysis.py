@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from edgesplit.common.errors import InputError
-from edgesplit.fitting.pai import PaiCurve
-from edgesplit.metrics.analysis import LEVEL, Scores, analyse, bootstrap, cluster_weights, min_local_steps, scores_of
+from edgesplit.fitting.pai import LEVEL, PaiCurve
+from edgesplit.metrics.analysis import Scores, analyse, bootstrap, cluster_weights, min_local_steps, scores_of
+from edgesplit.metrics.figures import draw_curve
 from edgesplit.metrics.pai import PaiConstants, pai
 
 PAPER = PaiCurve(0.0413, 71.44)
@@ -25,12 +26,18 @@ def covered(truth, ends):
     return ends[0] <= truth <= ends[1]
 
 
-def test_intervals_of_a_f_and_b_f_cover_at_their_rate():
-    hits = []
-    for seed in range(100):
-        found = analyse(scores(np.random.default_rng(seed)), 200, FLAT, two_parameter=True, draws=100).fit_record()
-        hits.append([covered(0.0413, found.steepness_ci), covered(71.44, found.midpoint_ci)])
-    assert np.all(np.mean(hits, axis=0) >= 0.87)  # 0.95 less four standard errors of 100 data sets
+def test_intervals_of_a_f_and_b_f_cover_at_their_rate_and_are_no_wider_than_that_takes():
+    runs = [
+        analyse(scores(np.random.default_rng(seed)), 200, FLAT, two_parameter=True, draws=100).fit_record()
+        for seed in range(100)
+    ]
+    for truth, found, ends in (
+        (0.0413, [run.steepness for run in runs], np.array([run.steepness_ci for run in runs])),
+        (71.44, [run.midpoint for run in runs], np.array([run.midpoint_ci for run in runs])),
+    ):
+        assert np.mean([covered(truth, pair) for pair in ends]) >= 0.87  # 0.95 less four standard errors
+        width = np.mean(ends[:, 1] - ends[:, 0])
+        assert width == pytest.approx(2 * 1.96 * np.std(found), rel=0.3)  # four standard errors of the deviation
 
 
 def test_intervals_of_the_points_cover_at_their_rate():
@@ -87,15 +94,43 @@ def test_n_hat_is_the_smallest_n_above_the_threshold_else_all_steps(low, expecte
     assert min_local_steps(np.array([0, 10, 20, 30]), np.array(low), 0.1, 50) == expected
 
 
-def test_kappa_makes_the_last_point_one_where_it_is_not_given():
-    found = analyse(Scores(N, np.full((4, 11), 0.25), np.tile(N / 100.0, (4, 1)), 2), 200)
+def test_an_own_kappa_makes_the_last_point_one():
+    found = analyse(Scores(N, np.full((4, 11), 0.25), np.tile(N / 100.0, (4, 1)), 2), 200, own_kappa=True)
     assert found.constants.kappa == pytest.approx(4)
     assert found.means["pai"][-1] == pytest.approx(1, abs=1e-6)
 
 
+def test_gain_and_threshold_count_beside_an_own_kappa():
+    given = PaiConstants(gain=5.0, threshold=0.5)
+    found = analyse(Scores(N, np.full((4, 11), 0.25), np.tile(N / 100.0, (4, 1)), 2), 200, given, own_kappa=True)
+    np.testing.assert_allclose(found.means["pai"], 1 / (1 + np.exp(-5 * (N / 100 - 0.5))))
+
+
+def test_a_clip_without_a_score_has_no_own_kappa():
+    with pytest.raises(InputError, match="--kappa: found CLIP = 0 at n = N"):
+        analyse(Scores(N, np.zeros((4, 11)), np.tile(N / 100.0, (4, 1)), 2), 200, own_kappa=True)
+
+
+def test_one_cluster_has_no_intervals_and_says_so():
+    found = analyse(scores(np.random.default_rng(0), clusters=1, noise=0.01), 200, FLAT, personal=0.19)
+    assert (found.draws, found.intervals, found.min_local_steps) == ([], {}, 100)
+    assert {point.pai_ci for point in found.points()} == {None}
+    record = found.fit_record()
+    assert (record.steepness_ci, record.midpoint_ci, record.draws) == (None, None, None)
+    assert ["no intervals" in line for line in found.warnings()] == [True]
+    draw_curve(found)
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 60])
+def test_intervals_hold_the_estimate(clusters):
+    found = analyse(scores(np.random.default_rng(1), clusters), 200, FLAT).fit_record()
+    assert covered(found.steepness, found.steepness_ci)
+    assert covered(found.midpoint, found.midpoint_ci)
+
+
 def test_warnings_say_what_plan_will_not_like():
     falling = scores(np.random.default_rng(0), curve=PaiCurve(-0.0413, 100.0))
-    assert any("plan refuses" in line for line in analyse(falling, 200, FLAT).warnings())
+    assert ["plan refuses" in line for line in analyse(falling, 200, FLAT).warnings()] == [True]
     early = analyse(scores(np.random.default_rng(0)), 200, FLAT, personal=0.02)
     assert early.min_local_steps == 20
     assert any("F(N-hat) = 0.1" in line and "< 1/2" in line for line in early.warnings())

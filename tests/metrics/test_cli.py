@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import time
 
@@ -20,7 +19,7 @@ from edgesplit.metrics.pai import PaiConstants, pai
 LONG = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 PROMPTS = "a photo of {subject} in snow\na photo of dog at night\na photo of {subject} on the beach\n"
-QUICK = ("--steps", "6", "--splits", "0,2,4,N", "--seeds", "4", "--batch", "3", "--device", "cpu")
+QUICK = ("--steps", "6", "--splits", "0,2,4,N", "--seeds", "4", "--batch", "3", "--device", "cpu", "--kappa", "3")
 KEY = ["prompt", "seed", "local_steps", "user"]
 
 
@@ -60,11 +59,12 @@ def test_the_curve_s_points_follow_from_the_table(swept):
     folder, _ = swept
     curve, rows = read_record(folder / "pai_curve.json", PaiCurveFile), table(folder)
     means = rows.groupby("local_steps")[["clip", "lpips"]].mean()
-    assert curve.kappa == pytest.approx(1 / means["clip"].iloc[-1])
-    expected = pai(means["clip"], means["lpips"], PaiConstants(kappa=curve.kappa))
+    expected = pai(means["clip"], means["lpips"], PaiConstants())
     np.testing.assert_allclose([point.pai for point in curve.points], expected)
     assert [point.images for point in curve.points] == [36] * 4
-    assert (curve.total_steps, curve.scheduler) == (6, "ddim")
+    assert (curve.total_steps, curve.scheduler, curve.kappa, curve.gain, curve.threshold) == (6, "ddim", 3.0, 30.0, 0.1)
+    assert {f"prompt: {template}" for template in rows["prompt"]} <= set(curve.provenance.notes)
+    assert any("users/ben: {subject} is 'sks dog', judged as 'a black dog'" in n for n in curve.provenance.notes)
     assert len(curve.fit.draws) == 500
 
 
@@ -79,18 +79,21 @@ def test_the_same_command_again_measures_nothing_and_writes_the_same(work, swept
 def test_other_settings_in_the_same_folder_are_refused(work, swept):
     folder, _ = swept
     line = refused(run("pai-sweep", *arguments(work, folder, "--guidance", "2"), timeout=LONG))
-    assert "guidance_scale was 3.0 and is 2.0" in line
+    assert "other settings: --guidance was 3.0 and is 2.0;" in line
 
 
 def test_fit_repeats_the_curve_from_the_table_alone(swept, tmp_path):
     folder, _ = swept
-    result = run("pai-sweep", "fit", folder / "measurements.parquet", "-o", tmp_path / "again.json")
+    own = ("-o", tmp_path / "again.json", "--kappa", "3")
+    result = run("pai-sweep", "fit", folder / "measurements.parquet", *own)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.json").read_text() == (folder / "pai_curve.json").read_text()
     table(folder).to_csv(tmp_path / "table.csv")
-    result = run("pai-sweep", "fit", tmp_path / "table.csv", "-o", tmp_path / "c.json", "--kappa", "2", "--json")
-    assert json.loads(result.stdout) == json.loads((tmp_path / "c.json").read_text())
-    assert json.loads(result.stdout)["kappa"] == 2
+    told = ("--kappa", "2", "--gain", "20", "--threshold", "0.2", "--json")
+    result = run("pai-sweep", "fit", tmp_path / "table.csv", "-o", tmp_path / "c.json", *told)
+    curve = json.loads(result.stdout)
+    assert curve == json.loads((tmp_path / "c.json").read_text())
+    assert (curve["kappa"], curve["gain"], curve["threshold"]) == (2, 20, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,7 @@ def test_fit_repeats_the_curve_from_the_table_alone(swept, tmp_path):
     [
         ({"clip": None}, "found no column 'clip'"),
         ({"clip": "x"}, "column 'clip': found what is no number"),
+        ({"clip": 1e300}, "column 'clip': found what is no number or is beyond 1000000"),
         ({"local_steps": 3}, "column 'local_steps'"),
         ({"user": "anna"}, "column 'user': found one user"),
         ({"seed": range(144)}, "without some of the splits or users"),
@@ -112,44 +116,86 @@ def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
     assert not (tmp_path / "c.json").exists()
 
 
+@pytest.mark.parametrize("steps", ["0", "5", "200000"])
+def test_fit_refuses_an_n_that_the_table_or_the_file_has_no_room_for(swept, tmp_path, steps):
+    options = ("-o", tmp_path / "c.json", "--steps", steps)
+    line = refused(run("pai-sweep", "fit", swept[0] / "measurements.parquet", *options))
+    assert f"--steps: found {steps}, accepted: from the table's largest local_steps, 6, to 100000" in line
+
+
+def test_a_first_run_that_fails_leaves_nothing_and_fresh_moves_nothing_then(work, swept, tmp_path):
+    """A prompt too long for the models is found when they are loaded, the last check before measuring."""
+    (tmp_path / "long.txt").write_text("a photo of {subject} " + "in snow " * 30)
+    wrong = ("--prompts", tmp_path / "long.txt")
+    assert "tokens" in refused(run("pai-sweep", *arguments(work, tmp_path / "new", *wrong), timeout=LONG))
+    assert not (tmp_path / "new").exists()
+    before = sorted(swept[0].iterdir())
+    assert "tokens" in refused(run("pai-sweep", *arguments(work, swept[0], "--fresh", *wrong), timeout=LONG))
+    assert sorted(swept[0].iterdir()) == before
+
+
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "bad.parquet").write_text("no table")
     assert "cannot read" in refused(run("pai-sweep", "fit", tmp_path / "bad.parquet"))
 
 
-def kill_and_resume(work, expected, times, seed):
-    """Kill the command hard at random moments, then let it end; the tables must be equal to the last bit."""
-    output, rng = work / f"killed-{seed}", np.random.default_rng(seed)
-    command = [BIN / "pai-sweep", *map(str, arguments(work, output))]
-    seen = set()
-    for _ in range(times):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD
-        )
-        deadline = time.monotonic() + LONG
-        target = len(seen) + int(rng.integers(1, 20))  # pictures; the moment between two of them is random
-        while process.poll() is None and time.monotonic() < deadline and len(pictures(output)) < target:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
+def killed(work, output, wait, more=()):
+    """Kill the command hard while it is at work; `wait` comes back at the moment."""
+    command = [BIN / "pai-sweep", *map(str, arguments(work, output, *more))]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD
+    )
+    try:
+        wait(process)
+        assert process.poll() is None  # it was at work
+    finally:
+        process.kill()
         process.wait()
-        seen = pictures(output)
-    result = run(*command, timeout=LONG, **ONE_THREAD)
+
+
+def while_loading(rng):
+    return lambda _: time.sleep(rng.uniform(0.5, 4))
+
+
+def while_measuring(rng, output):
+    """Some time after the first picture that was not there before."""
+
+    def wait(process):
+        deadline, before = time.monotonic() + LONG, newest(output)
+        while process.poll() is None and time.monotonic() < deadline and newest(output) == before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.15))
+
+    return wait
+
+
+def newest(output):
+    return max((path.stat().st_mtime_ns for path in output.glob("pictures/*/[!.]*.png")), default=0)
+
+
+def kill_and_resume(work, expected, kinds, more=()):
+    """Kill at random moments, then let it end; the tables must be equal to the last bit."""
+    output, rng = work / f"killed-{len(kinds)}", np.random.default_rng(len(kinds))
+    for kind in kinds:
+        killed(work, output, while_loading(rng) if kind == "loading" else while_measuring(rng, output), more)
+    result = run("pai-sweep", *arguments(work, output, *more), timeout=2 * LONG, **ONE_THREAD)
     assert result.returncode == 0, result.stderr
+    assert "everything is measured already" not in result.stderr
     pd.testing.assert_frame_equal(table(output), expected, check_exact=True)
-
-
-def pictures(output):
-    return set(output.glob("pictures/*/[!.]*.png"))
+    assert not list(output.glob("pictures/*/.*"))
 
 
 def test_a_killed_sweep_goes_on_to_the_same_table(work, swept):
-    kill_and_resume(work, table(swept[0]), times=2, seed=0)
+    kill_and_resume(work, table(swept[0]), ["measuring", "loading"])
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_no_row(work, swept):
-    kill_and_resume(work, table(swept[0]), times=20, seed=1)
+def test_twenty_kills_at_random_moments_change_no_row(work):
+    """Sixty blocks, so that there is work left at every kill."""
+    more = ("--seeds", "20")
+    result = run("pai-sweep", *arguments(work, work / "twenty", *more), timeout=2 * LONG, **ONE_THREAD)
+    assert result.returncode == 0, result.stderr
+    kill_and_resume(work, table(work / "twenty"), ["measuring", "measuring", "measuring", "loading"] * 5, more)
 
 
 def test_plan_reads_the_curve_and_says_how_sure_it_is(tmp_path):
@@ -163,6 +209,11 @@ def test_plan_reads_the_curve_and_says_how_sure_it_is(tmp_path):
     assert found["scenario"]["total_steps"] == 50
 
 
-def test_plan_refuses_uncertainty_for_a_curve_without_draws():
-    users = data.sample("users.csv")
-    assert "without bootstrap draws" in refused(run("plan", "--users", users, "--uncertainty"))
+def test_plan_refuses_uncertainty_for_a_curve_without_draws_or_without_one_that_rises(tmp_path):
+    plan = ("plan", "--users", data.sample("users.csv"), "--uncertainty")
+    assert "without bootstrap draws" in refused(run(*plan))
+    curve = json.loads((data.FOLDER / "pai" / "toyworld.json").read_text())
+    curve["fit"]["draws"] = [[-0.2, 20.0, 1.0, 0.0]] * 3
+    (tmp_path / "curve.json").write_text(json.dumps(curve))
+    line = refused(run(*plan, "--pai", tmp_path / "curve.json"))
+    assert "whose 3 bootstrap draws all fail to rise" in line

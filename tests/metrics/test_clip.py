@@ -73,6 +73,17 @@ def test_windows_hold_every_word_and_fit(toy):
     assert all(ours.token_count(toy.tokenizer, part) <= toy.tokenizer.context_length for part in parts)
 
 
+@pytest.mark.parametrize("text", ["狗" * 400, f"a photo of {'x' * 500} in snow", "é" * 300])
+@pytest.mark.parametrize("name", ["toy", "ViT-L-14"])
+def test_words_longer_than_a_window_are_split_and_lose_nothing(toy, name, text):
+    import open_clip
+
+    tokenizer = toy.tokenizer if name == "toy" else open_clip.get_tokenizer(name)
+    parts = list(ours.windows(tokenizer, text))
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+    assert all(ours.token_count(tokenizer, part) <= tokenizer.context_length for part in parts)
+
+
 def test_a_text_in_windows_is_the_mean_of_their_directions(toy):
     windowed = ours.Clip(toy.encoder, toy.tokenizer, "window")
     mean = toy.text_features(list(ours.windows(toy.tokenizer, LONG))).mean(dim=0)
@@ -90,6 +101,19 @@ def test_real_clip_s_tokens_are_counted_as_its_tokenizer_makes_them():
 
 @pytest.mark.parametrize("reference", ["ViT-L-99/openai", "no/such", "/nowhere"])
 def test_a_clip_that_cannot_be_had_is_refused_in_one_line(reference):
-    with pytest.raises(InputError, match=r"cannot load .*open_clip_model\.safetensors") as caught:
+    with pytest.raises(InputError, match=f"CLIP '{reference}': .*accepted: such as ViT-B-32/openai") as caught:
         ours.load_clip(reference)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatch):
+    import huggingface_hub
+
+    def fail(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail)
+    files = r"open_clip_model\.safetensors .*of timm/vit_large_patch14_clip_224\.openai"
+    with pytest.raises(InputError, match=rf"CLIP 'ViT-L-14/openai': cannot download .* put {files} .*into a folder"):
+        ours.load_clip("ViT-L-14/openai")

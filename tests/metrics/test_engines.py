@@ -19,7 +19,7 @@ pytest.importorskip("ray")
 def settings(tmp_path_factory):
     folder = save_finished_cohort(tmp_path_factory.mktemp("ray") / "cohort")
     users = {name: str(folder / "users" / name) for name in USERS}
-    return replace(SETTINGS, cluster=str(folder / "cluster"), users=users)
+    return replace(SETTINGS, cluster=str(folder / "cluster"), users=users, batch=3)
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +38,93 @@ def by_key(measured):
     return {(m.prompt, m.seed, m.local_steps, m.user): m for block in measured for m in block}
 
 
-def test_rows_equal_the_local_engine_s_though_a_worker_dies(settings, cluster, monkeypatch):
-    expected = by_key(engines.local_engine("cpu")(settings, settings.blocks, lambda _: None))
-    started = []
-    start = engines.start_workers
-    monkeypatch.setattr(engines, "start_workers", lambda *a: started.extend(start(*a)) or list(started))
-    steps, found = [], []
-    for block in engines.ray_engine("cpu", 2)(settings, settings.blocks, steps.append):
-        if not found:
-            os.kill(cluster.get(started[0].process.remote()), signal.SIGKILL)
-        found.append(block)
-    assert len(started) == 2
-    assert by_key(found) == expected
-    assert sum(steps) == settings.cluster_steps * len(settings.clusters)
+def ray_rows(settings, workers=2):
+    """Blocks as they come, from workers that are stopped at the end."""
+    engine = engines.RayEngine("cpu", workers)
+    try:
+        yield from engine.measure(settings, settings.blocks, lambda _: None)
+    finally:
+        engine.close()
 
 
-def test_an_error_of_a_worker_is_one_line(settings, cluster):
+@pytest.fixture(scope="module")
+def expected(settings, cluster):
+    local = engines.LocalEngine("cpu")
+    return by_key(local.measure(settings, settings.blocks, lambda _: None))
+
+
+@pytest.mark.parametrize("retries", [engines.RETRIES, 0])
+def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, expected, cluster, monkeypatch, retries):
+    """Four blocks: at the first result one worker measures its second block and the other its first or second."""
+    monkeypatch.setattr(engines, "RETRIES", retries)
+    start, pids, found = engines.start_workers, [], []
+
+    def start_and_note(*a):
+        workers = start(*a)
+        pids.extend(cluster.get([worker.process.remote() for worker in workers]))
+        return workers
+
+    monkeypatch.setattr(engines, "start_workers", start_and_note)
+
+    def measure():
+        for block in ray_rows(settings):
+            if not found:
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+            found.append(block)
+
+    if retries:
+        measure()
+        assert by_key(found) == expected
+    else:
+        with pytest.raises(InputError, match="a worker died 1 times"):
+            measure()
+    assert len(pids) == 2
+
+
+def test_the_work_is_counted(settings, cluster):
+    steps = []
+    engine = engines.RayEngine("cpu", 1)
+    one = replace(settings, templates=settings.templates[:1], seeds=1)
+    list(engine.measure(one, one.blocks, steps.append))
+    engine.close()
+    assert sum(steps) == settings.cluster_steps
+
+
+def test_an_error_of_a_worker_is_one_line_before_anything_is_measured(settings, cluster):
     wrong = replace(settings, users=settings.users | {"ben": "/no/model"})
+    engine = engines.RayEngine("cpu", 1)
     with pytest.raises(InputError, match="/no/model: no such folder") as caught:
-        list(engines.ray_engine("cpu", 1)(wrong, wrong.blocks, lambda _: None))
+        engine.load(wrong)
+    engine.close()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "threads", "message"),
+    [
+        ("cpu", 64, "found machines with at most 2 CPUs, accepted: 64 for a worker; OMP_NUM_THREADS"),
+        ("cuda", 1, "found machines with at most 0 GPUs, accepted: 1 for a worker; --device cpu"),
+    ],
+)
+def test_workers_that_no_machine_holds_are_refused_not_waited_for(cluster, kind, threads, message):
+    with pytest.raises(InputError, match=message):
+        engines.start_workers(kind, threads, 4)
+
+
+def test_the_cluster_not_this_machine_says_whether_there_are_gpus(cluster, monkeypatch):
+    assert engines.RayEngine("").kind == "cpu"
+    monkeypatch.setattr(cluster, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 4.0})
+    assert engines.RayEngine("").kind == "cuda"
+    assert engines.RayEngine("cuda:1").kind == "cuda"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer_is_refused_in_one_line(monkeypatch, address):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"RAY_ADDRESS: found '{address}', where no Ray cluster answers") as caught:
+        engines.RayEngine("cpu")
     assert "\n" not in str(caught.value)

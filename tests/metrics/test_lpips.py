@@ -88,5 +88,5 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatc
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(lpips, "LPIPS", fail)
-    with pytest.raises(InputError, match=r"LPIPS 'vgg': cannot download .*put their file into .*checkpoints"):
+    with pytest.raises(InputError, match=r"LPIPS 'vgg': cannot download .*vgg16-397923af\.pth .*into .*checkpoints"):
         ours.load_lpips("vgg")

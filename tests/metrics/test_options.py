@@ -9,7 +9,8 @@ import torch
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.metrics.cli import app
-from edgesplit.metrics.options import fingerprint, parse_splits
+from edgesplit.metrics.options import Equation, SweepRequest, fingerprint, is_toy, parse_splits, resolve
+from edgesplit.metrics.pai import PaiConstants
 
 TOY = Path(data.FOLDER) / "toyworld"
 
@@ -40,10 +41,75 @@ def test_bad_splits_are_refused_with_what_is_accepted(text):
         parse_splits(text, 50)
 
 
-def test_another_training_of_a_model_has_another_fingerprint(tmp_path):
+def test_another_training_of_a_model_has_another_fingerprint():
     assert fingerprint(str(TOY / "users" / "anna")) == fingerprint(str(TOY / "users" / "anna"))
     assert fingerprint(str(TOY / "users" / "anna")) != fingerprint(str(TOY / "users" / "ben"))
     assert fingerprint("runwayml/some-model") == "runwayml/some-model"
+
+
+def save_model(folder, weights, side=64, base=None):
+    """Of a model, what its fingerprint and its kind follow from."""
+    (folder / "unet").mkdir(parents=True, exist_ok=True)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+    if base:
+        (folder / "edgesplit.json").write_text(json.dumps({"base": base}))
+    else:
+        (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": side}))
+    return str(folder)
+
+
+def test_a_lora_s_fingerprint_changes_with_its_base(tmp_path):
+    lora = save_model(tmp_path / "lora", b"adapter", base="../base")
+    prints = set()
+    for weights in (b"one", b"two", b"one"):
+        save_model(tmp_path / "base", weights)
+        prints.add(fingerprint(lora))
+    assert len(prints) == 2
+
+
+def test_toy_models_are_known_by_the_size_of_their_pictures(tmp_path):
+    assert is_toy(str(TOY / "cluster"))
+    assert is_toy(save_model(tmp_path / "small", b"", side=12))
+    assert is_toy(save_model(tmp_path / "lora", b"", base="../small"))
+    assert not is_toy(save_model(tmp_path / "real", b"", side=64))
+    assert not is_toy("runwayml/some-model")
+    (tmp_path / "real" / "unet" / "config.json").write_text("no json")
+    assert not is_toy(str(tmp_path / "real"))
+
+
+def request(**options):
+    given = dict.fromkeys(SweepRequest.__dataclass_fields__)
+    lists = {"users": [], "words": [], "descriptions": []}
+    usual = {"seeds": 1, "scheduler": "ddim", "batch": "auto", "dtype": "fp32", "long_prompts": "refuse"}
+    equation = Equation(kappa=None, gain=30.0, threshold=0.1, personal=0.1, two_parameter=False)
+    return SweepRequest(**given | lists | usual | {"equation": equation} | options)
+
+
+def test_a_cohort_and_its_models_one_by_one_are_the_same_from_anywhere(monkeypatch):
+    monkeypatch.chdir(TOY.parent)
+    users = [f"{name}=toyworld/users/{name}" for name in ("anna", "ben", "cleo")]
+    ways = [
+        request(),
+        request(cohort=TOY),
+        request(cohort=Path("toyworld")),
+        request(cluster=str(TOY / "cluster"), users=users, prompts=data.sample("prompts.txt")),
+    ]
+    first, *others = [resolve(way, "cpu", {}) for way in ways]
+    assert others == [first] * 3
+    assert (first.total_steps, first.clip, first.lpips) == (50, "toyworld/clip", "toyworld")
+    assert first.weights.keys() == {"cluster", "clip", "lpips", "users.anna", "users.ben", "users.cleo"}
+
+
+def test_a_run_goes_on_with_the_batch_and_threads_it_had():
+    stored = {"--batch": 7, "threads": 3}
+    assert [(s.batch, s.threads) for s in [resolve(request(), "cuda", stored)]] == [(7, 3)]
+    assert resolve(request(batch="9"), "cuda", stored).batch == 9
+    assert resolve(request(), "cuda", {}).batch == 0  # the GPU has yet to say
+    assert resolve(request(), "cpu", {}).batch == 64
+
+
+def test_an_equation_s_constants_are_the_paper_s_unless_given():
+    assert request().equation.constants == PaiConstants() == PaiConstants(kappa=3.0, gain=30.0, threshold=0.1)
 
 
 def test_shipped_models_have_the_same_name_on_every_machine():
@@ -60,7 +126,7 @@ def refusal(*arguments):
 
 
 CLUSTER, ANNA, BEN = TOY / "cluster", f"anna={TOY}/users/anna", f"ben={TOY}/users/ben"
-PAIR = ("--cluster", CLUSTER, "--user", ANNA, "--user", BEN)
+HUB = ("--cluster", "some/model", "--user", "anna=some/anna", "--user", "ben=some/ben")
 
 
 @pytest.mark.parametrize(
@@ -71,20 +137,33 @@ PAIR = ("--cluster", CLUSTER, "--user", ANNA, "--user", BEN)
         (("--user", ANNA), "--user: found no --cluster"),
         (("--cluster", CLUSTER, "--user", ANNA, "--user", ANNA), "each name once"),
         (("--cluster", CLUSTER, "--user", "anna"), "--user: found 'anna', accepted: NAME=VALUE"),
-        (PAIR, "--prompts: missing"),
+        (HUB, "--prompts: missing"),
         (("--prompts", "/no/prompts.txt"), "/no/prompts.txt: cannot read"),
         (("--splits", "0:60:10"), "--splits: found '0:60:10'"),
         (("--splits", "0:40:10"), "--splits: found 40 at most, accepted: with N = 50"),
         (("--seeds", "0"), "--seeds: found 0"),
-        (("--steps", "2000"), "total_steps: found 2000, accepted: 1 to 1000"),
-        (("--guidance", "0"), "guidance_scale: found 0"),
-        (("--scheduler", "dpm"), "scheduler: found 'dpm'"),
+        (("--steps", "2000"), "--steps: found 2000, accepted: 1 to 1000"),
+        (("--steps", "1"), "--steps: found 1, accepted: 2 or more"),
+        (("--guidance", "0"), "--guidance: found 0"),
+        (("--guidance", "nan"), "--guidance: found nan"),
+        (("--scheduler", "dpm"), "--scheduler: found 'dpm'"),
         (("--batch", "many"), "--batch: found 'many'"),
         (("--dtype", "fp8"), "--dtype: found 'fp8', accepted: fp32"),
         (("--lpips", "alexnet"), "--lpips: found 'alexnet', accepted: alex"),
         (("--engine", "spark"), "--engine: found 'spark', accepted: local, ray"),
         (("--long-prompts", "cut"), "--long-prompts: found 'cut', accepted: refuse, window"),
         (("--kappa", "0"), "--kappa: found 0"),
+        (("--kappa", "inf"), "--kappa: found inf"),
+        (("--kappa", "nan"), "--kappa: found nan"),
+        (("--kappa", "1e300"), "--kappa: found 1e+300"),
+        (("--gain", "nan"), "--gain: found nan"),
+        (("--gain", "-30"), "--gain: found -30.0, accepted: above 0"),
+        (("--threshold", "nan"), "--threshold: found nan"),
+        (("--personal", "nan"), "--personal: found nan"),
+        (("--workers", "-1", "--engine", "ray"), "--workers: found -1"),
+        (("--kappa", "2", "fit", "table.parquet"), "--kappa: found before fit, accepted: after it"),
+        (("-o", "x", "fit", "table.parquet"), "-o: found before fit"),
+        (("--lpips", "vgg", "--clip", "/no/clip"), "CLIP '/no/clip'"),
         (("--describe", "bob=a dog"), "--describe: found user 'bob'"),
         (("--subject", "cat"), "--subject"),
         (("--cohort", "/no/cohort"), "/no/cohort: found no finished cohort"),

@@ -56,8 +56,11 @@ def test_bad_prompts_are_refused_with_their_line(tmp_path, text, message):
         ("a photo of {subject} in snow", "a photo of a golden dog in snow"),
         ("a photo of a {subject} in snow", "a photo of a golden dog in snow"),
         ("the {subject}", "a golden dog"),
+        ("A {subject} in snow", "a golden dog in snow"),
+        ("My {subject} and the {subject}", "a golden dog and a golden dog"),
     ],
 )
 def test_a_description_with_an_article_replaces_the_template_s(template, text):
     assert described(template, "a golden dog") == text
     assert described("my {subject}", "golden dog") == "my golden dog"
+    assert described("a {subject}", "The golden dog") == "The golden dog"

@@ -8,12 +8,14 @@ import torch
 from models import as_model, make_pipeline
 from sweeps import SETTINGS, USERS
 
+from edgesplit.common.errors import InputError
 from edgesplit.diffusion.gate import toy_clip
 from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.models import weights_digest
 from edgesplit.metrics.clip import load_clip
 from edgesplit.metrics.lpips import load_lpips
 from edgesplit.metrics.prompts import described
-from edgesplit.metrics.sweep import Bench, _decoder_of, chunks
+from edgesplit.metrics.sweep import BLOCK, Bench, automatic_batch, chunks
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def parts():
 
 def make_bench(parts, count=lambda _: None, **changes):
     edge, personal, clip, lpips = parts
-    decoders = {name: _decoder_of(model) for name, model in personal.items()}
+    decoders = {name: weights_digest(model.vae) for name, model in personal.items()}
     return Bench(replace(SETTINGS, **changes), edge, personal, clip, lpips, decoders, count)
 
 
@@ -110,3 +112,44 @@ def test_blocks_hold_every_cluster_once_in_order(batch):
 
 def test_chunks_lose_nothing():
     assert chunks(range(7), 3) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_a_block_is_bounded_however_large_the_batch():
+    settings = replace(SETTINGS, batch=4096, seeds=1000)
+    assert max(map(len, settings.blocks)) * 3 <= BLOCK  # three local splits
+
+
+def memory_for(limit, rows=lambda *_: []):
+    """`Bench.rows` on a GPU whose memory holds this many pictures."""
+
+    def measured(self, block):
+        if self.settings.batch > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return rows(self, block)
+
+    return measured
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, 1), (10, 8), (79, 63), (4096, BLOCK)])
+def test_the_automatic_batch_leaves_headroom(parts, monkeypatch, limit, expected):
+    monkeypatch.setattr(Bench, "rows", memory_for(limit))
+    assert automatic_batch(make_bench(parts)) == expected
+
+
+def test_the_automatic_batch_is_tried_with_all_models(parts, monkeypatch):
+    monkeypatch.setattr(Bench, "rows", memory_for(3, Bench.rows))
+    steps = []
+    automatic_batch(make_bench(parts, steps.append))
+    assert Counter(steps) == {batch: 1 + len(USERS) for batch in (1, 2, 3)}
+
+
+def test_a_gpu_that_holds_no_picture_is_refused(parts, monkeypatch):
+    monkeypatch.setattr(Bench, "rows", memory_for(0))
+    with pytest.raises(InputError, match="--batch: not even one picture fits"):
+        automatic_batch(make_bench(parts))
+
+
+def test_memory_that_runs_out_in_a_sweep_is_one_line_with_the_remedy(parts, monkeypatch):
+    monkeypatch.setattr(Bench, "rows", memory_for(3))
+    with pytest.raises(InputError, match=r"memory does not hold passes of 6 pictures; .*smaller --batch"):
+        make_bench(parts).measure(SETTINGS.clusters[:1])

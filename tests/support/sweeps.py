@@ -18,6 +18,7 @@ SETTINGS = SweepSettings(
     scheduler="ddim",
     dtype="fp32",
     device="cpu",
+    threads=1,
     batch=6,
     clip="toyworld/clip",
     lpips="toyworld",
