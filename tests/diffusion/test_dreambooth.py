@@ -246,7 +246,9 @@ def test_a_lora_moves_with_a_base_inside_its_cohort(tmp_path, dreambooth):
 
 
 def difference(unet, other):
-    return sum(float((a - b).abs().max()) for a, b in zip(unet.parameters(), other.parameters(), strict=True))
+    """Euclidean distance of all weights."""
+    squares = [(a - b).square().sum() for a, b in zip(unet.parameters(), other.parameters(), strict=True)]
+    return float(sum(squares)) ** 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The shipped toy world: what was trained works, and the `hybrid` command runs on it as it stands."""
+"""The shipped toy world: what was trained works."""
 
 import json
 
@@ -91,40 +91,6 @@ def test_the_card_tells_what_was_trained():
     assert all(card["stages"][name]["seconds"] > 0 for name in ("vae", "perceptual", "clip", "base"))
 
 
-def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(tmp_path):
-    result = run("hybrid", "--steps", "10", "--local-steps", "0,5,10", "-o", tmp_path, "--json", timeout=LONG)
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert report["edge_sample_steps"] == 10 + 5
-    assert report["edge_passes"] == 10
-    assert report["handoff_payload_bits"] == 16 * 12 * 12 * 16
-    assert len(list(tmp_path.glob("*-n*.png"))) == report["pictures"] == 9
-    assert (tmp_path / "grid.png").exists()
-    shown = run("hybrid", "--steps", "4", "--local-steps", "0:4:2", "-o", tmp_path, timeout=LONG)
-    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--scheduler", "unipc"], "scheduler: found 'unipc', accepted: one whose step needs the current sample alone"),
-        (["--local-steps", "0:60"], "--local-steps: found '0:60', accepted: numbers from 0 to 50"),
-        (["--cluster", "x"], "--cluster: found no --user"),
-        (["--user", "anna=x"], "--user: found no --cluster"),
-        (["--cohort", "nowhere", "--prompt", "a photo of {subject}"], "found no finished cohort"),
-        (["--cohort", str(FOLDER)], "--prompt: missing"),
-        (["--prompt", "a photo of {dog}"], "accepted in braces: {subject} alone"),
-        (["--steps", "0"], "total_steps: found 0"),
-        (["--guidance", "0"], "guidance_scale: found 0"),
-        (["--dtype", "fp8"], "--dtype: found 'fp8', accepted: fp32, fp16, bf16"),
-        (["--device", "cuda:9"], "NVIDIA GPUs are usable here; use --device cpu"),
-    ],
-)
-def test_bad_options_of_hybrid_are_refused(tmp_path, arguments, message):
-    assert message in refused(run("hybrid", *arguments, "-o", tmp_path / "out", timeout=LONG))
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_example_cohort_is_written_once_and_whole(tmp_path):
     assert run("dreambooth", "--example", tmp_path / "toy", timeout=LONG).returncode == 0
     assert len(list((tmp_path / "toy" / "photos" / "ben").glob("*.png"))) == example.PHOTOS
@@ -141,4 +107,4 @@ def test_the_chain_on_rendered_photos_makes_every_dog_more_its_own(tmp_path):
     assert result.returncode == 0, result.stderr
     for gate in json.loads(result.stdout)["gates"][1:]:
         own = gate["gains"].pop(gate["model"])
-        assert own > max(gate["gains"].values()), gate
+        assert own > max(0, *gate["gains"].values()), gate

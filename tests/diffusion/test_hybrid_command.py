@@ -1,0 +1,203 @@
+"""The `hybrid` command: on the shipped toy world as it stands, on plans, and what it refuses."""
+
+import json
+import shutil
+
+import pytest
+from commands import run
+from models import make_pipeline, save_finished_cohort
+
+from edgesplit import data
+from edgesplit.diffusion.cli import hybrid_main
+from edgesplit.diffusion.lora import add_lora
+from edgesplit.diffusion.models import load_model, weights_digest
+from edgesplit.diffusion.splits import read_plan
+
+TOY = data.FOLDER / "toyworld"
+LONG = 300
+TEMPLATE = "a photo of {subject} in snow"
+
+
+@pytest.fixture
+def hybrid(command, tmp_path):
+    """Run the command in this process; its report."""
+
+    def run(*arguments):
+        code, output, talk = command(hybrid_main, *arguments, "-o", tmp_path / "out", "--json")
+        assert code == 0, talk
+        return json.loads(output)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A finished cohort with random weights, quick to run."""
+    return save_finished_cohort(tmp_path_factory.mktemp("finished"))
+
+
+def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(tmp_path):
+    result = run("hybrid", "--steps", "10", "--local-steps", "0,5,10", "-o", tmp_path, "--json", timeout=LONG)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["edge_sample_steps"] == report["edge_passes"] == 10  # one trajectory serves all splits
+    assert report["handoff_payload_bits"] == 16 * 12 * 12 * 16
+    assert len(list(tmp_path.glob("*-n*.png"))) == report["pictures"] == 9
+    assert (tmp_path / "grid.png").exists()
+
+
+def test_the_table_fits_a_terminal(command, cohort, tmp_path):
+    options = ["--cohort", cohort, "--prompt", TEMPLATE, "--steps", "4", "--local-steps", "0:4:2"]
+    _, output, _ = command(hybrid_main, *options, "-o", tmp_path)
+    assert all(len(line) <= 80 for line in output.splitlines())
+    assert "0, 2, 4" in output
+
+
+def test_users_with_own_splits_share_one_pass_of_the_edge(hybrid, cohort, tmp_path):
+    """Two prompts of three users: exactly the offloaded steps, in one batch that shrinks."""
+    own = {"anna": 1, "ben": 4, "cleo": 0}
+    splits = ",".join(f"{name}={n}" for name, n in own.items())
+    prompts = ["--prompt", TEMPLATE, "--prompt", "a photo of {subject} at night"]
+    report = hybrid("--cohort", cohort, *prompts, "--steps", "4", "--local-steps", splits)
+    assert report["local_steps"] == own
+    assert report["edge_sample_steps"] == 2 * sum(4 - n for n in own.values())
+    assert report["edge_passes"] == 4
+    made = sorted(path.name for path in (tmp_path / "out").glob("*-n*.png"))
+    assert made == [f"0{row}-{name}-n00{n}.png" for row in (1, 2) for name, n in own.items()]
+
+
+def test_a_plan_is_executed_as_plan_wrote_it(hybrid, cohort, tmp_path):
+    """Its number of steps too."""
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,step_latency_s,emphasis\nanna,0.01,0.2\nben,0.3,0.1\ncleo,0.4,0.6\n")
+    assert run("plan", "--users", users, "--pai", "toyworld", "-o", tmp_path / "plan.csv", timeout=LONG).returncode == 0
+    plan = read_plan(tmp_path / "plan.csv")
+    assert len(set(plan.local_steps.values())) == 3
+    report = hybrid("--cohort", cohort, "--prompt", TEMPLATE, "--plan", tmp_path / "plan.csv")
+    assert report["total_steps"] == plan.total_steps == 50
+    assert report["local_steps"] == {name: int(n) for name, n in plan.local_steps.items()}
+    assert report["edge_sample_steps"] == sum(50 - int(n) for n in plan.local_steps.values())
+
+
+HEAD = "user_id,local_steps,offloaded_steps"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([HEAD, "anna,2,2", "ben,4,0"], "user 'cleo': found no split, accepted: one for each of anna, ben, cleo"),
+        ([HEAD, "anna,2,2", "ben,4,0", "cleo,0,4", "bob,0,4"], "user 'bob': found no model of that name"),
+        ([HEAD, "anna,2,2", "anna,4,0"], "line 3: found 'anna' with '4' + '0' steps, accepted: each user once"),
+        ([HEAD, "anna,two,2"], "line 2: found 'anna' with 'two' + '2' steps"),
+        ([HEAD, "anna,2"], "line 2: found 'anna' with '2' + '' steps"),
+        ([HEAD, "anna,2,2", "ben,4,1", "cleo,0,4"], "found 2 numbers of steps in all, accepted: one"),
+        ([HEAD], "found 0 numbers of steps in all"),
+        (["user_id,n", "anna,2"], "column 'local_steps': missing; name a CSV that plan -o wrote"),
+        ([], "column 'user_id': missing"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_by_name(refusal, cohort, tmp_path, lines, message):
+    path = tmp_path / "plan.csv"
+    path.write_text("\n".join(lines) + "\n" if lines else "")
+    options = ["--cohort", cohort, "--prompt", TEMPLATE, "--plan", path, "-o", tmp_path / "out"]
+    line = refusal(hybrid_main, *options)
+    assert message in line
+    assert str(path) in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheduler", "unipc"], "scheduler: found 'unipc', accepted: one whose step needs the current sample alone"),
+        (["--local-steps", "0:60"], "--local-steps: found '0:60', accepted: numbers from 0 to 50"),
+        (["--local-steps", "anna=3"], "--local-steps: user 'ben': found no split"),
+        (["--local-steps", "anna=3,ben=51,cleo=0"], "--local-steps: user 'ben': found '51', accepted: 0 to N = 50"),
+        (["--local-steps", "anna=3,anna=4"], "--local-steps: found 'anna=4', accepted: NAME=VALUE, each name once"),
+        (["--local-steps", "0", "--plan", "plan.csv"], "--plan: found --local-steps as well"),
+        (["--plan", "nowhere.csv"], "nowhere.csv: cannot read"),
+        (["--cluster", "x"], "--cluster: found no --user"),
+        (["--user", "anna=x"], "--user: found no --cluster"),
+        (["--cohort", "nowhere", "--prompt", "a photo of {subject}"], "found no finished cohort"),
+        (["--cohort", str(TOY)], "--prompt: missing"),
+        (["--prompt", "a photo of {dog}"], "accepted in braces: {subject} alone"),
+        (["--prompt", "a photo of dog"], "found no {subject}, accepted: such as"),
+        (["--prompt", "a photo of {subject} " + "on the beach " * 8], "accepted: 22"),
+        (["--steps", "0"], "total_steps: found 0"),
+        (["--steps", "1000"], "total_steps: found 1000, accepted: fewer"),
+        (["--seed", "-1"], "seed: found -1, accepted: 0 to 9223372036854775807"),
+        (["--seed", str(2**63)], "seed: found 9223372036854775808, accepted"),
+        (["--guidance", "0"], "guidance_scale: found 0"),
+        (["--dtype", "fp8"], "--dtype: found 'fp8', accepted: fp32, fp16, bf16"),
+        (["--device", "cuda:9"], "NVIDIA GPUs are usable here; use --device cpu"),
+    ],
+)
+def test_bad_options_are_refused(refusal, tmp_path, arguments, message):
+    assert message in refusal(hybrid_main, *arguments, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def other_latents(folder):
+    make_pipeline(seed=1, channels=8).save_pretrained(folder)
+    return "latent shape is (4, 8, 8) and (8, 8, 8)"
+
+
+def other_prediction(folder):
+    make_pipeline(seed=1, prediction_type="epsilon").save_pretrained(folder)
+    return "prediction_type is v_prediction and epsilon"
+
+
+def pickled(folder):
+    make_pipeline(seed=1).save_pretrained(folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    return "unet: found pickled weights, accepted: safetensors only"
+
+
+def checkpoint(folder):
+    folder.write_bytes(b"\x80\x04K\x01.")
+    return (
+        "found a file, accepted: a folder in diffusers' format with safetensors weights (pickle checkpoints are refused"
+    )
+
+
+def lora_of_another_base(folder):
+    pipeline = make_pipeline(seed=2)
+    pipeline.save_pretrained(folder / "base")
+    add_lora("unet", make_pipeline(seed=3).unet, 2).save_pretrained(folder / "unet")
+    digest = weights_digest(make_pipeline(seed=3).unet, make_pipeline(seed=3).text_encoder)
+    (folder / "edgesplit.json").write_text(json.dumps({"base": "base", "base_digest": digest}))
+    return "its LoRA was made for a base with weights"
+
+
+@pytest.mark.parametrize("make", [other_latents, other_prediction, pickled, checkpoint, lora_of_another_base])
+def test_a_model_that_cannot_take_part_is_refused_before_any_step(refusal, cohort, tmp_path, monkeypatch, make):
+    monkeypatch.setattr("edgesplit.diffusion.hybrid.denoise_step", lambda *_, **__: pytest.fail("a step was run"))
+    message = make(tmp_path / "stranger")
+    options = ["--cluster", cohort / "cluster", "--user", f"anna={tmp_path / 'stranger'}", "--prompt", TEMPLATE]
+    line = refusal(hybrid_main, *options, "-o", tmp_path / "out")
+    assert message in line
+    assert "stranger" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_id_without_network_is_refused_at_once(refusal, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it tries again"))
+    options = ["--cluster", "someone/a-model", "--user", "anna=someone/hers", "--prompt", TEMPLATE]
+    line = refusal(hybrid_main, *options, "-o", tmp_path / "out")
+    assert "someone/a-model: cannot load" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_of_a_cohort_are_found_by_name(cohort, hybrid, tmp_path):
+    """A cohort's folder and its models named one by one are the same."""
+    users = [part for name in ("anna", "ben") for part in ("--user", f"{name}={cohort / 'users' / name}")]
+    options = ["--prompt", TEMPLATE, "--steps", "3", "--local-steps", "0,2"]
+    hybrid("--cluster", cohort / "cluster", *users, *options)
+    named = shutil.move(tmp_path / "out", tmp_path / "named")
+    hybrid("--cohort", cohort, *options)
+    for path in named.glob("*-n*.png"):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    assert load_model(cohort / "users" / "anna").subject == "sks dog"
