@@ -51,13 +51,14 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
 	$(BIN)/pai-sweep --device cpu -o .build/sweep
 
-toyworld: $(VENV)/test  ## train the toy world's models from nothing (about an hour)
+toyworld: $(VENV)/test  ## train the toy world's models from nothing (about two hours)
 	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
 
 reproduction: $(VENV)/core  ## the paper's figures from a full run (about half an hour)
 	$(BIN)/reproduce -o .build/reproduction
 
-policies: $(VENV)/models  ## train the shipped policies again (about two hours)
+policies: $(VENV)/core  ## train the shipped policies again (about two hours)
+	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.optimizer.training .build/policies-new
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again

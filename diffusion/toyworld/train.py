@@ -17,6 +17,7 @@ import typer
 from ...common import console
 from ...common.errors import InputError, nearest
 from ...common.files import make_folder, whole_file
+from ..cohort import read_cohort
 from ..gate import load_image_encoder
 from ..models import load_model
 from ..run import cohort_models, run_dreambooth, training_bar
@@ -52,32 +53,41 @@ def train(
 
 
 def run_stage(name: str, folder: Path) -> None:
-    """Train one stage, unless its report says that it is done."""
-    if name == "cohort":
-        path = folder / "cohort" / "cohort.toml"
-        if not path.exists():
-            write_example(path.parent, base="../base", clip="../clip")
-        run_dreambooth(path, folder, "cpu", as_json=False)
-        return
-    if name not in STAGES:
+    """Train one stage, unless its report is there; a report's seconds are those of the run that ended the stage."""
+    if name not in (*STAGES, "cohort"):
         raise InputError(f"stage: found {name!r}, accepted: {', '.join(STAGES)}, cohort; {nearest(name, STAGES)}")
     report = folder / f"{name}.report.json"
     if report.exists():
         return
-    stage, steps = STAGES[name]
     start = time.perf_counter()
-    with training_bar(name, steps) as progress:
-        quality = stage(folder, steps, make_accelerator("cpu"), progress)
+    steps, quality = train_cohort(folder) if name == "cohort" else train_network(name, folder)
     took = time.perf_counter() - start
     with whole_file(report) as handle:
         handle.write(json.dumps({"steps": steps, "seconds": round(took), **quality}, indent=1) + "\n")
     (folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
 
 
+def train_network(name: str, folder: Path) -> tuple[int, stages.Report]:
+    """One of `STAGES`: its steps and quality."""
+    stage, steps = STAGES[name]
+    with training_bar(name, steps) as progress:
+        return steps, stage(folder, steps, make_accelerator("cpu"), progress)
+
+
+def train_cohort(folder: Path) -> tuple[int, stages.Report]:
+    """The cluster-wide and the personal models: steps of each, and how many they are."""
+    path = folder / "cohort" / "cohort.toml"
+    if not path.exists():
+        write_example(path.parent, base="../base", clip="../clip")
+    run_dreambooth(path, folder, "cpu", as_json=False)
+    cohort = read_cohort(path)
+    return cohort.training.steps, {"models": 1 + len(cohort.users)}
+
+
 def write_card(folder: Path) -> None:
     """Collect the reports of the finished stages."""
     reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _reports(folder)}
-    if (folder / "users").is_dir():
+    if "cohort" in reports:
         reports |= _judged(folder, reports)
     card: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -95,12 +105,12 @@ def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
     captions = caption_accuracies(load_model(folder / "base"), folder / "clip", PICTURES)
     return {
         "base": reports["base"] | {"caption_accuracy": captions},
-        "cohort": {"identity_accuracy": identity_accuracy(users, encoder)},
+        "cohort": reports["cohort"] | {"identity_accuracy": identity_accuracy(users, encoder)},
     }
 
 
 def _reports(folder: Path) -> list[tuple[str, Path]]:
-    paths = [(name, folder / f"{name}.report.json") for name in STAGES]
+    paths = [(name, folder / f"{name}.report.json") for name in (*STAGES, "cohort")]
     return [(name, path) for name, path in paths if path.exists()]
 
 

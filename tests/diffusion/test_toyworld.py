@@ -13,6 +13,7 @@ from edgesplit.diffusion.models import check_pair, load_model
 from edgesplit.diffusion.run import cohort_models
 from edgesplit.diffusion.sampling import Sampling
 from edgesplit.diffusion.toyworld import example, quality, stages, world
+from edgesplit.diffusion.train_cohort import Gate
 
 FOLDER = data.FOLDER / "toyworld"
 LONG = 300
@@ -88,7 +89,17 @@ def test_all_shipped_pairs_can_hand_off(models):
 def test_the_card_tells_what_was_trained():
     card = json.loads((FOLDER / "card.json").read_text())
     assert set(card["stages"]) == {"vae", "perceptual", "clip", "base", "cohort"}
+    assert all(stage["steps"] > 0 for stage in card["stages"].values())
     assert all(card["stages"][name]["seconds"] > 0 for name in ("vae", "perceptual", "clip", "base"))
+
+
+def test_every_shipped_model_passed_its_gate():
+    """As stored beside its weights: a gain for its own dog, and none as large for another's."""
+    for folder in (FOLDER / "users").iterdir():
+        record = json.loads((folder / "gate.json").read_text())
+        gate = Gate(record["model"], record["before"], record["after"])
+        assert gate.name == folder.name
+        assert gate.is_its_own
 
 
 def test_the_example_cohort_is_written_once_and_whole(tmp_path):
