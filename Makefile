@@ -25,11 +25,12 @@ demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped inp
 	@echo; echo "Look at: demo/edge.png (Fig. 3), demo/sweep/fig4a.png and fig4b.png (Fig. 4), demo/gpus.png,"
 	@echo "demo/phones.csv and demo/plan.csv (every user's decision)."
 
+# Two processes share the tests, file by file; more threads in each would only wait for each other.
 test: $(VENV)/test lint types  ## lint, type-check, run all tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/test  ## the longer checks
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
