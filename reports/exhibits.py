@@ -8,7 +8,17 @@ import pandas as pd
 
 from . import figures, verdicts
 from .setup import Setup, Sources
-from .tables import latency_table, learning_table, metrics_table, pai_table, splits_by_device, splits_by_gpus
+from .tables import (
+    device_labels,
+    latency_by_gpus,
+    latency_table,
+    learning_table,
+    metrics_table,
+    pai_table,
+    shrinking_table,
+    splits_by_device,
+    splits_by_gpus,
+)
 from .timing import table1
 from .verdicts import Check
 
@@ -87,21 +97,26 @@ EXHIBITS = (
 )
 
 
-def collect(setup: Setup, sources: Sources, table_of: Callable[[str], pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+def collect(
+    setup: Setup, sources: Sources, table_of: Callable[[str], pd.DataFrame], latency_goal_s: float | None
+) -> Mapping[str, pd.DataFrame]:
     """The table of every exhibit.
 
     Args:
         setup: the numbers.
         sources: the parameter files.
         table_of: the rows of a finished experiment by its name.
+        latency_goal_s: a wanted average latency.
     """
     scopes = table_of("scopes")
+    labels = device_labels(sources.devices)
+    devices = {labels[name]: latency for name, latency in setup.step_latency_s.items()}
     return {
-        "fig3": latency_table(sources.profiles),
+        "fig3": latency_table(sources.edge, sources.devices),
         "fig4a": metrics_table(sources.curve),
         "fig4b": pai_table(sources.curve),
-        "fig7a": splits_by_device(setup.scenario, setup.step_latency_s),
-        "fig7b": splits_by_gpus(setup.scenario, setup.step_latency_s),
+        "fig7a": splits_by_device(setup.scenario, devices),
+        "fig7b": splits_by_gpus(setup.scenario, devices),
         "fig8": learning_table(),
         "fig9a": scopes[["scope", "gpus", "qoe_per_user", "captured_share", "granted"]],
         "fig9b": scopes[["scope", "gpus", "mean_pai"]],
@@ -110,8 +125,8 @@ def collect(setup: Setup, sources: Sources, table_of: Callable[[str], pd.DataFra
         "fig10b": table_of("gpus"),
         "fig11": table_of("peers"),
         "table1": table1(table_of("timing")),
-        "beyond_shrinking": table_of("shrinking"),
+        "beyond_shrinking": shrinking_table(table_of("shrinking")),
         "beyond_sensitivity": table_of("sensitivity"),
         "beyond_latents": table_of("latents"),
-        "beyond_gpus": table_of("wanted"),
+        "beyond_gpus": latency_by_gpus(table_of("wanted"), latency_goal_s),
     }

@@ -1,4 +1,6 @@
-"""The figures: each function takes one tidy table and returns a matplotlib figure; nothing is computed here but means.
+"""The figures: each function takes one tidy table and returns a matplotlib figure; nothing is computed here.
+
+Means over cases and their intervals are seaborn's.
 
 One look for all: colours safe for colour-blind readers, the same colour for a method everywhere, units on every axis,
 letters that stay readable at the width of a phone.
@@ -10,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from .setup import OWN
+from .verdicts import fewest
 
 WIDTH, HEIGHT = 5.6, 4.0
 METHODS = {
@@ -28,14 +33,15 @@ METHODS = {
 
 
 def fig3(table: pd.DataFrame) -> Any:
-    """Step latency against batch, a line per GPU; measured medians as points."""
-    colours = _colours(list(table["device"].unique()))
-    with _figure() as (figure, axis):
-        for device, rows in table.groupby("device", sort=False):
+    """Step latency against batch, a line per GPU, of some of those in the table; measured medians as points."""
+    shown = table[table["drawn"]]
+    with _figure(height=4.6) as (figure, axis):
+        for (device, rows), look in zip(shown.groupby("device", sort=False), _looks(), strict=False):
             fit, points = (rows[rows["what"] == what] for what in ("fit", "measured"))
             label = f"{device}, estimated" if (rows["source"] == "estimated").all() else str(device)
-            axis.plot(fit["batch"], 1e3 * fit["step_s"], color=colours[device], label=label)
-            axis.plot(points["batch"], 1e3 * points["step_s"], "o", color=colours[device])
+            axis.plot(fit["batch"], 1e3 * fit["step_s"], **{**look, "marker": ""})
+            axis.plot(points["batch"], 1e3 * points["step_s"], **{**look, "linestyle": ""})
+            axis.plot([], [], **look, label=label)
         axis.set(xlabel="batch, images", ylabel="one denoising step, ms", yscale="log", xscale="log")
         _plain_ticks(axis.xaxis, sorted(set(table["batch"]) & {1, 2, 4, 8, 16, 32, 64, 128}))
     return _legend(figure)
@@ -124,7 +130,8 @@ def fig11(table: pd.DataFrame) -> Any:
     with _figure(rows=2, height=6.4, sharex=True) as (figure, axes):
         _mean_lines(axes[0], shown, "place", "qoe_per_user")
         sns.boxplot(
-            shown, x="place", y="share", hue="name", ax=axes[1], legend=False, fliersize=2, linewidth=0.8, gap=0.1,
+            shown, x="place", y="share", hue="name", ax=axes[1], legend=False, fliersize=2, linewidth=1.2, gap=0.2,
+            fill=False,
             hue_order=[METHODS[name][0] for name in names], palette=[_look(name)["color"] for name in names],
         )  # fmt: skip
         axes[0].set(ylabel="average QoE per user, s")
@@ -137,7 +144,7 @@ def table1(table: pd.DataFrame) -> Any:
     """Planning time against users on log axes."""
     with _figure(height=4.6) as (figure, axis):
         for name in _present(table):
-            rows = table[table["method"] == name]
+            rows = table[(table["method"] == name) & table["seconds"].notna()]
             axis.plot(rows["users"], rows["seconds"], **_look(name))
         axis.set(xscale="log", yscale="log", xlabel="users of a round, I", ylabel="planning time, s")
         _plain_ticks(axis.xaxis, sorted(table["users"].unique()))
@@ -145,15 +152,15 @@ def table1(table: pd.DataFrame) -> Any:
 
 
 def beyond_shrinking(table: pd.DataFrame) -> Any:
-    """What the fixed batch understates, and what planning for the shrinking one gains; seconds per user."""
+    """What the fixed batch understates, and what planning for the shrinking one gains; milliseconds per user."""
     lines = {
-        "optimum re-scored with the shrinking batch": table["shrinking_batch"] - table["fixed_batch"],
-        "gained on top by planning for it": table["planned_for_shrinking"] - table["shrinking_batch"],
+        "proposed": "proposed plan re-scored with the shrinking batch",
+        "optimum": "optimum re-scored with it",
+        "search": "gained on top of the optimum by planning for it",
     }
-    with _figure() as (figure, axis):
-        for (label, value), colour, marker in zip(lines.items(), _palette(2), "os", strict=True):
-            rows = pd.DataFrame({"users": table["users"], "value": 1e3 * value / table["users"]})
-            _mean_line(axis, rows, "users", "value", color=colour, marker=marker, label=label)
+    with _figure(height=4.6) as (figure, axis):
+        for (plan, label), look in zip(lines.items(), _looks(), strict=False):
+            _mean_line(axis, table[table["plan"] == plan], "users", "more_ms_per_user", label=label, **look)
         axis.set(xlabel="users of a round", ylabel="QoE gained per user, ms", ylim=(0, None))
     return _legend(figure, columns=1)
 
@@ -162,7 +169,7 @@ def beyond_sensitivity(table: pd.DataFrame) -> Any:
     """What is lost by planning with a parameter at the end of its interval."""
     import seaborn as sns
 
-    names = {"steepness": "$a_F$", "midpoint": "$b_F$", "slope_s": "$k_e$", "intercept_s": "$h_e$"}
+    names = {"steepness": "$a_F$", "midpoint": "$b_F$", "slope_s": "$k_e$", "intercept_s": "$h_e$", OWN: "$L_i$"}
     shown = table.assign(lost=100 * table["lost_share"], name=table["parameter"].map(names))
     with _figure() as (figure, axis):
         sns.boxplot(
@@ -177,23 +184,29 @@ def beyond_latents(table: pd.DataFrame) -> Any:
     """Average QoE and granted users of the optimum, for two sizes of the intermediate."""
     with _figure(rows=2, height=5.4, sharex=True) as (figure, axes):
         sizes = sorted(table["latent_bits"].unique(), reverse=True)
-        for size, colour, marker in zip(sizes, _palette(len(sizes)), MARKERS, strict=False):
+        for size, look in zip(sizes, _looks(), strict=False):
             rows = table[table["latent_bits"] == size]
             for axis, column in zip(axes, ("qoe_per_user", "granted"), strict=True):
-                _mean_line(axis, rows, "users", column, color=colour, marker=marker, label=f"{size:,.0f} bit")
+                _mean_line(axis, rows, "users", column, label=f"{size:,.0f} bit", **look)
         axes[0].set(ylabel="average QoE per user, s")
         axes[1].set(ylabel="granted users", xlabel="users of a round", ylim=(0, None))
     return _legend(figure)
 
 
 def beyond_gpus(table: pd.DataFrame) -> Any:
-    """Mean latency of the optimum against GPUs: the mean over cases, and the middle 80 % of cases."""
-    groups = table.groupby("gpus")["mean_latency_s"]
-    blue = _palette(1)[0]
+    """Mean latency of the optimum against GPUs, the middle 80 % of cases, and the GPUs that a wanted latency needs."""
+    blue, orange = _palette(2)
+    goal = float(table["goal_s"].iloc[0])
+    needed = fewest(table.set_index("gpus")["mean"], goal)
     with _figure() as (figure, axis):
-        low, high = groups.quantile(0.1), groups.quantile(0.9)
-        axis.fill_between(low.index, low, high, color=blue, alpha=0.2, linewidth=0, label="80 % of cases")
-        axis.plot(low.index, groups.mean(), "o-", color=blue, label="mean")
+        axis.fill_between(
+            table["gpus"], table["low"], table["high"], color=blue, alpha=0.2, linewidth=0, label="80 % of cases"
+        )
+        axis.plot(table["gpus"], table["mean"], "o-", color=blue, label="mean")
+        if np.isfinite(goal):
+            axis.axhline(goal, color=orange, linestyle="--", label=f"wanted: {goal:g} s")
+        if needed:
+            axis.axvline(needed, color=orange, linestyle=":", label=f"needs {needed} GPUs")
         axis.set(xlabel="edge GPUs", ylabel="average latency, s", xscale="log", ylim=(0, None))
         _plain_ticks(axis.xaxis, sorted(table["gpus"].unique()))
         axis.legend(loc="lower left")
@@ -231,6 +244,12 @@ def _legend(figure: Any, columns: int = 2) -> Any:
     return figure
 
 
+def _looks() -> Iterator[dict[str, Any]]:
+    """Colour, marker and line style of one line after the other, told apart without the colour too."""
+    styles = zip(_palette(8), MARKERS, ("-", "--", ":", "-.", "-", "--"), strict=False)
+    return ({"color": c, "marker": m, "linestyle": line, "markersize": 5} for c, m, line in styles)
+
+
 def _palette(count: int) -> list[Any]:
     import seaborn as sns
 
@@ -265,9 +284,10 @@ def _mean_lines(axis: Any, table: pd.DataFrame, x: str, y: str) -> None:
 
 def _mean_line(axis: Any, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
     """The mean over cases, with a bar of 1.96 standard errors."""
-    groups = rows.groupby(x)[y]
-    mean, error = groups.mean(), 1.96 * groups.sem(ddof=1).fillna(0.0)
-    axis.errorbar(mean.index, mean, error, capsize=2, **look)
+    import seaborn as sns
+
+    bars: Any = {"errorbar": ("se", 1.96), "err_style": "bars", "err_kws": {"capsize": 2}}
+    sns.lineplot(rows, x=x, y=y, ax=axis, legend=False, markeredgewidth=0, **bars, **look)
 
 
 def _scopes(table: pd.DataFrame, column: str, label: str) -> Any:

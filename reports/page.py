@@ -4,11 +4,12 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 
 from .exhibits import Exhibit
-from .verdicts import FINDING, HOLDS, NOT, PARTLY, Check, overall
+from .verdicts import FINDING, HOLDS, NOT, PARTLY, Check, duration, overall
 
 STYLE = """
 :root { color-scheme: light; }
@@ -19,13 +20,14 @@ h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 0 0 
 a { color: #0b5cad; }
 section { border-top: 1px solid #ddd; padding: 1.5rem 0; display: grid; gap: 1rem 2rem; }
 section > div, section > figure { min-width: 0; }
-@media (min-width: 60rem) { section { grid-template-columns: 35rem 1fr; } section > h2 { grid-column: 1 / -1; } }
-figure { margin: 0; } img { max-width: 100%; height: auto; display: block; }
+@media (min-width: 60rem) {
+  section { grid-template-columns: 35rem 1fr; } section > h2, section > .wide { grid-column: 1 / -1; }
+}
+figure { margin: 0; } img { width: 100%; min-width: 32rem; height: auto; display: block; }
 figcaption { font-size: .875rem; color: #555; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 ul { padding-left: 0; list-style: none; margin: .5rem 0; } li { margin: 0 0 .6rem; }
 .verdict { display: inline-block; padding: 0 .5em; border-radius: .25em; font-size: .8125rem; font-weight: 600;
   white-space: nowrap; border: 1px solid; }
@@ -96,11 +98,12 @@ def _section(entry: Entry) -> str:
     return "\n".join(
         [
             f'<section id="{name}"><h2>{title} {_badge(overall(entry.checks))}</h2>',
-            f'<figure><img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="560">',
+            '<figure><div class="scroll">',
+            f'<img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="560"></div>',
             f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption>',
             "</figure>",
             f"<div>{paper}<ul>{''.join(map(_check, entry.checks))}</ul></div>",
-            "" if entry.table is None else f'<div class="scroll">{table_html(entry.table)}</div>',
+            "" if entry.table is None else _methods(entry.table),
             "</section>",
         ]
     )
@@ -114,15 +117,31 @@ def _badge(verdict: str) -> str:
     return f'<span class="verdict {CLASSES[verdict]}">{verdict}</span>'
 
 
-def table_html(table: pd.DataFrame) -> str:
-    """A table as HTML; numbers with three figures."""
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in table.columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.itertuples(index=False))
-    return f"<table><tr>{head}</tr>{body}</table>"
+def method_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Table 1 for people: a row per method; per number of users the time and the share captured in it."""
+    users = sorted(table["users"].unique())
+    cells = {(row.method, row.users): _cell(row) for row in table[table["seconds"].notna()].itertuples()}
+    head = ["method", "the paper", "time ~ I^p", *(f"{count:,} users" for count in users)]
+    rows = [
+        [
+            str(rows["name"].iloc[0]),
+            str(rows["stated"].iloc[0]),
+            f"{rows['slope'].iloc[0]:.2f}",
+            *(cells.get((method, count), "-") for count in users),
+        ]
+        for method, rows in table.groupby("method", sort=False)
+    ]
+    return head, rows
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
-    text = "" if pd.isna(value) else f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"  # type: ignore[call-overload]
-    return f'<td class="number">{text}</td>'
+def _cell(row: Any) -> str:
+    limited = ", cut by its time limit" if row.cut else ""
+    return f"{duration(row.seconds)}, {100 * row.captured_share:.3g} %{limited}"
+
+
+def _methods(table: pd.DataFrame) -> str:
+    head, rows = method_rows(table)
+    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
+    lines += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    words = "Planning time, and the share of the possible gain that the plan captures: a time counts only beside it."
+    return f'<div class="scroll wide"><p class="evidence">{words}</p><table>{"".join(lines)}</table></div>'

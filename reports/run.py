@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..common.console import say
 from ..common.database import move_aside
+from ..common.errors import InputError
 from ..common.files import make_folder, whole_file
 from ..common.tables import plain_table
 from ..optimizer.scenario import overrides
@@ -23,10 +24,11 @@ from .exhibits import EXHIBITS, collect
 from .experiments import Unit, units
 from .page import Entry, render
 from .setup import FULL, QUICK, Setup, Size, Sources, make_setup
-from .verdicts import Check, overall
+from .summary import summary
+from .verdicts import FINDING, HOLDS, Check, overall
 from .work import COMMAND, Results, work_off
 
-REPORT = "report.html"
+REPORT, SUMMARY = "report.html", "summary.md"
 DPI = 150
 
 
@@ -39,9 +41,10 @@ class Request:
     cases: int | None
     scenario: str
     options: Mapping[str, Any]
-    devices: list[str] | None
+    devices: str | None
     others: Mapping[str, Any]
     workers: int
+    latency_goal_s: float | None
     fresh: bool
     as_json: bool
 
@@ -53,13 +56,15 @@ def run(request: Request) -> None:
         InputError: one line.
     """
     size = _size(request)
-    setup, sources = make_setup(request.scenario, overrides(**request.options), request.devices, size, **request.others)
+    devices = _devices(request.devices)
+    setup, sources = make_setup(request.scenario, overrides(**request.options), devices, size, **request.others)
     if request.fresh:
         move_aside(request.output, COMMAND)
-    tables = measure(setup, sources, request.output, request.workers or os.cpu_count() or 1)
+    workers = request.workers or os.cpu_count() or 1
+    tables = measure(setup, sources, request.output, workers, request.latency_goal_s)
     entries = write(tables, request.output, _facts(request, setup, sources))
     _print({entry.exhibit.title: entry.checks for entry in entries}, request.as_json)
-    say(f"wrote {request.output}: {REPORT}, every figure as PNG, SVG and CSV, table1.csv, verdicts.csv")
+    say(f"wrote {request.output}: {REPORT}, every figure as PNG, SVG and CSV, table1.csv, verdicts.csv, {SUMMARY}")
 
 
 def _size(request: Request) -> Size:
@@ -69,10 +74,22 @@ def _size(request: Request) -> Size:
     return replace(size, cases=request.cases, slow_cases=request.cases)
 
 
+def _devices(names: str | None) -> list[str] | None:
+    """Profiles between commas."""
+    if names is None:
+        return None
+    found = [name.strip() for name in names.split(",")]
+    if not all(found):
+        raise InputError(f"--devices: found '{names}', accepted: profiles, names or files, with a comma between two")
+    return found
+
+
 # -- computing ----------------------------------------------------------------------------------------------
 
 
-def measure(setup: Setup, sources: Sources, folder: Path, workers: int) -> Mapping[str, pd.DataFrame]:
+def measure(
+    setup: Setup, sources: Sources, folder: Path, workers: int, latency_goal_s: float | None = None
+) -> Mapping[str, pd.DataFrame]:
     """The table of every exhibit; what an earlier run finished is taken from there."""
     make_folder(folder)
     results = Results(folder, setup.facts())
@@ -90,7 +107,7 @@ def measure(setup: Setup, sources: Sources, folder: Path, workers: int) -> Mappi
                 results.add(unit, list(timing.measure(setup, unit)))
                 tick(unit)
         kept = {*wanted, *timed}
-        return collect(setup, sources, lambda experiment: results.table(experiment, kept))
+        return collect(setup, sources, lambda experiment: results.table(experiment, kept), latency_goal_s)
     finally:
         results.close()
 
@@ -139,6 +156,8 @@ def write(tables: Mapping[str, pd.DataFrame], folder: Path, facts: Mapping[str, 
     _write_csv(folder / "verdicts.csv", _verdicts(entries))
     with whole_file(folder / REPORT) as handle:
         handle.write(render(entries, facts))
+    with whole_file(folder / SUMMARY) as handle:
+        handle.write(summary(entries, facts))
     return entries
 
 
@@ -168,7 +187,7 @@ def _row(check: Check) -> dict[str, str]:
 def _facts(request: Request, setup: Setup, sources: Sources) -> dict[str, str]:
     scenario, size = setup.scenario, setup.size
     return {
-        "scenario": f"{request.scenario}; edge {scenario.gpus} x {sources.profiles[0].device}, B_max = "
+        "scenario": f"{request.scenario}; edge {scenario.gpus} x {sources.edge.device}, B_max = "
         f"{scenario.max_batch}, N = {scenario.total_steps}, N-hat = {scenario.min_local_steps}, a_F = "
         f"{scenario.pai.steepness:.4g}, b_F = {scenario.pai.midpoint:.4g}, intermediates of "
         f"{scenario.latent_bits:,.0f} bit",
@@ -190,7 +209,7 @@ def _print(judged: Mapping[str, Sequence[Check]], as_json: bool) -> None:
         return
     table = plain_table("figure", "verdict", right_from=2)
     for title, checks in judged.items():
-        kept = [check.holds for check in checks if check.holds is not None]
-        count = f" ({sum(kept)} of {len(kept)} claims)" if kept else ""
+        claims = [check.verdict for check in checks if check.verdict != FINDING]
+        count = f" ({claims.count(HOLDS)} of {len(claims)} claims)" if claims else ""
         table.add_row(title, overall(checks) + count)
     Console(highlight=False).print(table)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.errors import InputError
 from ..fitting.library import load_curve, load_profile
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
 from ..optimizer.genetic import GENERATIONS, POPULATION
@@ -147,12 +148,14 @@ class Sources:
     """The parameter files, for Figs. 3 and 4.
 
     Attributes:
-        profiles: the edge GPU's, then all devices' from slow to fast.
+        edge: the edge GPU's.
+        devices: the users', from slow to fast.
         curve: with measured points.
         curve_name: for people.
     """
 
-    profiles: list[LatencyProfile]
+    edge: LatencyProfile
+    devices: list[LatencyProfile]
     curve: PaiCurveFile
     curve_name: str
 
@@ -174,6 +177,7 @@ def make_setup(
     """
     resolved = load_scenario(scenario, options)
     profiles = sorted((load_profile(name) for name in devices or DEVICES), key=_step_latency, reverse=True)
+    _check_names(profiles)
     setup = Setup(
         scenario=resolved.scenario,
         step_latency_s={profile.name: _step_latency(profile) for profile in profiles},
@@ -186,7 +190,15 @@ def make_setup(
     own = bool(resolved.curve.points)
     curve = resolved.curve if own else load_curve(MEASURED_CURVE)
     name = (options.pai or "the scenario's curve") if own else MEASURED_CURVE
-    return setup, Sources(profiles=[resolved.edge, *profiles], curve=curve, curve_name=name)
+    return setup, Sources(edge=resolved.edge, devices=profiles, curve=curve, curve_name=name)
+
+
+def _check_names(profiles: list[LatencyProfile]) -> None:
+    """Tables know a device by the name in its profile."""
+    names = [profile.name for profile in profiles]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--devices: found {names.count(name)} profiles named '{name}', accepted: each name once")
 
 
 def parameter_intervals(edge: LatencyProfile, curve: PaiCurveFile) -> dict[str, Interval]:
@@ -220,13 +232,6 @@ def moved(scenario: Scenario, name: str, value: float) -> Scenario:
     if name in ("steepness", "midpoint"):
         return replace(scenario, pai=replace(scenario.pai, **{name: value}))
     return replace(scenario, edge=replace(scenario.edge, **{name: max(value, 0.0)}))
-
-
-def evenly(items: list[Any], count: int) -> list[Any]:
-    """At most `count` of the items, evenly spaced, both ends among them."""
-    if len(items) <= count:
-        return items
-    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def _step_latency(profile: LatencyProfile) -> float:

@@ -1,7 +1,8 @@
-"""The tables behind the figures that need no random case: Figs. 3, 4, 7 and 8."""
+"""The tables behind the figures: those that need no random case, Figs. 3, 4, 7 and 8, and what is made of others."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from .. import data
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
 from ..optimizer.qoe import Scenario, edge_step_latency
 from ..optimizer.split import alpha_range, best_split
+from .experiments import SEARCHED
 
 CURVES = {"general": "paper-general", "GPU-constrained": "gpu-8", "specific": "specific"}
 """Fig. 8: the training whose learning curve stands for each scope; all of the paper's network."""
@@ -18,11 +20,23 @@ WINDOW = 1000
 ALPHAS = 61
 
 
-def latency_table(profiles: Iterable[LatencyProfile]) -> pd.DataFrame:
-    """Fig. 3: measured medians, and the fitted line at every batch up to the largest."""
-    rows = []
-    for profile in profiles:
-        facts = {"device": profile.device, "source": profile.provenance.kind}
+DRAWN = 5
+"""Devices of Fig. 3 that are drawn beside the edge's GPU; all are in its table."""
+
+
+def device_labels(profiles: Sequence[LatencyProfile]) -> dict[str, str]:
+    """The devices for people, by the profile's name; that is added where several profiles are of one device."""
+    devices = [profile.device for profile in profiles]
+    return {p.name: p.device if devices.count(p.device) == 1 else f"{p.device} ({p.name})" for p in profiles}
+
+
+def latency_table(edge: LatencyProfile, devices: Sequence[LatencyProfile]) -> pd.DataFrame:
+    """Fig. 3: measured medians, and the fitted line at every batch up to the largest; the edge's GPU first."""
+    rows: list[dict[str, Any]] = []
+    labels, drawn = device_labels(devices), evenly(devices, DRAWN)
+    labelled = [(f"{edge.device} (edge)", edge, True), *((labels[p.name], p, p in drawn) for p in devices)]
+    for device, profile, shown in labelled:
+        facts = {"device": device, "source": profile.provenance.kind, "drawn": shown}
         model, most = profile.fit.model(), max([16, *(sample.batch for sample in profile.samples)])
         rows += [{**facts, "what": "measured", "batch": s.batch, "step_s": s.median_s} for s in profile.samples]
         rows += [
@@ -61,8 +75,11 @@ def splits_by_device(scenario: Scenario, step_latency_s: Mapping[str, float]) ->
 
 
 def splits_by_gpus(scenario: Scenario, step_latency_s: Mapping[str, float]) -> pd.DataFrame:
-    """Fig. 7b: offloaded steps against alpha of a middling device, for numbers of GPUs and batch sizes."""
-    gpus = sorted({max(1, scenario.gpus // 4), max(1, scenario.gpus // 2), scenario.gpus})
+    """Fig. 7b: offloaded steps against alpha of a middling device, for numbers of GPUs and batch sizes.
+
+    1, 3/8 and all of G: with batches of 1/4, 1/2 and all of B_max no two b / G are the same.
+    """
+    gpus = sorted({1, max(1, round(3 * scenario.gpus / 8)), scenario.gpus})
     systems = [(replace(scenario, gpus=g), batch) for g in gpus for batch in _batches(scenario)]
     name, latency = _ends_and_middle(list(step_latency_s.items()))[len(step_latency_s) > 1]
     return _splits(systems, {name: latency})
@@ -110,6 +127,35 @@ def _splits(systems: Sequence[tuple[Scenario, int]], devices: Mapping[str, float
 def _batches(scenario: Scenario) -> list[int]:
     most = scenario.max_batch
     return sorted({max(1, most // 4), max(1, most // 2), most})
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the items, evenly spaced, both ends among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def shrinking_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Beyond: what a shrinking batch adds to a case's plans, and a search for it on top; tidy, seconds in all."""
+    wide = rows.pivot_table(index=["users", "case"], columns="method", values=["fixed_batch", "shrinking_batch"])
+    fixed, shrinks = wide["fixed_batch"], wide["shrinking_batch"]
+    possible = fixed["exact"] - rows.groupby(["users", "case"])["all_local"].first()
+    more = {
+        "proposed": shrinks["drl"] - fixed["drl"],
+        "optimum": shrinks["exact"] - fixed["exact"],
+        "search": shrinks[SEARCHED] - shrinks["exact"],
+    }
+    parts = [pd.DataFrame({"plan": plan, "more_s": value, "possible": possible}) for plan, value in more.items()]
+    found = pd.concat(parts).reset_index()
+    return found.assign(more_ms_per_user=1e3 * found["more_s"] / found["users"])
+
+
+def latency_by_gpus(rows: pd.DataFrame, goal_s: float | None) -> pd.DataFrame:
+    """Beyond: the optimum's average latency against G, with the middle 80 % of cases, and the wanted one (or none)."""
+    groups = rows.groupby("gpus")["mean_latency_s"]
+    found = pd.DataFrame({"mean": groups.mean(), "low": groups.quantile(0.1), "high": groups.quantile(0.9)})
+    return found.reset_index().assign(goal_s=np.nan if goal_s is None else goal_s)
 
 
 def _ends_and_middle(devices: list[tuple[str, float]]) -> list[tuple[str, float]]:

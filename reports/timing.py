@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..optimizer.drl import out_of_range
+from ..optimizer.ilp import PROVEN
 from ..optimizer.planner import Method, methods
 from ..optimizer.qoe import Plan, Scenario, Users
 from .experiments import Row, Unit, score
@@ -58,16 +59,36 @@ def _warm_up(setup: Setup) -> None:
 
 
 def table1(measured: pd.DataFrame) -> pd.DataFrame:
-    """The measured times with names, stated complexities, the ratio to the exact optimum, and the slope on log axes."""
+    """The measured times with names, stated complexities, the ratio to the exact optimum, and the slope on log axes.
+
+    Times that a limit has cut are in the table, but in no slope.
+    """
     exact = measured[measured["method"] == "exact"].set_index("users")["seconds"]
     rows = measured.copy()
     rows["ratio_to_exact"] = rows["seconds"] / rows["users"].map(exact)
-    slopes = {str(name): log_slope(part["users"], part["seconds"]) for name, part in rows.groupby("method")}
-    rows["slope"] = rows["method"].map(slopes)
+    whole = rows[~cut(rows) & rows["seconds"].notna()]
+    slopes = {str(name): log_slope(part["users"], part["seconds"]) for name, part in whole.groupby("method")}
+    rows["slope"], rows["cut"] = rows["method"].map(slopes), cut(rows)
     for number, column in enumerate(("name", "stated")):
-        rows[column] = [STATED[name][number] for name in rows["method"]]
-    columns = ["method", "name", "stated", "users", "seconds", "ratio_to_exact", "captured_share", "slope"]
+        rows[column] = [STATED.get(name, (name, "-"))[number] for name in rows["method"]]
+    columns = [
+        "method",
+        "name",
+        "stated",
+        "users",
+        "seconds",
+        "ratio_to_exact",
+        "captured_share",
+        "slope",
+        "cut",
+        "note",
+    ]
     return rows.sort_values("users", kind="stable")[columns].reset_index(drop=True)
+
+
+def cut(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a solver's time is that of a limit, its plan not being proven."""
+    return rows["method"].str.startswith("ilp") & ~rows["note"].fillna("").str.startswith(PROVEN)
 
 
 def log_slope(users: "pd.Series[int]", seconds: "pd.Series[float]") -> float:

@@ -1,0 +1,37 @@
+"""The report as Markdown: docs/reproduction.md is a fixed introduction and this."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .page import Entry, method_rows
+from .verdicts import FINDING, Check, overall
+
+
+def summary(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
+    """What the numbers were made from, every picture, and every verdict with its figures."""
+    made_from = _table(["made from", ""], facts.items())
+    return "\n\n".join(["## Verdicts", made_from, *(_section(entry) for entry in entries)]) + "\n"
+
+
+def _section(entry: Entry) -> str:
+    name, title = entry.exhibit.name, entry.exhibit.title
+    claims = [check for check in entry.checks if check.verdict != FINDING]
+    rows = ((check.claim, check.verdict, check.evidence) for check in claims)
+    parts = [
+        f"### {title}: {overall(entry.checks)}",
+        f"![{title}]({name}.png)",
+        _table(["the paper's claim", "verdict", "our numbers"], rows) if claims else "",
+        *map(_finding, (check for check in entry.checks if check.verdict == FINDING)),
+        _table(*method_rows(entry.table)) if entry.table is not None else "",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _finding(check: Check) -> str:
+    evidence = check.evidence
+    return f"{check.claim} {evidence[0].upper()}{evidence[1:]}."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
