@@ -141,9 +141,11 @@ def train(
     users: Annotated[Path | None, typer.Option(help="The round that --scope specific is for.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Learning steps; default: by scope.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Training instances; default: by scope.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Of everything random.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the policy; default: own-SCOPE.")] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Held-out instances that the policy is scored on.")] = 1000,
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="Held-out instances that the policy is scored on; default: 1000.")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the policy.")] = Path("policies"),
     force: Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")] = False,
 ) -> None:
@@ -176,7 +178,7 @@ def evaluate(
     policy: Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")] = "set-general",
     scenario: Annotated[str | None, typer.Option(help="Score it in this scenario.")] = None,
     users: Annotated[Path | None, typer.Option(help="Score it on this round.")] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Held-out instances per setting.")] = 1000,
+    instances: Annotated[int | None, typer.Option(min=1, help="Held-out instances per setting; default: 1000.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a policy on held-out instances, beside the exact optimum and the baselines."""

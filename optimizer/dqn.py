@@ -48,6 +48,7 @@ class Preset:
         exponent: of priorities.
         importance: exponent of importance weights.
         offset: of priorities.
+        discount: gamma.
         episodes: M.
     """
 
@@ -65,6 +66,7 @@ class Preset:
     exponent: float = 0.7
     importance: float = 0.3
     offset: float = 0.1
+    discount: float = 1.0
     episodes: int = 32
 
 
@@ -81,12 +83,13 @@ PRESETS = {
         target_every=500,
         temperature=(1.0, 0.01),
         memory=200_000,
+        discount=0.5,
     ),
 }
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss is no number any more."""
+    """The loss or its gradient is no number any more."""
 
 
 @dataclass
@@ -137,7 +140,7 @@ class Learner:
             the loss (0 before the memory has both kinds of experience), and (instance, return) of episodes that ended.
 
         Raises:
-            NotFiniteError: for a loss that is not finite; the networks are then useless.
+            NotFiniteError: for a loss or a gradient that is not finite; the weights are as before then.
         """
         ended = self._act()
         loss = self._learn() if self.memory.ready else 0.0
@@ -175,21 +178,23 @@ class Learner:
             group["lr"] = _linear(self.preset.learning_rate, self.preset.last_learning_rate, self.done / self.steps)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(self.current.parameters(), 10.0)
+        norm = float(clip_grad_norm_(self.current.parameters(), 10.0))
+        if not np.isfinite(norm):
+            raise NotFiniteError(f"the gradient is {norm} after {self.done} learning steps")
         self.optimizer.step()
         self.memory.update(sample.slots, error.detach().numpy())
         return value
 
     @torch.no_grad()
     def _targets(self, s: Experience) -> Tensor:
-        """y = r + max_a Q(s', a) with the target network, gamma = 1; r at the end of an episode."""
+        """y = r + gamma max_a Q(s', a) with the target network; r at the end of an episode."""
         granted = s.granted.copy()
         granted[np.arange(len(s.t)), s.t] = s.action == GRANT
         following = make_state(self.preset.network, self.tables, s.which, granted, s.t + 1)
         q = self.target(following)
         best = self.current(following).argmax(dim=1) if self.preset.double else q.argmax(dim=1)
         future: Tensor = q.gather(1, best[:, None])[:, 0] * torch.from_numpy(~s.done)
-        return torch.from_numpy(s.reward).float() + future
+        return torch.from_numpy(s.reward).float() + self.preset.discount * future
 
     def _unit(self, which: Ints) -> Floats | float:
         return self.tables.scale[which] if self.preset.reward == "gain" else UNIT_S
@@ -205,7 +210,13 @@ class Learner:
     # -- checkpoints --------------------------------------------------------------------------------------
 
     def save(self, path: Path, note: Mapping[str, Any]) -> None:
-        """Write everything that going on needs, whole or not at all; `note` is kept beside it."""
+        """Write everything that going on needs, whole or not at all; `note` is kept beside it.
+
+        Raises:
+            NotFiniteError: for weights that are no numbers; an older checkpoint then stays.
+        """
+        if not all(bool(torch.isfinite(value).all()) for value in self.current.state_dict().values()):
+            raise NotFiniteError(f"a weight is not finite after {self.done} learning steps")
         tensors = {f"current.{k}": v for k, v in self.current.state_dict().items()}
         tensors |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
         adam = self.optimizer.state_dict()["state"]
@@ -287,14 +298,13 @@ def make_state(kind: str, tables: Tables, which: Ints, granted: Bools, t: Ints) 
         }
     users, place = tables.users[which], np.arange(present.shape[1])
     gains, current = tables.gains[which], np.minimum(t, present.shape[1] - 1)
-    fixed = set_globals(
-        tables.set_fixed[which], np.minimum(tables.max_batch[which], users), users, granted.sum(axis=1), t
-    )
+    fixed = set_globals(tables.set_fixed[which], tables.max_batch[which], users, granted.sum(axis=1), t)
     return {
         "gains": torch.from_numpy(gains).float(),
         "pending": torch.from_numpy(present & (place > t[:, None])).float(),
         "granted": torch.from_numpy(granted).float(),
         "current": torch.from_numpy(gains[np.arange(len(t)), current]).float(),
+        "rise": torch.from_numpy(tables.rise(which, granted, current) / tables.scale[which]).float(),
         "fixed": torch.from_numpy(fixed).float(),
     }
 

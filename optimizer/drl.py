@@ -1,21 +1,23 @@
 """DRL-convex, paper section 5: a policy decides who is granted, the closed form of (P2) every split. NumPy alone."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from ..common.arrays import Bools
 from .counts import cells_by_size
 from .exact import optimum
-from .policies import Policy, flat_q, load_policy, set_encoding, set_q
-from .qoe import Plan, Scenario, Users, edge_step_latency
+from .policies import Policy, Weights, flat_q, load_policy, set_encoding, set_q, shapes
+from .qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from .split import best_split
 from .state import flat_state, paper_fixed, set_features, set_globals
 
 CELLS_AT_ONCE = 2048
 """Cells of equal size decided together, one network call per user of a cell."""
+RANGE_SLACK = 0.05
+"""Share of the width of a trained range by which a round may lie outside it."""
 
 
 @cache
@@ -25,32 +27,46 @@ def default_policy() -> Policy:
 
 
 def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None) -> Plan:
-    """Plan every cell with a policy, None for the default; cells out of its range are planned exactly."""
+    """Plan every cell with a policy, None for the default; cells out of its range are planned exactly.
+
+    A plan that is worth less than all local becomes all local.
+    """
     policy = policy or default_policy()
     granted = np.zeros(len(users), bool)
     for places in cells_by_size(users.cell):
-        if out_of_range(policy, scenario, users.take(places)) is None:
-            for start in range(0, len(places), CELLS_AT_ONCE):
-                part = places[start : start + CELLS_AT_ONCE]
-                granted[part] = decide(policy, scenario, users.take(part))
-        else:
-            granted[places] = _exactly(scenario, users.take(places))
+        outside = _outside(policy, scenario, users.take(places))
+        granted[places[outside]] = _exactly(scenario, users.take(places[outside]))
+        inside = places[~outside]
+        for start in range(0, len(inside), CELLS_AT_ONCE):
+            part = inside[start : start + CELLS_AT_ONCE]
+            granted[part] = _guarded(scenario, users.take(part), decide(policy, scenario, users.take(part)))
+    return split_granted(scenario, users, granted, note="; ".join(fall_backs(policy, scenario, users)))
+
+
+def greedy(scenario: Scenario, users: Users) -> Plan:
+    """What the `set` network starts from: grant while the objective rises, in its canonical order."""
+    weights = {name: np.zeros(shape) for name, shape in shapes("set", None).items()}
+    granted = np.zeros(len(users), bool)
+    for places in cells_by_size(users.cell):
+        granted[places] = decide_set(weights, scenario, users.take(places))
     return split_granted(scenario, users, granted)
 
 
-def split_granted(scenario: Scenario, users: Users, granted: Bools) -> Plan:
+def split_granted(scenario: Scenario, users: Users, granted: Bools, note: str = "") -> Plan:
     """The plan that grants these users, each with its best split (P2); granted (users,)."""
     chosen, cell = np.flatnonzero(granted), users.cell[granted]
     b = np.bincount(cell, minlength=users.cells)[cell]
     saving = users.step_latency_s[chosen] - edge_step_latency(scenario, b)
     local_steps = np.full(len(users), scenario.total_steps)
     local_steps[chosen], _ = best_split(scenario, users.alpha[chosen], saving)
-    return Plan(granted, local_steps)
+    return Plan(granted, local_steps, note)
 
 
 def decide(policy: Policy, scenario: Scenario, users: Users) -> Bools:
     """Whom a policy grants; users of cells of equal size, arrays and result (cells, users)."""
-    return (decide_flat if policy.card.network == "flat" else decide_set)(policy, scenario, users)
+    if policy.card.network == "flat":
+        return decide_flat(policy, scenario, users)
+    return decide_set(policy.weights, scenario, users)
 
 
 def decide_flat(policy: Policy, scenario: Scenario, users: Users) -> Bools:
@@ -67,65 +83,108 @@ def decide_flat(policy: Policy, scenario: Scenario, users: Users) -> Bools:
     return granted[:, :count]
 
 
-def decide_set(policy: Policy, scenario: Scenario, users: Users) -> Bools:
-    """Whom the `set` policy grants; in canonical order, so that the file's order does not matter.
+def decide_set(weights: Weights, scenario: Scenario, users: Users) -> Bools:
+    """Whom the `set` network grants; in canonical order, so that the file's order does not matter.
 
     The shortlist is encoded once; a decision moves a user from the pool of those pending to that of those granted.
     """
     seen = set_features(scenario, users.step_latency_s, users.alpha, users.request_slot)
-    encoded = set_encoding(policy.weights, seen.gains)
+    encoded = set_encoding(weights, seen.gains) * seen.present[:, :, None]
     cells, count, width = encoded.shape
     pending, given = encoded.sum(axis=1), np.zeros((cells, width))
-    chosen, b = np.zeros((cells, count), bool), np.zeros(cells, np.int64)
+    chosen, b, value = np.zeros((cells, count), bool), np.zeros(cells, np.int64), np.zeros(cells)
     for t in range(count):
         pending = pending - encoded[:, t]
-        pools = pending / max(count - t - 1, 1), given / np.maximum(b, 1)[:, None]
-        fixed = set_globals(seen.fixed, seen.most, count, b, t)
-        q = set_q(policy.weights, seen.gains[:, t], *pools, fixed)
-        chosen[:, t] = (q[:, 1] > q[:, 0]) & (b < scenario.max_batch)
-        given, b = given + encoded[:, t] * chosen[:, t, None], b + chosen[:, t]
+        pools = pending / np.maximum(seen.listed - t - 1, 1)[:, None], given / np.maximum(b, 1)[:, None]
+        fixed = set_globals(seen.fixed, np.maximum(seen.most, 1), seen.listed, b, t)
+        more = chosen.copy()
+        more[:, t] = seen.present[:, t] & (b < seen.most)
+        after = seen.value(more)
+        q = set_q(weights, seen.gains[:, t], (after - value) / seen.scale, *pools, fixed)
+        chosen[:, t] = grant = more[:, t] & (q[:, 1] > q[:, 0])
+        given, b, value = given + encoded[:, t] * grant[:, None], b + grant, np.where(grant, after, value)
     granted = np.zeros(users.alpha.shape, bool)
     np.put_along_axis(granted, seen.order, chosen, axis=1)
     return granted
 
 
+def _guarded(scenario: Scenario, users: Users, granted: Bools) -> Bools:
+    """Nobody granted in cells where all local is worth as much; arrays (cells, users)."""
+    b = granted.sum(axis=1)
+    saving = users.step_latency_s - edge_step_latency(scenario, b)[:, None]
+    _, gain = best_split(scenario, users.alpha, saving)
+    value = (gain * granted).sum(axis=1) - b * transmit_time(scenario, b)
+    return granted & (value > 0)[:, None]
+
+
 def fall_backs(policy: Policy, scenario: Scenario, users: Users) -> Iterator[str]:
-    """Why cells are planned exactly instead, one reason for all cells of a size."""
+    """Why cells are planned exactly instead, one line for all cells of a size."""
     for places in cells_by_size(users.cell):
-        reason = out_of_range(policy, scenario, users.take(places))
+        part = users.take(places)
+        reason = out_of_range(policy, scenario, part)
         if reason is not None:
-            yield reason
+            cells = f"{_outside(policy, scenario, part).sum()} of {users.cells} cells " if users.cells > 1 else ""
+            yield f"policy {policy.card.name}: {reason}; {cells}planned exactly instead"
 
 
 def out_of_range(policy: Policy, scenario: Scenario, users: Users) -> str | None:
-    """Why a flat policy cannot plan cells of this size, (cells, users); None where it can, as `set` policies always."""
-    card, count = policy.card, users.alpha.shape[-1]
-    if card.network == "set":
-        return None
-    if card.places is not None and count > card.places:
-        return f"{count} users, trained for {card.places} at most"
+    """The first reason why a policy cannot plan all cells of this size, (users,) or (cells, users); None if it can."""
+    return next((reason for reason, _ in _reasons(policy, scenario, users)), None)
+
+
+def _outside(policy: Policy, scenario: Scenario, users: Users) -> Bools:
+    """Which cells a policy cannot plan; users (cells, users)."""
+    outside = np.zeros(len(users.alpha), bool)
+    for _, cells in _reasons(policy, scenario, users):
+        outside |= cells
+    return outside
+
+
+def _reasons(policy: Policy, scenario: Scenario, users: Users) -> Iterator[tuple[str, Bools]]:
+    """Why a policy cannot plan cells, and which."""
+    card, every = policy.card, np.ones(users.alpha.shape[:-1], bool)
+    if card.places is not None and users.alpha.shape[-1] > card.places:
+        yield f"{users.alpha.shape[-1]} users, trained for {card.places} at most", every
     if card.gpus is not None and scenario.gpus not in card.gpus:
-        return f"{scenario.gpus} GPUs, trained for {', '.join(map(str, card.gpus))}"
-    if card.instance is not None and instance_key(users) != card.instance:
-        return "other users than the one instance it was trained for"
-    now = fixed_numbers(scenario)
-    for name, value in (card.scenario or {}).items():
-        if abs(now[name] - value) > 1e-9 * max(1.0, abs(value)):
-            return f"{name} {now[name]:g}, trained for {value:g}"
-    return None
+        yield f"{scenario.gpus} GPUs, trained for {', '.join(map(str, card.gpus))}", every
+    if card.case and card.case.users:
+        other = ~_same_round(users, card.case.users.users())
+        if other.any():
+            yield "other users than the one round it was trained for", other
+    if card.network == "flat":
+        yield from _beyond(card.range, numbers(scenario, users), every)
 
 
-def instance_key(users: Users) -> str:
-    """What identifies the users of an instance, in their order, to nine digits."""
-    rows = np.stack([users.step_latency_s, users.alpha, users.request_slot]).reshape(3, -1)
-    text = " ".join(f"{value:.9g}" for value in rows.ravel())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _beyond(trained: Any, found: dict[str, Any], every: Bools) -> Iterator[tuple[str, Bools]]:
+    for name, (low, high) in trained.items():
+        values, slack = np.asarray(found[name]), RANGE_SLACK * (high - low) + 1e-9 * max(1.0, abs(high))
+        beyond = (values < low - slack) | (values > high + slack)
+        if beyond.any():
+            words = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            cells = beyond.any(axis=-1) if beyond.ndim else every
+            yield f"{name} {values[beyond].flat[0]:g}, trained for {words}", cells
 
 
-def fixed_numbers(scenario: Scenario) -> dict[str, float]:
-    """What a flat policy cannot see, and so must find as in training."""
+def _same_round(users: Users, own: Users) -> Bools:
+    """Which cells are this round, to nine digits; users (users,) or (cells, users)."""
+    if users.alpha.shape[-1] != len(own):
+        return np.zeros(users.alpha.shape[:-1], bool)
+    pairs = ((getattr(users, name), getattr(own, name)) for name in ("step_latency_s", "alpha", "request_slot"))
+    same = np.all([np.isclose(a, b, rtol=1e-9, atol=0) for a, b in pairs], axis=0)
+    return np.asarray(same.all(axis=-1))
+
+
+def numbers(scenario: Scenario, users: Users) -> dict[str, Any]:
+    """What `policies.RangeName` names: numbers of the scenario, and of users in their shape."""
     pai, edge = scenario.pai, scenario.edge
     return {
+        "users": users.alpha.shape[-1],
+        "gpus": scenario.gpus,
+        "max_batch": scenario.max_batch,
+        "slots": scenario.slots,
+        "step_latency_s": users.step_latency_s,
+        "alpha_s": users.alpha,
+        "request_slot": users.request_slot,
         "total_steps": scenario.total_steps,
         "min_local_steps": scenario.min_local_steps,
         "steepness": pai.steepness,
@@ -137,7 +196,15 @@ def fixed_numbers(scenario: Scenario) -> dict[str, float]:
         "transmit_bits": scenario.prompt_bits + scenario.latent_bits,
         "bandwidth_hz": scenario.bandwidth_hz,
         "spectral_efficiency": scenario.spectral_efficiency,
-        "max_batch": scenario.max_batch,
+    }
+
+
+def trained_range(rounds: Iterable[tuple[Scenario, Users]]) -> dict[str, list[float]]:
+    """The least and the most of every number of these rounds."""
+    found = [numbers(scenario, users) for scenario, users in rounds]
+    return {
+        name: [float(min(np.min(n[name]) for n in found)), float(max(np.max(n[name]) for n in found))]
+        for name in found[0]
     }
 
 

@@ -15,11 +15,13 @@ from ..common.arrays import Bools, Floats, Ints
 from .instances import Instance, paper_instance
 from .qoe import all_local, edge_step_latency, evaluate, transmit_time
 from .split import best_split
-from .state import DENIED, KNOTS, PENDING, flat_state, paper_fixed, paper_local, set_features, shortlisted
+from .state import DENIED, PENDING, flat_state, paper_fixed, paper_local, set_features
 
 PLACES = 30
 """Users that the flat state has room for."""
 DENY, GRANT = 0, 1
+PER_USER = ("present", "gain", "worth", "local", "gains")
+"""The tables with a row for each user."""
 Reward = Literal["paper", "gain"]
 
 
@@ -31,7 +33,7 @@ class Tables:
         present: where there is a user, (M, P).
         users: how many decisions an episode has at most, (M,).
         max_batch: B_max, (M,).
-        gain: u_i(b), what granting user i at batch b is worth over denying, transmission apart; seconds, (M, P, B + 1).
+        gain: u_i(b), what granting user i at batch b is worth over denying, transmission apart; seconds, (M, B + 1, P).
         worth: alpha_i F(n_i) at the best split for batch b, (M, P, B + 1); at b = 0 that of a denied user; zeros for
             canonical tables, whose rewards are gains.
         all_local: the objective with all denied, (M,).
@@ -62,8 +64,14 @@ class Tables:
     def value(self, which: Ints, granted: Bools) -> Floats:
         """V: the objective of (P1) less that of all denied, seconds; which (M',), granted (M', P)."""
         b = granted.sum(axis=1)
-        value: Floats = (self.gain[which, :, b] * granted).sum(axis=1) - self.transmit_s[which] * b**2
+        value: Floats = (self.gain[which, b] * granted).sum(axis=1) - self.transmit_s[which] * b**2
         return value
+
+    def rise(self, which: Ints, granted: Bools, t: Ints) -> Floats:
+        """What granting user t now would add to the value; 0 where B_max are granted, (M',)."""
+        more = granted.copy()
+        more[np.arange(len(t)), t] = granted.sum(axis=1) < self.max_batch[which]
+        return self.value(which, more) - self.value(which, granted)
 
 
 def make_tables(instances: Sequence[Instance], places: int | None = None, canonical: bool = False) -> Tables:
@@ -74,40 +82,56 @@ def make_tables(instances: Sequence[Instance], places: int | None = None, canoni
         places: P; None for as many as needed.
         canonical: the shortlist of the `set` network in its order; else all users in file order.
     """
-    if places is None:
-        sizes = [(i.scenario, len(i.users)) for i in instances]
-        places = max(shortlisted(*size) if canonical else size[1] for size in sizes)
-    most = min(places, max(instance.scenario.max_batch for instance in instances))
-    rows = [_table_row(instance, places, most, canonical) for instance in instances]
-    return Tables(*(np.stack(column) for column in zip(*rows, strict=True)))
+    rows = [_canonical_row(instance) if canonical else _file_row(instance) for instance in instances]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    stacked = {name: _stacked(values, places if name in PER_USER else None) for name, values in columns.items()}
+    return Tables(**stacked | {"gain": np.ascontiguousarray(stacked["gain"].transpose(0, 2, 1))})
 
 
-def _table_row(instance: Instance, places: int, most: int, canonical: bool) -> tuple[Any, ...]:
+def _stacked(rows: Sequence[Any], places: int | None) -> np.ndarray:
+    """Arrays of different shapes as one, zeros where they have nothing; the first axis of each gets `places`."""
+    shape = np.max([np.shape(row) for row in rows], axis=0).astype(int)
+    if places is not None:
+        shape[0] = places
+    stacked = np.zeros((len(rows), *shape), np.asarray(rows[0]).dtype)
+    for number, row in enumerate(rows):
+        stacked[(number, *(slice(length) for length in np.shape(row)))] = row
+    return stacked
+
+
+def _file_row(instance: Instance) -> dict[str, np.ndarray]:
+    """An instance as the flat network meets it."""
     scenario, users = instance.scenario, instance.users
-    seen = set_features(scenario, users.step_latency_s[None], users.alpha[None], users.request_slot[None])
-    users = users.take(seen.order[0]) if canonical else users
-    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.arange(1, most + 1))
-    n, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, most)
+    counts = np.arange(1, min(scenario.max_batch, len(users)) + 1)
+    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, counts)
+    n, gain = best_split(scenario, users.alpha[:, None], saving)  # (users, counts)
     denied = users.alpha * scenario.pai.value(scenario.total_steps)
     worth = np.concatenate([denied[:, None], users.alpha[:, None] * scenario.pai.value(n)], axis=1)
-    return (
-        _padded(np.ones(len(users), bool), places),
-        len(users),
-        scenario.max_batch,
-        _padded(np.concatenate([np.zeros((len(users), 1)), gain], axis=1), places),
-        _padded(worth[:, :1] * 0 if canonical else worth, places),
-        evaluate(scenario, instance.users, all_local(scenario, instance.users)).qoe.sum(),
-        float(transmit_time(scenario, 1)),
-        seen.scale[0],
-        _padded(paper_local(users), places),
-        paper_fixed(scenario),
-        _padded(seen.gains[0].astype(np.float32) if canonical else np.zeros((0, len(KNOTS)), np.float32), places),
-        seen.fixed[0],
-    )
+    own = {"max_batch": scenario.max_batch, "worth": worth, "local": paper_local(users)}
+    scale = max(gain[:, 0].max(), transmit_time(scenario, 1), 1e-9)
+    return _common(instance, gain) | own | {"scale": scale, "gains": np.zeros((0, 0)), "set_fixed": np.zeros(0)}
 
 
-def _padded(rows: np.ndarray, places: int) -> np.ndarray:
-    return np.concatenate([rows, np.zeros((places - len(rows), *rows.shape[1:]), rows.dtype)])
+def _canonical_row(instance: Instance) -> dict[str, np.ndarray]:
+    """An instance as the `set` network meets it."""
+    users = instance.users
+    seen = set_features(instance.scenario, users.step_latency_s[None], users.alpha[None], users.request_slot[None])
+    own = {"max_batch": max(1, seen.most[0]), "worth": np.zeros((0, 0)), "local": np.zeros((0, 0))}
+    features = {"scale": seen.scale[0], "gains": seen.gains[0].astype(np.float32), "set_fixed": seen.fixed[0]}
+    return _common(instance, seen.table[0]) | own | features
+
+
+def _common(instance: Instance, gain: Floats) -> dict[str, Any]:
+    """What both meet; gain (users, counts)."""
+    scenario, users = instance.scenario, instance.users
+    return {
+        "present": np.ones(len(gain), bool),
+        "users": len(gain),
+        "gain": np.concatenate([np.zeros((len(gain), 1)), gain], axis=1),
+        "all_local": evaluate(scenario, users, all_local(scenario, users)).qoe.sum(),
+        "transmit_s": float(transmit_time(scenario, 1)),
+        "fixed": paper_fixed(scenario),
+    }
 
 
 @dataclass
@@ -193,7 +217,7 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
     def __init__(
         self, instances: Callable[[np.random.Generator], Instance] | None = None, reward: Reward = "paper"
     ) -> None:
-        self._draw, self._reward = instances or paper_instance, reward
+        self._draw, self._reward, self._ended = instances or paper_instance, reward, True
         most = float(np.finfo(np.float32).max)
         highs = [*[most, most, most, float(DENIED)] * PLACES, *[most] * 6]
         low = np.full(len(highs), float(PENDING), np.float32)
@@ -203,15 +227,32 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode."""
+        """Begin an episode.
+
+        Raises:
+            ValueError: for an instance without users or with more than there are places.
+        """
         super().reset(seed=seed)
         self.instance = (options or {}).get("instance") or self._draw(self.np_random)
+        if not 1 <= len(self.instance.users) <= PLACES:
+            raise ValueError(f"instance: found {len(self.instance.users)} users, accepted: 1 to {PLACES}")
         self._episode = VectorEnv.start(make_tables([self.instance], PLACES), np.zeros(1, np.int64), self._reward)
+        self._ended = False
         return self._observation(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Decide for the current user."""
+        """Decide for the current user.
+
+        Raises:
+            ValueError: for another action than 0 and 1.
+            gymnasium.error.ResetNeeded: before the first `reset`, and after the end of an episode.
+        """
+        if action not in {DENY, GRANT}:
+            raise ValueError(f"action: found {action!r}, accepted: {DENY} (deny) or {GRANT} (grant)")
+        if self._ended:
+            raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
         (reward,), (done,) = self._episode.step(np.array([action]))
+        self._ended = bool(done)
         return self._observation(), float(reward), bool(done), False, self._totals() if done else {}
 
     @property
@@ -235,6 +276,7 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
 
 
 ENV_ID = "edgesplit/Offloading-v0"
-"""For `gymnasium.make`, once this module is imported; "edgesplit.optimizer.env:edgesplit/Offloading-v0" imports it."""
+"""For `gymnasium.make`, after an import of this module or as "edgesplit.optimizer.env:edgesplit/Offloading-v0": since
+version 1, Gymnasium does not look for the environments of installed packages."""
 if ENV_ID not in gymnasium.registry:
     gymnasium.register(ENV_ID, entry_point="edgesplit.optimizer.env:OffloadingEnv")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from ..fitting.pai import PaiCurve
 from .qoe import Scenario, Users
 from .scenario import load_scenario
 from .split import alpha_from_emphasis, alpha_range
+from .state import most_granted
 
 DEVICES = (
     "rtx-2060", "rtx-2070", "rtx-2080", "rtx-2080-ti", "gtx-1070", "gtx-1080", "gtx-1080-ti", "rtx-3050", "rtx-3060",
     "rtx-3070", "rtx-3080", "rtx-3090", "rtx-4060", "rtx-4070", "rtx-4080", "rtx-4090",
 )  # fmt: skip
 """Users' GPUs: the paper names "RTX 2060, GTX 1080, ..., RTX 4090"."""
+LARGEST_ALPHA_S = 1e9
 LATENCY_BOUND = 0.05
 """The paper's kappa of section 6.1.1: users care for latency, so alpha stays far below Remark 1's upper bound."""
 
@@ -62,43 +65,85 @@ def paper_instance(rng: np.random.Generator, choices: Range | None = None, base:
 
 
 def broad_instance(rng: np.random.Generator, users: tuple[int, int] = (1, 60)) -> Instance:
-    """Anything that `plan` may meet: other curves, radios, profiles, floors, limits; any emphasis, at any G.
+    """Anything that `plan` may meet and in which something can be gained: any scenario, users alike or different."""
+    while True:
+        base = default_scenario() if rng.random() < 0.4 else random_scenario(rng)
+        instance = _clustered(rng, users, base)
+        if _gainful(instance):
+            return instance
 
-    Half of the time alpha is drawn for another number of GPUs than the plan is made for.
+
+def clustered_instance(rng: np.random.Generator, users: tuple[int, int] = (1, 60)) -> Instance:
+    """The same in the shipped scenario."""
+    while True:
+        instance = _clustered(rng, users, default_scenario())
+        if _gainful(instance):
+            return instance
+
+
+def _clustered(rng: np.random.Generator, users: tuple[int, int], base: Scenario) -> Instance:
+    """Users of 1, 2, 3, 5 or many kinds of device, each up to 20 % off its kind, and any emphasis, alike or not.
+
+    Half of the time alpha is drawn for another number of GPUs than the plan is made for. The logarithm of the number
+    of users is uniform.
     """
-    base = default_scenario() if rng.random() < 0.3 else random_scenario(rng)
     scenario = replace(base, gpus=int(rng.integers(1, 17)))
     for_alpha = replace(base, gpus=int(rng.integers(1, 17))) if rng.random() < 0.5 else scenario
-    count = int(np.exp(rng.uniform(np.log(users[0]), np.log(users[1] + 1))))
-    latency = device_latencies(rng, count)
-    emphasis = np.clip(rng.beta(1, 2, count) if rng.random() < 0.5 else rng.uniform(0, 1, count), 0, 1)
-    alpha = np.minimum(alpha_from_emphasis(for_alpha, latency, emphasis), 1e9)
+    latency = _clustered_latency(rng, int(_log_uniform(rng, users[0], users[1] + 1)))
+    alpha = np.minimum(alpha_from_emphasis(for_alpha, latency, _emphasis(rng, latency.size)), LARGEST_ALPHA_S)
     return Instance(scenario, make_users(scenario, latency, alpha, rng))
 
 
+def _clustered_latency(rng: np.random.Generator, count: int) -> np.ndarray:
+    kinds = int(rng.choice([1, 1, 2, 3, 5, count]))
+    known = device_latencies(rng, kinds) if rng.random() < 0.7 else _log_uniform(rng, 1e-3, 10.0, kinds)
+    latency = rng.choice(known, count) * (1 + rng.choice([0.0, 0.05, 0.2]) * rng.uniform(-1, 1, count))
+    if rng.random() < 0.1:  # one unlike all others
+        latency[rng.integers(count)] *= _log_uniform(rng, 0.01, 100.0)
+    return latency
+
+
+def _emphasis(rng: np.random.Generator, count: int) -> np.ndarray:
+    """All equal, from any part of [0, 1], or mostly for latency as in the paper."""
+    low, high = sorted(rng.uniform(0, 1, 2))
+    one = rng.choice([0.0, 1.0, low, high])
+    draws = (np.full(count, one), rng.uniform(low, high, count), rng.uniform(0, 1, count), rng.beta(1, 2, count))
+    return draws[rng.integers(len(draws))]
+
+
 def random_scenario(rng: np.random.Generator) -> Scenario:
-    """Another edge, radio, round, number of steps and PAI curve; gpus is 1."""
-    total = int(rng.choice([20, 28, 50, 100, 200]))
-    slope = float(np.exp(rng.uniform(np.log(0.002), np.log(0.05))))
-    intercept = float(np.exp(rng.uniform(np.log(0.002), np.log(0.05))))
+    """Another edge, radio, round, number of steps and PAI curve, over decades each; gpus is 1."""
+    total = int(_log_uniform(rng, 4, 1000))
+    slope, intercept = _log_uniform(rng, 0.0005, 0.1, 2)
     floor = slope + intercept if rng.random() < 0.5 else 0.0
     return replace(
         default_scenario(),
         edge=LatencyModel(slope, intercept, floor * float(rng.uniform(0.8, 2.0))),
         gpus=1,
-        max_batch=int(rng.integers(1, 65)),
-        bandwidth_hz=float(np.exp(rng.uniform(np.log(0.2e6), np.log(20e6)))),
-        latent_bits=float(rng.choice([262_144.0, 4.4e6])),
-        reference_batch=int(rng.integers(5, 31)),
+        max_batch=int(_log_uniform(rng, 1, 1001)),
+        bandwidth_hz=_log_uniform(rng, 5e4, 1e8),
+        latent_bits=float(rng.choice([0.0, 36_864.0, 262_144.0, 4.4e6])),
+        interval_s=_log_uniform(rng, 0.1, 10.0),
+        slots=int(rng.integers(1, 21)),
+        reference_batch=int(rng.integers(1, 31)),
         total_steps=total,
-        min_local_steps=int(rng.uniform(0, 0.6) * total),
+        min_local_steps=int(rng.uniform(0, 0.8) * total),
         pai=PaiCurve(
-            steepness=float(rng.uniform(4, 16)) / total,
-            midpoint=float(rng.uniform(0.2, 0.6)) * total,
-            amplitude=float(rng.uniform(0.5, 1.0)),
+            steepness=_log_uniform(rng, 0.1, 200.0) / total,
+            midpoint=float(rng.uniform(0.0, 0.8)) * total,
+            amplitude=float(rng.uniform(0.3, 1.0)),
             offset=float(rng.uniform(0.0, 0.2)),
         ),
     )
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int | None = None) -> Any:
+    return np.exp(rng.uniform(np.log(low), np.log(high), count))
+
+
+def _gainful(instance: Instance) -> bool:
+    users = instance.users
+    return bool(most_granted(instance.scenario, users.step_latency_s[None], users.alpha[None])[0])
 
 
 @cache

@@ -29,7 +29,10 @@ class FlatNetwork(nn.Module):
 
 
 class SetNetwork(nn.Module):
-    """One encoder for all users, pooled over those pending and over those granted: any number of users."""
+    """One encoder for all users, pooled over those pending and over those granted: any number of users.
+
+    Granting pays its reward at once, and that is known: `rise`. The network adds what follows.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +43,18 @@ class SetNetwork(nn.Module):
         """Q of deny and grant, (M, 2).
 
         Args:
-            state: gains (M, P, knots), pending and granted (M, P) as 0 and 1, current (M, knots), fixed (M, globals).
+            state: gains (M, P, knots), pending and granted (M, P) as 0 and 1, current (M, knots), rise (M,), fixed
+                (M, globals).
         """
-        gains = state["gains"]
-        encoded = torch.cat([gains, dense(self.encoder, gains).relu()], dim=2)
-        pools = [_mean(encoded, state[name]) for name in ("pending", "granted")]
-        return dense(self.head, torch.cat([state["current"], *pools, state["fixed"]], dim=1))
+        seen = (state["pending"] + state["granted"]) > 0
+        gains, row = state["gains"][seen], seen.nonzero()[:, 0]
+        encoded = torch.cat([gains, dense(self.encoder, gains).relu()], dim=1)
+        pools = [_mean(encoded, row, state[name][seen], len(seen)) for name in ("pending", "granted")]
+        rise = state["rise"][:, None]
+        value, more = dense(
+            self.head, torch.cat([state["current"], rise.asinh(), *pools, state["fixed"]], dim=1)
+        ).split(1, 1)
+        return torch.cat([value, value + more + rise], dim=1)
 
 
 def linear(widths: Sequence[int]) -> nn.ModuleList:
@@ -61,6 +70,8 @@ def dense(layers: Any, x: Tensor) -> Tensor:
     return result
 
 
-def _mean(encoded: Tensor, mask: Tensor) -> Tensor:
-    """Mean over some of the users, 0 over none; (M, width)."""
-    return (encoded * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+def _mean(encoded: Tensor, row: Tensor, mask: Tensor, rows: int) -> Tensor:
+    """Mean over some of the users of each row, 0 over none; (rows, width)."""
+    sums = torch.zeros(rows, encoded.shape[1]).index_add(0, row, encoded * mask[:, None])
+    counts = torch.zeros(rows).index_add(0, row, mask)
+    return sums / counts.clamp(min=1)[:, None]

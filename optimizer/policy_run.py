@@ -7,30 +7,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 
 from ..common.console import say
 from ..common.errors import InputError, require, shown
+from ..common.files import make_folder
 from ..common.tables import plain_table
 from . import output
 from .baselines import offload_all, offload_all_fixed
-from .drl import instance_key
+from .drl import greedy
 from .exact import optimum
 from .instances import Instance, paper_instance
 from .planner import Method
 from .policies import Policy, load_policy
 from .qoe import Scenario, Users, all_local
 from .scenario import load_scenario, overrides
-from .scores import SETTINGS, Draw, Result, as_rows, score_all
-from .tasks import ONE, Scope, Task, for_gpus, shipped_instance, user_task
-from .training import Progress, train
+from .scores import Draw, Result, as_rows, score_all
+from .tasks import ONE, Scope, Task, ranges, settings_of, user_task
 from .users import read_users
 
+if TYPE_CHECKING:
+    from .training import Progress  # needs torch, and scoring does not
+
+INSTANCES = 1000
+"""Held-out instances per setting."""
 PEERS: dict[str, Method] = {
     "exact": optimum,
+    "greedy": greedy,
     "offload-all": offload_all,
     "offload-all-fixed": offload_all_fixed,
     "all-local": all_local,
@@ -50,7 +56,7 @@ class TrainRequest:
     seeds: int | None
     seed: int
     name: str | None
-    instances: int
+    instances: int | None
     output: Path
     force: bool
 
@@ -64,10 +70,13 @@ def run_training(request: TrainRequest) -> None:
     require("train", "torch", "gymnasium", "tensorboard")
     task = _task(request)
     weights = request.output / f"{task.name}.safetensors"
-    if weights.exists() and not request.force:
+    if weights.with_suffix(".json").exists() and not request.force:
         raise InputError(f"{weights}: is there already; choose another --name or add --force")
-    with live_view(task) as view, tensorboard(request.output / "tensorboard" / task.name) as log:
-        card = train(task, request.output, view, log)
+    make_folder(request.output)
+    from .training import train  # torch costs seconds: wrong options are refused before
+
+    with live_view(task) as view, tensorboard(request.output / "tensorboard" / task.name) as start_log:
+        card = train(task, request.output, view, start_log)
     for scores in card.scores:
         share = f"captured {scores.captured_mean:.2%}, 5th percentile {scores.captured_p5:.2%}"
         print(f"{task.name}: {scores.setting}: {share}, worst {scores.captured_worst:.2%}")
@@ -77,25 +86,35 @@ def run_training(request: TrainRequest) -> None:
 
 def _task(request: TrainRequest) -> Task:
     """What was asked for."""
-    if (request.scope == "specific") != (request.users is not None):
-        raise InputError("--scope, --users: found one without the other, accepted: --scope specific with --users FILE")
+    _check_options(request)
     resolved = load_scenario(request.scenario, overrides(**request.options))
     users = _one_cell(request.users, resolved.for_alpha) if request.users else None
     task = user_task(request.scope, request.preset, resolved.scenario, users)
-    if request.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", request.name):
-        raise InputError(f"--name: found {shown(request.name)}, accepted: letters, digits, '-', '_' and '.'")
-    held_out = None if users else request.instances
     wanted: dict[str, Any] = {
         "steps": request.steps,
         "seeds": request.seeds,
         "name": request.name,
-        "held_out": held_out,
+        "held_out": request.instances,
     }
     return replace(task, seed=request.seed, **{key: value for key, value in wanted.items() if value is not None})
 
 
+def _check_options(request: TrainRequest) -> None:
+    """Refuse options that would be ignored."""
+    specific = request.scope == "specific"
+    if specific != (request.users is not None):
+        raise InputError("--scope, --users: found one without the other, accepted: --scope specific with --users FILE")
+    if specific and (request.seeds is not None or request.instances is not None):
+        name = "--seeds" if request.seeds is not None else "--instances"
+        raise InputError(f"{name}: found --scope specific, which is one round, accepted: --scope general or gpu")
+    if request.scope == "general" and request.options["gpus"] is not None:
+        raise InputError("--gpus: found --scope general, which is for any number, accepted: --scope gpu or specific")
+    if request.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", request.name):
+        raise InputError(f"--name: found {shown(request.name)}, accepted: letters, digits, '-', '_' and '.'")
+
+
 @contextmanager
-def live_view(task: Task) -> Iterator[Callable[[Progress], None]]:
+def live_view(task: Task) -> "Iterator[Callable[[Progress], None]]":
     """A live table on a terminal; elsewhere a line now and then."""
     terminal = Console(stderr=True, highlight=False)
     if not terminal.is_terminal:
@@ -111,14 +130,14 @@ class _Lines:
     def __init__(self, task: Task) -> None:
         self.task, self.tenth = task, -1
 
-    def __call__(self, p: Progress) -> None:
+    def __call__(self, p: "Progress") -> None:
         if 10 * p.steps // p.total > self.tenth:
             self.tenth = 10 * p.steps // p.total
             means = f"loss {p.loss:.4f}, captured {p.captured_share:.1%}"
             say(f"{self.task.name}: {p.steps:,} of {p.total:,} steps, {means}, {p.left_s / 60:.1f} min left")
 
 
-def _view(task: Task, p: Progress) -> Any:
+def _view(task: Task, p: "Progress") -> Any:
     rows = plain_table(f"training {task.name}", f"{p.steps / p.total:.0%}")
     fields = {
         "learning steps": f"{p.steps:,} of {p.total:,}",
@@ -137,15 +156,22 @@ def _view(task: Task, p: Progress) -> Any:
 
 
 @contextmanager
-def tensorboard(folder: Path) -> Iterator[Callable[[str, float, int], None]]:
-    """A writer of TensorBoard logs."""
+def tensorboard(folder: Path) -> Iterator[Callable[[int], Callable[[str, float, int], None]]]:
+    """Starts TensorBoard logs; what an interrupted training logged beyond the steps done does not count."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder))
+    writers = []
+
+    def start(done: int) -> Callable[[str, float, int], None]:
+        writers.append(SummaryWriter(str(folder), purge_step=done + 1 if done else None))
+        add: Callable[[str, float, int], None] = writers[-1].add_scalar
+        return add
+
     try:
-        yield writer.add_scalar
+        yield start
     finally:
-        writer.close()
+        for writer in writers:
+            writer.close()
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------
@@ -158,7 +184,7 @@ class EvaluateRequest:
     policy: str
     scenario: str | None
     users: Path | None
-    instances: int
+    instances: int | None
     as_json: bool
 
 
@@ -170,8 +196,10 @@ def run_evaluation(request: EvaluateRequest) -> None:
     """
     policy = load_policy(request.policy)
     settings = _settings(policy, request)
-    count = 1 if ONE in settings or request.users else request.instances
-    found = score_all(PEERS, policy, count, settings)
+    one = request.users is not None or ONE in settings
+    if one and request.instances is not None:
+        raise InputError("--instances: found one round to score, accepted: no --instances")
+    found = score_all(PEERS, policy, 1 if one else request.instances or INSTANCES, settings)
     if request.as_json:
         output.print_json({"policy": policy.card.name, "results": as_rows(found)})
     else:
@@ -180,23 +208,16 @@ def run_evaluation(request: EvaluateRequest) -> None:
 
 def _settings(policy: Policy, request: EvaluateRequest) -> Mapping[str, Draw]:
     """Where the policy is scored: on what the user names, else on what it was trained for."""
+    if request.users is None and request.scenario is None:
+        return settings_of(policy.card.gpus, policy.card.case)
     resolved = load_scenario(request.scenario or "default", overrides())
     if request.users:
         instance = Instance(resolved.scenario, _one_cell(request.users, resolved.for_alpha))
         return {request.users.name: lambda _: instance}
-    if request.scenario:
-        return {f"{request.scenario}, 5-30 users, G 1-16": partial(paper_instance, base=resolved.scenario)}
-    card = policy.card
-    if card.scope == "specific":
-        if instance_key(shipped_instance().users) != card.instance:
-            raise InputError(
-                f"policy {shown(card.name)}: found a policy of one instance, accepted: with --users, its users file"
-            )
-        return {ONE: lambda _: shipped_instance()}
-    if card.gpus:
-        base = Task(name="", scope="gpu", preset="", draw=paper_instance, seeds=1, steps=1)
-        return {name: draw for g in card.gpus for name, draw in for_gpus(base, g).settings.items()}
-    return SETTINGS
+    return {
+        f"{request.scenario}, {name}": partial(paper_instance, choices=choices, base=resolved.scenario)
+        for name, choices in ranges(policy.card.gpus).items()
+    }
 
 
 def _one_cell(path: Path, scenario: Scenario) -> Users:
@@ -218,10 +239,14 @@ def print_scores(found: Mapping[str, Mapping[str, Result]]) -> None:
         rows = plain_table("\nmethod", *headings)
         for name, result in results.items():
             s = result.scores
-            shares = [f"{x:.2%}" for x in (s.captured_mean, s.captured_p5, s.captured_worst)]
-            rows.add_row(
-                name, *shares, f"{s.optimal_share:.1%}", f"{s.gap_mean_s:.3g}", f"{1e3 * result.planning_s:.2f}"
-            )
+            shares = [_share(x) for x in (s.captured_mean, s.captured_p5, s.captured_worst)]
+            planned = "-" if result.planning_s is None else f"{1e3 * result.planning_s:.2f}"
+            rows.add_row(name, *shares, f"{s.optimal_share:.1%}", f"{s.gap_mean_s:.3g}", planned)
         console.print(rows)
         if first.fall_backs:
-            console.print(f"out of the policy's range, counted as nothing captured: {first.fall_backs}", markup=False)
+            console.print(f"out of the policy's range, counted as all local: {first.fall_backs}", markup=False)
+
+
+def _share(share: float) -> str:
+    """In per cent; three decimals, as good policies differ in the third."""
+    return f"{share:.3%}" if share > -10 else "below -1000%"

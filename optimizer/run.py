@@ -1,7 +1,7 @@
 """What `plan` does: read, plan, write, print."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +93,11 @@ def _policy(request: Request) -> Policy | None:
     return default_policy() if request.policy is None else load_policy(request.policy)
 
 
-def _fall_back_notices(policy: Policy | None, scenario: Scenario, users: Users) -> list[str]:
-    """One line for each reason why cells were planned exactly instead."""
+def _policy_json(policy: Policy | None, scenario: Scenario, users: Users) -> dict[str, Any]:
+    """Which policy planned, and why it did not plan everything."""
     if policy is None:
-        return []
-    return [
-        f"policy {policy.card.name}: {reason}; planned exactly instead"
-        for reason in fall_backs(policy, scenario, users)
-    ]
+        return {}
+    return {"policy": policy.card.name, "fall_backs": list(fall_backs(policy, scenario, users))}
 
 
 def write_start_files(folder: Path, force: bool) -> None:
@@ -125,7 +122,6 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Sett
     scenario = resolved.scenario
     names = _compared(request, table.users) if request.compare else [request.method]
     outcomes = compare(scenario, table.users, names, settings)
-    notices = _fall_back_notices(settings.policy, scenario, table.users)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
     uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
     columns = output.plan_columns(scenario, table, chosen)
@@ -133,8 +129,7 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Sett
         output.write_table(request.output, columns)
     if request.as_json:
         result = output.plan_json(scenario, table, chosen, None if request.output else columns)
-        if settings.policy and request.policy is not None:
-            result |= {"policy": settings.policy.card.name, "fall_backs": notices}
+        result |= _policy_json(settings.policy, scenario, table.users)
         if uncertain:
             result["uncertainty"] = asdict(uncertain)
         if request.compare:
@@ -147,7 +142,7 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Sett
     if request.output:
         say(f"wrote {request.output}")
     told = [] if request.compare else _notes({chosen.method: chosen.plan.note})
-    return [*notices, *told, *_left_out(request, names)]
+    return [*told, *_left_out(request, names)]
 
 
 def _notes(note_of: Mapping[str, str]) -> list[str]:
@@ -206,10 +201,9 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Set
         knee_at = bend.gpus if bend else None
         scenario = asdict(resolved.scenario)
         rows = [asdict(point) for point in points]
-        output.print_json({"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": scenario})
+        result = {"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": scenario}
+        output.print_json(result | ({"policy": settings.policy.card.name} if settings.policy else {}))
     else:
         output.print_sweep(points, bend)
     say(f"wrote {picture}")
-    found = (_fall_back_notices(settings.policy, replace(resolved.scenario, gpus=g), table.users) for g in gpus)
-    told = _notes({f"{request.method}, G = {point.gpus}": point.note for point in points})
-    return [*dict.fromkeys(notice for notices in found for notice in notices), *told]
+    return _notes({f"{request.method}, G = {point.gpus}": point.note for point in points})

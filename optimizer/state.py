@@ -4,7 +4,6 @@ M: states at once. P: places for users, those of smaller rounds padded. t: numbe
 are decided, those from t on pending.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,8 @@ KNOTS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 SET_GLOBALS = 6
 SHORTLIST = 1.5
 """The `set` network decides on this many times as many users as can be granted: those with the largest mean gains."""
+SMALLEST_S = 1e-12
+"""Seconds; no scale is less."""
 
 
 def statuses(present: Bools, granted: Bools, t: Ints) -> Ints:
@@ -80,43 +81,87 @@ class SetFeatures:
     """Rounds as the `set` network sees them: free of units, and the same for any two rounds with one optimal plan.
 
     The optimal plan depends on nothing but what each user gains at each batch, u_i(b) of `counts`, and on the
-    transmission time T, all in one unit. So these, divided by the largest gain of the round, are the features; curve,
-    steps, radio and profiles act through them. Cells of equal size; P users of each are shortlisted.
+    transmission time T, all in one unit. The b-th granted user costs T (2 b - 1) of transmission: T b of its own, and T
+    for each of the b - 1 others. So the features are u_i(b) - T (2 b - 1) at the knots, over their mean size at b = 1;
+    curve, steps, radio and profiles act through them. Cells of equal size; P users of each are shortlisted.
 
     Attributes:
         order: the shortlisted users in canonical order: descending mean gain, then latency, alpha, slot; (cells, P).
-        gains: u_i(b) at the knots, in that order, over the scale; shape (cells, P, knots).
-        scale: the largest u_i(1), or T where that is more (then nothing can be gained); seconds, (cells,).
+        listed: how many of those a cell decides on, >= 1; the others are padding; (cells,).
+        most: `most_granted`; (cells,).
+        table: u_i(b) for b = 1 to the largest `most`, in that order; seconds, (cells, P, B).
+        scale: the mean size of u_i(1) - T over the first `most` users; seconds, (cells,).
+        gains: the features of users, (cells, P, knots).
         fixed: share of the shortlist that can be granted, the logarithm of that number, and T of one and of all
             granted users over the scale; shape (cells, 4).
-        most: users that can be granted.
+        sending_s: T.
     """
 
     order: Ints
-    gains: Floats
+    listed: Ints
+    most: Ints
+    table: Floats
     scale: Floats
+    gains: Floats
     fixed: Floats
-    most: int
+    sending_s: float
+
+    @property
+    def present(self) -> Bools:
+        """Which places are not padding, (cells, P)."""
+        return np.arange(self.order.shape[1]) < self.listed[:, None]
+
+    def value(self, granted: Bools) -> Floats:
+        """V: the objective of (P1) less that of all denied, seconds; granted (cells, P)."""
+        b = granted.sum(axis=1)
+        gain = self.table[np.arange(len(b)), :, np.maximum(b, 1) - 1]
+        value: Floats = (gain * granted).sum(axis=1) - self.sending_s * b**2
+        return value
 
 
 def set_features(scenario: Scenario, latency: Floats, alpha: Floats, slot: Ints) -> SetFeatures:
     """The features of cells of equal size; L_i(1), alpha_i and k_i, each of shape (cells, users)."""
-    most = max(1, min(scenario.max_batch, latency.shape[1]))
-    saving = latency[..., None] - edge_step_latency(scenario, 1 + KNOTS * (most - 1))
-    _, gain = best_split(scenario, alpha[..., None], saving)
-    sending = float(transmit_time(scenario, 1))
-    scale = np.maximum(gain[:, :, 0].max(axis=1, initial=0), max(sending, 1e-9))
-    keys = np.stack([slot, alpha, latency, -gain.sum(axis=2)])
-    order = canonical_order(keys, shortlisted(scenario, latency.shape[1]))
-    gains = np.take_along_axis(gain, order[:, :, None], axis=1) / scale[:, None, None]
-    sizes = np.broadcast_to([most / order.shape[1], np.log2(most) / 6], (len(scale), 2))
-    times = [_squashed(sending / scale), _squashed(sending * most / scale)]
-    return SetFeatures(order, gains, scale, np.column_stack([sizes, *times]), most)
+    most, sending = most_granted(scenario, latency, alpha), float(transmit_time(scenario, 1))
+    limit = np.maximum(most, 1)
+    batch = 1 + KNOTS * (limit[:, None] - 1)  # (cells, knots)
+    saving = latency[:, :, None] - edge_step_latency(scenario, batch)[:, None]
+    gain = best_split(scenario, alpha[:, :, None], saving)[1]
+    listed = np.minimum(latency.shape[1], np.ceil(SHORTLIST * limit)).astype(np.int64)
+    order = canonical_order(np.stack([slot, alpha, latency, -gain.sum(axis=2)]), int(listed.max()))
+    net = np.take_along_axis(gain, order[:, :, None], axis=1) - sending * (2 * batch - 1)[:, None]
+    first = np.arange(order.shape[1]) < limit[:, None]
+    scale = np.maximum((np.abs(net[:, :, 0]) * first).sum(axis=1) / limit, SMALLEST_S)
+    gains = np.arcsinh(net / scale[:, None, None])
+    times = [_squashed(sending / scale), _squashed(sending * limit / scale)]
+    fixed = np.column_stack([limit / listed, np.log2(limit) / 6, *times])
+    alpha, latency = (np.take_along_axis(values, order, axis=1)[:, :, None] for values in (alpha, latency))
+    table = best_split(scenario, alpha, latency - edge_step_latency(scenario, np.arange(1, limit.max() + 1)))[1]
+    return SetFeatures(order, listed, most, table, scale, gains, fixed, sending)
 
 
-def shortlisted(scenario: Scenario, users: int) -> int:
-    """How many of a cell's users the `set` network decides on."""
-    return min(users, math.ceil(SHORTLIST * scenario.max_batch))
+def most_granted(scenario: Scenario, latency: Floats, alpha: Floats) -> Ints:
+    """A bound on the users that an optimal plan grants: the largest b with u_i(b) > T (2 b - 1) for b users or more.
+
+    Denying one of b granted users costs its u_i(b), and saves T (2 b - 1) of transmission and what the others gain
+    at the smaller batch. So all b users of the smallest optimal plan exceed T (2 b - 1). Fewer do so the larger b is,
+    which bisection uses.
+
+    Args:
+        scenario: the system.
+        latency: L_i(1) of cells of equal size, shape (cells, users).
+        alpha: the same shape.
+
+    Returns:
+        from 0 to min(B_max, users), shape (cells,).
+    """
+    low = np.zeros(len(latency), np.int64)
+    high = np.full(len(latency), min(scenario.max_batch, latency.shape[1]))
+    while np.any(low < high):
+        b = (low + high + 1) // 2
+        gain = best_split(scenario, alpha, latency - edge_step_latency(scenario, b)[:, None])[1]
+        enough = (gain > (transmit_time(scenario, 1) * (2 * b - 1))[:, None]).sum(axis=1) >= b
+        low, high = np.where(enough, b, low), np.where(enough, high, b - 1)
+    return low
 
 
 def canonical_order(keys: Floats, first: int) -> Ints:

@@ -1,12 +1,17 @@
 """Training of a policy: instances in, weights, card and learning curve out; a killed run goes on.
 
-`python -m edgesplit.optimizer.training FOLDER [NAME]...` trains the shipped policies again.
+`python -m edgesplit.optimizer.training FOLDER [NAME]...` trains the shipped policies again, those that are not there;
+with --cards it writes the cards again of those that are: ranges from the training seeds, scores from held-out ones.
 """
 
 import csv
+import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,12 +26,12 @@ from ..common.errors import InputError
 from ..common.files import make_folder, whole_file, write_record
 from ..fitting.schemas import Provenance
 from .dqn import PRESETS, Learner, NotFiniteError, Preset
-from .drl import fixed_numbers, instance_key
+from .drl import trained_range
 from .env import PLACES, make_tables
 from .instances import Instance
 from .output import write_table
-from .policies import PolicyCard, Scores, load_policy
-from .scores import gain_possible, held_out, score_policy
+from .policies import Policy, PolicyCard, Scores, read_weights
+from .scores import HELD_OUT_SEED, gain_possible, held_out, score_policy
 from .tasks import Task, shipped_instance, shipped_tasks
 
 LOG_POINTS = 2000
@@ -66,24 +71,33 @@ class Progress:
 
 
 View = Callable[[Progress], None]
+Log = Callable[[str, float, int], None]
 
 
-def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[..., None] | None = None) -> PolicyCard:
+def train(
+    task: Task, folder: Path, view: View = lambda _: None, start_log: Callable[[int], Log] | None = None
+) -> PolicyCard:
     """Train, score and write a policy: `NAME.safetensors`, `NAME.json` and `curves/NAME.csv`.
+
+    The card comes last: where there is one, everything is there. Ctrl-C takes effect between two logged points, and
+    leaves a checkpoint and the curve so far.
 
     Args:
         task: what to train.
         folder: where to.
         view: called at every logged point.
-        log: called with name, value and steps of each quantity, such as TensorBoard's `add_scalar`.
+        start_log: called once with the learning steps that are done already; what it returns is called with name, value
+            and steps of each quantity, as TensorBoard's `add_scalar`.
 
     Raises:
-        InputError: where the loss is no number any more (the last good checkpoint stays), or for more users than a
-            flat network has places for.
+        InputError: where the loss is no number any more (the last good checkpoint stays), for a seed of held-out
+            instances, or for more users than a flat network has places for.
     """
+    if task.seed >= HELD_OUT_SEED:
+        raise InputError(f"--seed: found {task.seed}, accepted: 0 to {HELD_OUT_SEED - 1}; others are held out")
     torch.set_num_threads(1)  # the networks are small: more threads only wait for each other
     make_folder(folder / "curves")
-    instances = [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.seeds)]
+    instances = training_instances(task)
     preset = PRESETS[task.preset]
     flat, most = preset.network == "flat", max(len(instance.users) for instance in instances)
     if flat and most > PLACES:
@@ -91,16 +105,34 @@ def train(task: Task, folder: Path, view: View = lambda _: None, log: Callable[.
     tables = make_tables(instances, PLACES if flat else None, canonical=not flat)
     learner = Learner(tables, preset, task.steps, task.seed)
     possible = np.array([gain_possible(instance) for instance in instances])
-    run = _Run(learner, possible, task, folder, log)
+    run = _Run(learner, possible, task, folder)
     run.resume()
-    while learner.done < task.steps:
-        view(run.stretch())
-    run.save_weights()
-    write_curve(folder / "curves" / f"{task.name}.csv", run.rows)
-    key = instance_key(instances[0].users) if task.scope == "specific" else None
-    card = _scored(task, folder, run.seconds / 60, key)
-    run.checkpoint.unlink(missing_ok=True)
+    run.log = start_log(learner.done) if start_log else None
+    run.learn(view)
+    policy = Policy(new_card(task, instances, run.seconds / 60), run.weights())
+    card = scored(policy, task)
+    run.write(card)
     return card
+
+
+def training_instances(task: Task) -> list[Instance]:
+    """The rounds that a policy learns from."""
+    return [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.seeds)]
+
+
+@contextmanager
+def ctrl_c_waits() -> Iterator[Callable[[], bool]]:
+    """Within, Ctrl-C only makes the function that this gives return True, so that nothing is cut short."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield lambda: False  # no other thread may handle signals
+        return
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass
@@ -111,7 +143,7 @@ class _Run:
     possible: np.ndarray
     task: Task
     folder: Path
-    log: Callable[..., None] | None
+    log: Log | None = None
     rows: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
     episodes: int = 0
@@ -128,25 +160,47 @@ class _Run:
             self.rows, self.seconds, self.episodes = note["rows"], note["seconds"], note["episodes"]
             self.saved = self.seconds
 
+    def learn(self, view: View) -> None:
+        """Learn to the end; what is learned before Ctrl-C is kept.
+
+        Raises:
+            InputError: where the loss, its gradient or a weight is no number any more.
+        """
+        try:
+            with ctrl_c_waits() as pressed:
+                while self.learner.done < self.task.steps:
+                    view(self.stretch())
+                    if pressed():
+                        raise KeyboardInterrupt
+            self.keep()
+        except KeyboardInterrupt:
+            self.keep()
+            raise
+        except NotFiniteError as error:
+            kept = f"{self.checkpoint} is the last good state: delete it" if self.checkpoint.exists() else "start again"
+            raise InputError(f"training {self.task.name}: {error}; {kept} and take another --seed") from error
+
+    def keep(self) -> None:
+        """Write a checkpoint and the curve so far."""
+        note = {"rows": self.rows, "seconds": self.seconds, "episodes": self.episodes}
+        self.learner.save(self.checkpoint, note)
+        write_curve(self.folder / "curves" / f"{self.task.name}.csv", self.rows)
+        self.saved = self.seconds
+
     def stretch(self) -> Progress:
         """Learn up to the next logged point; save a checkpoint now and then."""
         learner, start = self.learner, time.perf_counter()
         until = min(self.task.steps, learner.done + max(1, self.task.steps // LOG_POINTS))
         losses, ended, before = [], [], learner.done
-        try:
-            while learner.done < until:
-                loss, now = learner.turn()
-                losses.append(loss)
-                ended += now
-        except NotFiniteError as error:
-            kept = f"the last good state is {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
-            raise InputError(f"training {self.task.name}: {error}; {kept}; try another --seed") from error
+        while learner.done < until:
+            loss, now = learner.turn()
+            losses.append(loss)
+            ended += now
         took = time.perf_counter() - start
         self.seconds += took
         self._note(ended, float(np.mean(losses)))
         if self.seconds - self.saved >= max(CHECKPOINT_S, min(30.0, 0.05 * self.seconds)):
-            learner.save(self.checkpoint, {"rows": self.rows, "seconds": self.seconds, "episodes": self.episodes})
-            self.saved = self.seconds
+            self.keep()
         speed = (learner.done - before) / took
         row = dict(zip(CURVE, self.rows[-1], strict=True)) if self.rows else dict.fromkeys(CURVE, 0.0)
         shown = {name: row[name] for name in ("loss", "episode_return", "captured_share", "epsilon", "temperature")}
@@ -176,11 +230,19 @@ class _Run:
             for name, value in shown.items():
                 self.log(name, value, self.learner.done)
 
-    def save_weights(self) -> None:
-        """The trained network, alone."""
+    def weights(self) -> dict[str, np.ndarray]:
+        """The trained network's, as NumPy plans with them."""
+        return {name: value.numpy().astype(np.float64) for name, value in self.learner.current.state_dict().items()}
+
+    def write(self, card: PolicyCard) -> None:
+        """The weights, then the card; the checkpoint goes."""
+        path = self.folder / f"{self.task.name}.json"
+        path.unlink(missing_ok=True)  # of a policy that is replaced
         state = self.learner.current.state_dict()
-        with whole_file(self.folder / f"{self.task.name}.safetensors", "wb") as handle:
+        with whole_file(path.with_suffix(".safetensors"), "wb") as handle:
             handle.write(save({name: value.contiguous() for name, value in state.items()}))
+        write_record(path, card)
+        self.checkpoint.unlink(missing_ok=True)
 
 
 def write_curve(path: Path, rows: Sequence[Sequence[float]]) -> None:
@@ -191,39 +253,50 @@ def write_curve(path: Path, rows: Sequence[Sequence[float]]) -> None:
         writer.writerows([f"{value:.6g}" for value in row] for row in rows)
 
 
-def _scored(task: Task, folder: Path, minutes: float, instance: str | None) -> PolicyCard:
-    """Write the card, with scores on held-out instances by the NumPy network as `plan` uses it."""
-    preset, path = PRESETS[task.preset], folder / f"{task.name}.json"
-    flat = preset.network == "flat"
-    card = PolicyCard(
+def new_card(task: Task, instances: Sequence[Instance], minutes: float) -> PolicyCard:
+    """What is known of a policy before it is scored."""
+    preset = PRESETS[task.preset]
+    one = ", one instance" if task.scope == "specific" else ""
+    return PolicyCard(
         name=task.name,
         network=preset.network,
         scope=task.scope,
         preset=task.preset,
-        places=PLACES if flat else None,
+        places=PLACES if preset.network == "flat" else None,
         gpus=task.gpus,
-        scenario=fixed_numbers(task.scenario) if task.scenario and flat else None,
-        instance=instance,
+        range=trained_range((instance.scenario, instance.users) for instance in instances),
+        case=task.case,
         seeds=task.seeds,
         steps=task.steps,
         minutes=round(minutes, 2),
         scores=[],
         provenance=Provenance(
             kind="measured",
-            source="plan train" if task.scope != "specific" else "plan train, one instance",
+            source=f"plan train{one}",
             date=datetime.now(UTC).date().isoformat(),
             versions={name: version(name) for name in ("edgesplit", "torch", "numpy")},
             notes=[f"seed {task.seed}; {_words(preset)}"],
         ),
     )
-    write_record(path, card)
-    policy = load_policy(str(folder / f"{task.name}.safetensors"))
+
+
+def scored(policy: Policy, task: Task) -> PolicyCard:
+    """The card with scores on held-out instances, by the NumPy network as `plan` uses it."""
     scores: list[Scores] = []
     for name, draw in task.settings.items():
         instances = held_out(draw, task.held_out)
         possible = np.array([gain_possible(instance) for instance in instances])
         scores.append(score_policy(policy, name, instances, possible).scores)
-    card = card.model_copy(update={"scores": scores})
+    return policy.card.model_copy(update={"scores": scores})
+
+
+def write_card_again(task: Task, folder: Path) -> PolicyCard:
+    """Of a policy that is there: ranges and scores anew, minutes and provenance as they were."""
+    path = folder / f"{task.name}.json"
+    old = json.loads(path.read_text())
+    kept = {"minutes": old["minutes"], "provenance": Provenance.model_validate(old["provenance"])}
+    card = new_card(task, training_instances(task), 0.0).model_copy(update=kept)
+    card = scored(Policy(card, read_weights(path.with_suffix(".safetensors"))), task)
     write_record(path, card)
     return card
 
@@ -245,15 +318,18 @@ def _words(preset: Preset) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train the shipped policies, all or those named."""
-    folder, names = Path(arguments[0]), arguments[1:]
+    """Train the shipped policies, all or those named, or write their cards again."""
+    cards = "--cards" in arguments
+    first, *names = (argument for argument in arguments if argument != "--cards")
+    folder = Path(first)
     make_folder(folder)
-    write_instance(folder / "specific-users.csv", shipped_instance())
+    if not cards:
+        write_instance(folder / "specific-users.csv", shipped_instance())
     for task in shipped_tasks():
-        if (names and task.name not in names) or (folder / f"{task.name}.json").exists():
+        if (names and task.name not in names) or (folder / f"{task.name}.json").exists() != cards:
             continue
-        say(f"training {task.name}")
-        card = train(task, folder)
+        say(f"{'scoring' if cards else 'training'} {task.name}")
+        card = write_card_again(task, folder) if cards else train(task, folder)
         for scores in card.scores:
             say(f"{task.name}: {scores.setting}: captured {scores.captured_mean:.4f}, p5 {scores.captured_p5:.4f}")
 

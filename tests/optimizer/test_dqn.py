@@ -57,7 +57,7 @@ def test_the_target_changes_on_its_beat_alone():
 
 @pytest.mark.parametrize("preset", ["paper", "set"])
 def test_targets(preset):
-    """y = r at an episode's end, else r + the target network's value of the action that is chosen."""
+    """y = r at an episode's end, else r + gamma times the target network's value of the action that is chosen."""
     agent = learner(preset, target_every=10**6)
     for _ in range(80):
         agent.turn()
@@ -71,7 +71,7 @@ def test_targets(preset):
         with torch.no_grad():
             current, target = agent.current(state)[0], agent.target(state)[0]
         chosen = target[current.argmax()] if preset == "set" else target.max()
-        assert y[k] == pytest.approx(s.reward[k] + float(chosen), abs=1e-5)
+        assert y[k] == pytest.approx(s.reward[k] + agent.preset.discount * float(chosen), abs=1e-5)
 
 
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path):
@@ -105,7 +105,7 @@ def test_a_bad_checkpoint_is_one_line(tmp_path, damage):
 def test_nan_stops_training_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     task = Task(
         name="doomed", scope="general", preset="set", draw=lambda rng: paper_instance(rng, SMALL), seeds=10, steps=60,
-        settings={},
+        held_out=1,
     )  # fmt: skip
     monkeypatch.setattr(training, "CHECKPOINT_S", 0.0)
     turn, turns = Learner.turn, []
@@ -118,7 +118,10 @@ def test_nan_stops_training_and_keeps_the_last_checkpoint(tmp_path, monkeypatch)
         return turn(self)
 
     monkeypatch.setattr(Learner, "turn", failing)
-    with pytest.raises(InputError, match=r"doomed: the loss is nan .* last good state is .*doomed\.checkpoint"):
+    advice = (
+        r"doomed: the loss is nan .*doomed\.checkpoint\S* is the last good state: delete it and take another --seed"
+    )
+    with pytest.raises(InputError, match=advice):
         train(task, tmp_path)
     kept = list(tmp_path.glob(".doomed*"))
     assert len(kept) == 1
@@ -152,6 +155,41 @@ def test_it_learns():
     for _ in range(700):
         agent.turn()
     assert roll_out(agent.current, "set", agent.tables).sum() > 0.9 * possible.sum()
+
+
+def test_the_advice_after_nan_works(tmp_path):
+    """Another seed is refused while the checkpoint of the first is there, and trains once that is deleted."""
+    task = Task(
+        name="doomed", scope="general", preset="set", draw=lambda rng: paper_instance(rng, SMALL), seeds=4, steps=20,
+        held_out=1,
+    )  # fmt: skip
+    checkpoint = tmp_path / ".doomed.checkpoint.safetensors"
+    learner().save(checkpoint, {})
+    with pytest.raises(InputError, match="checkpoint of another training; delete it"):
+        train(replace(task, seed=1), tmp_path)
+    checkpoint.unlink()
+    train(replace(task, seed=1), tmp_path)
+
+
+def test_a_gradient_that_is_no_number_changes_no_weight(monkeypatch):
+    agent = learner()
+    while not agent.memory.ready:
+        agent.turn()
+    before = weights(agent.current)
+    monkeypatch.setattr(dqn, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(NotFiniteError, match="the gradient is inf"):
+        agent.turn()
+    assert same(before, weights(agent.current))
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tmp_path):
+    agent, path = learner(), tmp_path / "c.safetensors"
+    agent.save(path, {})
+    good = path.read_bytes()
+    next(iter(agent.current.parameters())).data.fill_(float("inf"))
+    with pytest.raises(NotFiniteError, match="a weight is not finite"):
+        agent.save(path, {})
+    assert path.read_bytes() == good
 
 
 def test_a_loss_that_is_no_number_is_refused():

@@ -1,5 +1,9 @@
 """The MDP: a return is the objective, the two environments are one, and a plain greedy policy does well in it."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -8,10 +12,19 @@ from oracles import brute_force, make_scenario, make_users, random_scenario
 
 from edgesplit.optimizer.drl import split_granted
 from edgesplit.optimizer.env import DENY, ENV_ID, GRANT, PLACES, OffloadingEnv, VectorEnv, make_tables
-from edgesplit.optimizer.instances import Instance, Range, broad_instance, device_latencies, paper_instance
-from edgesplit.optimizer.qoe import evaluate, objective
-from edgesplit.optimizer.split import alpha_range
-from edgesplit.optimizer.state import CURRENT, DENIED, GRANTED, PENDING
+from edgesplit.optimizer.exact import optimum
+from edgesplit.optimizer.instances import (
+    Instance,
+    Range,
+    broad_instance,
+    clustered_instance,
+    device_latencies,
+    paper_instance,
+)
+from edgesplit.optimizer.qoe import edge_step_latency, evaluate, objective, transmit_time
+from edgesplit.optimizer.scores import value_of
+from edgesplit.optimizer.split import alpha_range, best_split
+from edgesplit.optimizer.state import CURRENT, DENIED, GRANTED, PENDING, flat_state, most_granted, set_features
 
 
 def small_instance(rng):
@@ -24,6 +37,33 @@ def small_instance(rng):
 
 def test_check_env():
     check_env(gymnasium.make("edgesplit.optimizer.env:" + ENV_ID).unwrapped, skip_render_check=True)
+
+
+def test_the_id_alone_imports_and_registers_once():
+    """In a new process: with the module's name in front, then, as it is imported, without; no warning either time."""
+    code = f"import gymnasium; a = gymnasium.make('edgesplit.optimizer.env:{ENV_ID}'); b = gymnasium.make('{ENV_ID}')"
+    code += "; import importlib, edgesplit.optimizer.env as e; importlib.reload(e); print(type(b.unwrapped).__name__)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("OffloadingEnv", "")
+
+
+@pytest.mark.parametrize("count", [0, 31])
+def test_rounds_without_a_place_are_refused(count):
+    instance = Instance(make_scenario(), make_users([0.5] * count, 30.0))
+    with pytest.raises(ValueError, match=f"found {count} users, accepted: 1 to 30"):
+        OffloadingEnv().reset(options={"instance": instance})
+
+
+def test_wrong_steps_are_told_in_words():
+    env = OffloadingEnv()
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        env.step(GRANT)
+    env.reset(options={"instance": Instance(make_scenario(), make_users([0.5], 30.0))})
+    with pytest.raises(ValueError, match=r"action: found 7, accepted: 0 \(deny\) or 1 \(grant\)"):
+        env.step(7)
+    env.step(GRANT)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        env.step(DENY)
 
 
 def test_make_passes_arguments():
@@ -54,7 +94,8 @@ def test_a_return_is_the_objective(seed):
     assert sum(rewards) == pytest.approx(value, rel=1e-9, abs=1e-9)
     assert info["objective"] == pytest.approx(value, rel=1e-9, abs=1e-9)
     gains, _, _ = play(OffloadingEnv(reward="gain"), instance, actions)
-    assert sum(gains) == pytest.approx(value - info["all_local_objective"], rel=1e-9, abs=1e-8)
+    rounding = 1e-9 * max(1, abs(value))
+    assert sum(gains) == pytest.approx(value - info["all_local_objective"], rel=1e-9, abs=rounding)
 
 
 def test_a_step_pays_alpha_times_pai_at_the_split_for_those_granted_so_far():
@@ -66,26 +107,77 @@ def test_a_step_pays_alpha_times_pai_at_the_split_for_those_granted_so_far():
     assert rewards[:2] == pytest.approx(paid[:2])
 
 
+def plain_episode(instance, actions, reward):
+    """Rewards and observations by the plan evaluator and plain loops: what the docstring says."""
+    scenario, users = instance.scenario, instance.users
+    granted, paid, steps = np.zeros(len(users), bool), 0.0, []
+    nobody = value = objective_of(instance, granted)
+    for t, action in enumerate(actions[: len(users)]):
+        granted[t] = action == GRANT
+        full = granted.sum() == scenario.max_batch
+        done, before, value = full or t + 1 == len(users), value, objective_of(instance, granted)
+        plan = split_granted(scenario, users, granted)
+        worth = users.alpha[t] * scenario.pai.value(plan.local_steps[t])
+        last = value - paid if done else worth
+        steps.append(
+            ((value - before) if reward == "gain" else last, done, plain_observation(instance, granted, t + 1))
+        )
+        paid += last
+        if done:
+            break
+    return steps, nobody
+
+
+def objective_of(instance, granted):
+    plan = split_granted(instance.scenario, instance.users, granted)
+    return float(objective(instance.users, evaluate(instance.scenario, instance.users, plan))[0])
+
+
+def plain_observation(instance, granted, t):
+    scenario, users = instance.scenario, instance.users
+    rows = []
+    for place in [*range(t, PLACES), *range(min(t, PLACES))]:
+        if place >= len(users):
+            rows += [0, 0, 0, DENIED]
+            continue
+        decided = GRANTED if granted[place] else DENIED
+        status = CURRENT if place == t else PENDING if place > t else decided
+        rows += [users.alpha[place], users.step_latency_s[place], users.request_slot[place], status]
+    edge = scenario.edge
+    rows += [scenario.max_batch, edge.slope_s / scenario.gpus, edge.intercept_s]
+    return np.array([*rows, len(users) - t, granted.sum(), t - granted.sum()], np.float32)
+
+
 @pytest.mark.parametrize("reward", ["paper", "gain"])
-def test_the_twin_is_equal_step_by_step(reward):
+def test_the_environment_and_its_twin_are_what_the_specification_says(reward):
     rng = np.random.default_rng(3)
     instances = [small_instance(rng) for _ in range(40)]
-    actions = rng.integers(0, 2, (PLACES, len(instances)))
-    twin = VectorEnv.start(make_tables(instances, PLACES), np.arange(len(instances)), reward)
+    actions = rng.integers(0, 2, (len(instances), PLACES))
+    tables, running = make_tables(instances, PLACES), np.arange(len(instances))
+    twin = VectorEnv.start(tables, running, reward)
+    plain = [plain_episode(instance, row, reward) for instance, row in zip(instances, actions, strict=True)]
     singles = [OffloadingEnv(reward=reward) for _ in instances]
     for single, instance in zip(singles, instances, strict=True):
         single.reset(options={"instance": instance})
-    running = np.ones(len(instances), bool)
     for t in range(PLACES):
-        rows = np.flatnonzero(running)
-        part = VectorEnv(twin.tables, reward, twin.which[rows], twin.granted[rows], twin.t[rows], twin.paid[rows])
-        rewards, done = part.step(actions[t][rows])
-        twin.granted[rows], twin.t[rows], twin.paid[rows] = part.granted, part.t, part.paid
-        for row, reward_, done_ in zip(rows, rewards, done, strict=True):
-            _, expected, ended, _, _ = singles[row].step(int(actions[t][row]))
-            assert (reward_, done_) == (pytest.approx(expected, rel=1e-12, abs=1e-9), ended)
-        running[rows[done]] = False
-        if not running.any():
+        part = VectorEnv(tables, reward, running, twin.granted[running], twin.t[running], twin.paid[running])
+        rewards, ends = part.step(actions[running, t])
+        twin.granted[running], twin.t[running], twin.paid[running] = part.granted, part.t, part.paid
+        local, status, fixed = flat_state(
+            tables.local[running], tables.fixed[running], tables.present[running], part.granted, part.t, scaled=False
+        )
+        for k, row in enumerate(running):
+            steps, nobody = plain[row]
+            expected, done, seen = steps[t]
+            close = pytest.approx(expected, rel=1e-9, abs=1e-9 * max(1, abs(nobody)))
+            observation, paid, ended, truncated, _ = singles[row].step(int(actions[row, t]))
+            assert (paid, ended, truncated) == (close, done, False)
+            assert (rewards[k], ends[k]) == (close, done)
+            assert observation == pytest.approx(seen, rel=1e-6)
+            rows = np.concatenate([local[k], status[k, :, None]], axis=1)
+            assert np.concatenate([rows.ravel(), fixed[k]]) == pytest.approx(seen, rel=1e-6)
+        running = running[~ends]
+        if not running.size:
             return
     pytest.fail("an episode did not end")
 
@@ -142,6 +234,79 @@ def test_paper_instances():
         assert np.all((users.request_slot >= 1) & (users.request_slot <= scenario.slots))
         seen.append(scenario.gpus)
     assert set(seen) == set(range(1, 17))
+
+
+def test_a_tables_rise_is_what_granting_the_next_user_adds():
+    rng = np.random.default_rng(9)
+    instances = [small_instance(rng) for _ in range(30)]
+    tables, which = make_tables(instances, PLACES), np.arange(30)
+    for k, instance in enumerate(instances):
+        granted = np.zeros((1, PLACES), bool)
+        t = int(rng.integers(len(instance.users)))
+        granted[0, :t] = rng.random(t) < 0.3
+        b = granted.sum()
+        if b >= instance.scenario.max_batch:
+            continue
+        more = granted.copy()
+        more[0, t] = True
+        count = len(instance.users)
+        expected = objective_of(instance, more[0, :count]) - objective_of(instance, granted[0, :count])
+        rounding = 1e-9 * max(1, abs(objective_of(instance, more[0, :count])))
+        assert tables.rise(which[[k]], granted, np.array([t]))[0] == pytest.approx(expected, rel=1e-9, abs=rounding)
+
+
+# -- what the `set` network sees ----------------------------------------------------------------------------
+
+
+def of_one_cell(instance):
+    users = instance.users
+    return users.step_latency_s[None], users.alpha[None], users.request_slot[None]
+
+
+@pytest.mark.parametrize("draw", [paper_instance, broad_instance, clustered_instance])
+def test_no_optimal_plan_grants_more_than_the_bound_nor_one_off_the_shortlist(draw):
+    rng = np.random.default_rng(21)
+    for _ in range(60):
+        instance = draw(rng)
+        scenario, users = instance.scenario, instance.users
+        best = optimum(scenario, users)
+        latency, alpha, slot = of_one_cell(instance)
+        (most,) = most_granted(scenario, latency, alpha)
+        assert best.granted.sum() <= most <= min(len(users), scenario.max_batch)
+        listed = users.take(set_features(scenario, latency, alpha, slot).order[0])
+        kept = value_of(Instance(scenario, listed), optimum(scenario, listed))
+        possible = value_of(instance, best)
+        assert kept >= (1 - 1e-3) * possible
+
+
+def test_the_bound_is_the_largest_count_whose_users_all_gain_more_than_they_cost():
+    """Every b rated, against bisection."""
+    rng = np.random.default_rng(22)
+    for _ in range(80):
+        instance = small_instance(rng)
+        scenario, users = instance.scenario, instance.users
+        counts = range(1, min(scenario.max_batch, len(users)) + 1)
+        worth = []
+        for b in counts:
+            saving = users.step_latency_s - edge_step_latency(scenario, b)
+            gain = best_split(scenario, users.alpha, saving)[1]
+            worth.append(int((gain > transmit_time(scenario, 1) * (2 * b - 1)).sum()))
+        expected = max((b for b, enough in zip(counts, worth, strict=True) if enough >= b), default=0)
+        assert most_granted(scenario, *of_one_cell(instance)[:2])[0] == expected
+
+
+def test_the_features_are_free_of_units():
+    """All seconds times 60, that is a plan in minutes: the same features."""
+    for seed in range(20):
+        instance = broad_instance(np.random.default_rng(seed))
+        s, (latency, alpha, slot) = instance.scenario, of_one_cell(instance)
+        edge = replace(s.edge, slope_s=60 * s.edge.slope_s, intercept_s=60 * s.edge.intercept_s)
+        edge = replace(edge, floor_s=60 * s.edge.floor_s)
+        slow = replace(s, edge=edge, bandwidth_hz=s.bandwidth_hz / 60)
+        first, second = set_features(s, latency, alpha, slot), set_features(slow, 60 * latency, 60 * alpha, slot)
+        assert second.gains == pytest.approx(first.gains, rel=1e-6, abs=1e-6)
+        assert second.fixed == pytest.approx(first.fixed, rel=1e-6)
+        assert second.scale == pytest.approx(60 * first.scale, rel=1e-6)
 
 
 def test_one_seed_draws_one_instance():

@@ -3,28 +3,35 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import BIN, refused, run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edgesplit import data
+from edgesplit.common.errors import InputError
 from edgesplit.optimizer import training
-from edgesplit.optimizer.drl import drl_convex, instance_key
+from edgesplit.optimizer.drl import drl_convex, trained_range
 from edgesplit.optimizer.exact import optimum
 from edgesplit.optimizer.instances import Range, paper_instance
 from edgesplit.optimizer.policies import Policy, load_policy
 from edgesplit.optimizer.scenario import load_scenario
 from edgesplit.optimizer.scores import SETTINGS, gain_possible, held_out, score_policy, value_of
-from edgesplit.optimizer.tasks import Task, shipped_instance, shipped_tasks
-from edgesplit.optimizer.training import CURVE, train
+from edgesplit.optimizer.tasks import Task, settings_of, shipped_tasks
+from edgesplit.optimizer.training import CURVE, train, training_instances
 from edgesplit.optimizer.users import read_users
 
 POLICIES = data.FOLDER / "policies"
 SHIPPED = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
+SPECIFIC = POLICIES / "specific-users.csv"
 SHORT = ["--steps", "120", "--seeds", "20", "--instances", "20"]
 
 
@@ -36,7 +43,7 @@ def small_task(**changes):
         "draw": lambda rng: paper_instance(rng, Range(users=(2, 6))),
         "seeds": 12,
         "steps": 100,
-        "settings": {},
+        "held_out": 1,
     }
     return Task(**(values | changes))
 
@@ -56,7 +63,8 @@ def test_one_seed_gives_one_policy_and_a_stopped_training_ends_at_the_same(tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         train(small_task(), broken, stop)
-    assert not (broken / "small.safetensors").exists()
+    assert [path.name for path in broken.iterdir() if path.is_file()] == [".small.checkpoint.safetensors"]
+    assert len((broken / "curves/small.csv").read_text().splitlines()) > 2  # what was learned is kept
     train(small_task(), broken)
     assert weights(whole) == weights(broken)
     curves = [
@@ -71,6 +79,71 @@ def test_one_seed_gives_one_policy_and_a_stopped_training_ends_at_the_same(tmp_p
     assert weights(tmp_path / "other") != weights(whole)
 
 
+def test_ctrl_c_waits_for_the_end_of_a_stretch(tmp_path):
+    """However often it is pressed: the checkpoint is of a whole turn, and training goes on from it to the same end."""
+    train(small_task(), tmp_path / "whole")
+
+    def press(progress):
+        if progress.steps == 50:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(small_task(), tmp_path / "broken", press)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    started = []
+    train(small_task(), tmp_path / "broken", start_log=lambda done: started.append(done) or (lambda *_: None))
+    assert started == [50]
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+
+
+def test_an_interrupt_while_scoring_leaves_a_training_that_goes_on(tmp_path, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(training, "score_policy", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_task(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [".small.checkpoint.safetensors"]
+    card = train(small_task(), tmp_path, lambda progress: pytest.fail("trained again"))
+    assert len(card.scores) == len(SETTINGS)
+    assert not list(tmp_path.glob(".small*"))
+
+
+def test_the_logs_of_a_training_that_goes_on_have_each_step_once(tmp_path):
+    from edgesplit.optimizer.policy_run import tensorboard
+
+    def steps(folder):
+        events = EventAccumulator(str(folder)).Reload()
+        return [event.step for event in events.Scalars("loss")]
+
+    def stop(progress):
+        if progress.steps == 60:
+            raise KeyboardInterrupt
+
+    with tensorboard(tmp_path / "logs") as start_log, pytest.raises(KeyboardInterrupt):
+        train(small_task(), tmp_path, stop, start_log)
+    with tensorboard(tmp_path / "logs") as start_log:
+        train(small_task(), tmp_path, start_log=start_log)
+    assert steps(tmp_path / "logs") == list(range(1, 101))
+
+
+def test_training_and_held_out_seeds_are_apart(tmp_path):
+    with pytest.raises(InputError, match="--seed: found 1000000, accepted: 0 to 999999; others are held out"):
+        train(small_task(seed=10**6), tmp_path)
+    assert "'--seed'" in refused(run("plan", "train", "--seed", "1000000", "-o", tmp_path / "p"))
+    held = held_out(paper_instance, 50)
+    drawn = [paper_instance(np.random.default_rng([seed, n])) for seed in (0, 1, 999_999) for n in range(50)]
+    seen = {instance.users.alpha.tobytes() for instance in drawn}
+    assert not seen & {instance.users.alpha.tobytes() for instance in held}
+    assert all(task.seed < 10**6 for task in shipped_tasks())
+
+
 def test_train_writes_policy_card_curve_and_logs(tmp_path):
     done = run("plan", "train", *SHORT, "--name", "mine", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -81,6 +154,20 @@ def test_train_writes_policy_card_curve_and_logs(tmp_path):
     assert "is there already" in refused(run("plan", "train", *SHORT, "--name", "mine", "-o", tmp_path))
     planned = run("plan", "--users", data.sample("users.csv"), "--policy", tmp_path / "mine.safetensors", "--json")
     assert json.loads(planned.stdout)["policy"] == "mine"
+
+
+def test_json_names_the_policy_and_what_it_did_not_plan():
+    planned = json.loads(run("plan", "--users", data.sample("users.csv"), "--json").stdout)
+    assert (planned["policy"], planned["fall_backs"]) == ("set-general", [])
+    options = ["--users", data.sample("users.csv"), "--policy", "gpu-4"]
+    done = run("plan", *options, "--json")
+    planned, told = json.loads(done.stdout), "policy gpu-4: 8 GPUs, trained for 4; planned exactly instead"
+    assert (planned["policy"], planned["fall_backs"], planned["note"]) == ("gpu-4", [told], told)
+    assert done.stderr.count(told) == 1
+    compared = run("plan", *options, "--compare", "--population", "4", "--generations", "1", "--time-limit", "1")
+    assert f"drl: {told}" in compared.stdout
+    exact = json.loads(run("plan", "--users", data.sample("users.csv"), "--method", "exact", "--json").stdout)
+    assert "policy" not in exact
 
 
 def test_a_killed_training_goes_on(tmp_path):
@@ -107,16 +194,21 @@ def test_train_for_one_round(tmp_path):
     assert done.returncode == 0, done.stderr
     policy = tmp_path / "own-specific.safetensors"
     assert "specific-users.csv: 1 held-out" in run("plan", "evaluate", policy, "--users", users).stdout
+    assert "its own instance: 1 held-out" in run("plan", "evaluate", policy).stdout  # the card has its users
+    assert "--instances: found one round" in refused(run("plan", "evaluate", policy, "--instances", "9"))
+    planned = run("plan", "--users", data.sample("users.csv"), "--policy", policy)
+    assert "other users than the one round it was trained for; planned exactly instead" in planned.stderr
 
 
 def test_train_for_a_number_of_gpus(tmp_path):
-    options = ["--scope", "gpu", "--gpus", "3", "--preset", "paper", "--steps", "50", "--seeds", "10"]
-    options += ["--instances", "9"]
+    options = ["--scope", "gpu", "--gpus", "3", "--preset", "paper", "--steps", "50", "--seeds", "200"]
+    options += ["--instances", "9", "--edge", "h200"]
     done = run("plan", "train", *options, "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     assert load_policy(str(tmp_path / "own-gpu.safetensors")).card.gpus == [3]
     result = run("plan", "evaluate", tmp_path / "own-gpu.safetensors", "--instances", "3").stdout
-    assert "5-30 users, G 3: 3 held-out instances" in result
+    assert "own scenario, 5-30 users, G 3: 3 held-out instances" in result
+    assert "out of the policy's range" not in result  # its own edge, not the shipped scenario's
 
 
 @pytest.mark.parametrize(
@@ -127,7 +219,10 @@ def test_train_for_a_number_of_gpus(tmp_path):
         (["train", "--scope", "all"], "'--scope'"),
         (["train", "--name", "../x"], "--name: found '../x', accepted"),
         (["train", "--steps", "0"], "'--steps'"),
-        (["train", "--gpus", "0"], "--gpus"),
+        (["train", "--scope", "gpu", "--gpus", "0"], "--gpus"),
+        (["train", "--gpus", "4"], "--gpus: found --scope general, which is for any number, accepted: --scope gpu"),
+        (["train", "--scope", "specific", "--users", SPECIFIC, "--seeds", "5"], "--seeds: found --scope specific"),
+        (["train", "--scope", "specific", "--users", SPECIFIC, "--instances", "5"], "--instances: found --scope spec"),
         (["train", "--scenario", "missing.json"], "missing.json"),
         (["evaluate", "set-genral"], "set-general"),
         (["evaluate", "missing.safetensors"], "missing.json: cannot read"),
@@ -138,6 +233,25 @@ def test_wrong_use_is_one_line(tmp_path, arguments, says):
     output = ["-o", tmp_path / "p"] if arguments[0] == "train" else []
     assert says in refused(run("plan", *arguments, *output))
     assert not list(tmp_path.glob("p/*.safetensors"))
+
+
+def test_a_file_for_a_folder_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("kept")
+    assert f"{path}: cannot make this folder" in refused(run("plan", "train", *SHORT, "-o", path))
+    assert path.read_text() == "kept"
+
+
+def test_scoring_needs_no_torch():
+    """Neither torch nor gymnasium is imported."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['gymnasium'] = None\n"
+        "sys.argv = ['plan', 'evaluate', 'specific-1']\n"
+        "from edgesplit.optimizer.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "100.000%" in next(line for line in done.stdout.splitlines() if line.startswith("specific-1"))
 
 
 def test_more_users_than_places_are_refused(tmp_path):
@@ -151,7 +265,7 @@ def test_evaluate_prints_and_says_the_same():
     text = run("plan", "evaluate", "--instances", "5").stdout
     result = json.loads(run("plan", "evaluate", "--instances", "5", "--json").stdout)
     assert result["policy"] == "set-general"
-    methods = ["set-general", "exact", "offload-all", "offload-all-fixed", "all-local"]
+    methods = ["set-general", "exact", "greedy", "offload-all", "offload-all-fixed", "all-local"]
     assert [row["method"] for row in result["results"]] == methods * len(SETTINGS)
     assert all(setting in text for setting in SETTINGS)
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -162,8 +276,10 @@ def test_evaluate_prints_and_says_the_same():
 # -- the shipped policies -----------------------------------------------------------------------------------
 
 FLOORS = [
-    ("set-general", "paper, 5-30 users, G 1-16", 0.995, 0.97),
-    ("set-general", "paper, 100 users, G 1-16", 0.99, 0.97),
+    ("set-general", "paper, 5-30 users, G 1-16", 0.999, 0.998),
+    ("set-general", "paper, 100 users, G 1-16", 0.999, 0.998),
+    ("set-general", "paper's scenario, clustered, 1-60 users", 0.999, 0.995),
+    ("set-general", "every kind, 1-500 users", 0.999, 0.995),
     ("paper-general", "paper, 5-30 users, G 1-16", 0.97, 0.9),
 ]
 
@@ -207,13 +323,54 @@ def test_every_task_is_shipped():
     assert sorted(task.name for task in shipped_tasks()) == SHIPPED
 
 
-def test_the_specific_policy_reaches_the_optimum_of_the_committed_instance():
+@pytest.mark.parametrize(("name", "gpus"), [("specific", 8), ("specific-1", 1), ("specific-2", 2), ("specific-4", 4)])
+def test_the_specific_policies_reach_the_optimum_of_the_committed_round(name, gpus):
     scenario = load_scenario("default")
-    users = read_users(POLICIES / "specific-users.csv", scenario.for_alpha).users
-    policy = load_policy("specific")
-    assert instance_key(users) == policy.card.instance == instance_key(shipped_instance().users)
-    plan = drl_convex(scenario.scenario, users, policy)
-    assert np.array_equal(plan.local_steps, optimum(scenario.scenario, users).local_steps)
+    users = read_users(SPECIFIC, scenario.for_alpha).users
+    own = replace(scenario.scenario, gpus=gpus)
+    plan = drl_convex(own, users, load_policy(name))
+    assert plan.note == ""
+    assert np.array_equal(plan.local_steps, optimum(own, users).local_steps)
+    (instance,) = (draw(np.random.default_rng(0)) for draw in settings_of([gpus], load_policy(name).card.case).values())
+    assert instance.scenario == own
+    assert np.array_equal(instance.users.alpha, users.alpha)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cards_have_the_ranges_of_their_training_instances(name):
+    task = next(task for task in shipped_tasks() if task.name == name)
+    card = load_policy(name).card
+    few = training_instances(replace(task, seeds=min(task.seeds, 100)))
+    found = trained_range((instance.scenario, instance.users) for instance in few)
+    assert all(card.range[n][0] <= low <= high <= card.range[n][1] for n, (low, high) in found.items())
+    assert task.seeds > 1 or card.range == found
+
+
+def shares_of(policy, setting):
+    scores = next(s for s in load_policy(policy).card.scores if s.setting == setting)
+    return [f"{x:.{digits}%}" for x, digits in zip((scores.captured_mean, scores.captured_p5), (3, 2), strict=True)]
+
+
+def test_the_readme_tells_the_scores_of_the_cards():
+    lines = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    rows = {cells[1]: cells[2:4] for cells in (re.split(r"\s*\|\s*", line) for line in lines) if len(cells) == 6}
+    told = [rows[row] for row in TOLD]
+    assert told == [[share.replace("%", " %") for share in shares_of(*TOLD[row])] for row in TOLD]
+
+
+TOLD = {
+    "the paper's rounds, 5 to 30 users, 1 to 16 GPUs": ("set-general", "paper, 5-30 users, G 1-16"),
+    "the same with 100 users": ("set-general", "paper, 100 users, G 1-16"),
+    "the paper's scenario, users alike or of few kinds, any emphasis": (
+        "set-general",
+        "paper's scenario, clustered, 1-60 users",
+    ),
+    "every kind of scenario and users, 1 to 500 of them": ("set-general", "every kind, 1-500 users"),
+    "the paper's network, `--policy paper-general`, on the paper's rounds": (
+        "paper-general",
+        "paper, 5-30 users, G 1-16",
+    ),
+}
 
 
 def test_a_fall_back_counts_as_a_miss():
@@ -222,5 +379,9 @@ def test_a_fall_back_counts_as_a_miss():
     possible = np.array([gain_possible(instance) for instance in instances])
     scores = score_policy(Policy(policy.card, policy.weights), "both", instances, possible).scores
     assert scores.fall_backs == 1
+    found = score_policy(policy, "none", instances[1:], possible[1:])
+    assert (found.planning_s, found.scores.gap_mean_s) == (None, possible[1])
     plan = drl_convex(instances[0].scenario, instances[0].users, policy)
-    assert scores.captured_mean == pytest.approx(value_of(instances[0], plan) / possible[0] / 2)
+    value = value_of(instances[0], plan)
+    assert scores.captured_mean == pytest.approx(value / possible[0] / 2)
+    assert scores.gap_mean_s == pytest.approx((possible[0] - value + possible[1]) / 2)
