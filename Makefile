@@ -55,8 +55,11 @@ sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten min
 toyworld: $(VENV)/test  ## train the toy world's models from nothing (about two hours)
 	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
 
-reproduction: $(VENV)/core  ## the paper's figures from a full run (about half an hour)
+reproduction: $(VENV)/core  ## the paper's figures from a full run (half an hour to an hour), and docs/reproduction.md
 	$(BIN)/reproduce -o .build/reproduction
+	cp .build/reproduction/*.png docs/reproduction/
+	(cat docs/reproduction/introduction.md; echo; \
+		sed 's#^\(!\[.*\](\)#\1reproduction/#' .build/reproduction/summary.md) > docs/reproduction.md
 
 policies: $(VENV)/core  ## train the shipped policies again (about two hours)
 	@$(PIP) --no-build-isolation '.[train]'

@@ -1,5 +1,8 @@
 """Planning time and value of every method against users, in one run, as ratios to the exact optimum.
 
+A time counts only beside the share of the possible gain that is captured in it: "worse" marks plans that capture less
+than the proposed method's on the same case, "limit" those that a time limit has cut.
+
 python benchmarks/methods.py
 """
 
@@ -9,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from edgesplit.optimizer.planner import METHODS
 from edgesplit.optimizer.scenario import overrides
 from edgesplit.reports.setup import FULL, make_setup
 from edgesplit.reports.timing import measure, table1, units
@@ -17,12 +21,16 @@ from edgesplit.reports.timing import measure, table1, units
 def methods_table(rows: pd.DataFrame) -> Table:
     """A row per method and number of users."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    for number, heading in enumerate(("method", "users", "s", "x exact", "captured", "time ~ I^p")):
+    own = rows[rows["method"] == "drl"].set_index("users")["captured_share"]
+    for number, heading in enumerate(("method", "users", "s", "x exact", "captured", "than proposed", "time ~ I^p")):
         table.add_column(heading, justify="right" if number else "left")
     for _, part in rows.groupby("method", sort=False):
         for row in part.itertuples():
-            cells = f"{row.seconds:.3g}", f"{row.ratio_to_exact:,.1f}", f"{row.captured_share:.4f}", f"{row.slope:.2f}"
-            table.add_row(str(row.method), str(row.users), *cells)
+            seconds = f"{row.seconds:.3g}" + (" (limit)" if row.cut else "")
+            ahead = row.captured_share - own[row.users]
+            beside = "worse" if ahead < -1e-9 else "better" if ahead > 1e-9 else "as good"
+            cells = f"{row.ratio_to_exact:,.1f}", f"{row.captured_share:.4f}", beside, f"{row.slope:.2f}"
+            table.add_row(str(row.method), str(row.users), seconds, *cells)
         table.add_section()
     return table
 
@@ -30,7 +38,7 @@ def methods_table(rows: pd.DataFrame) -> Table:
 def main() -> None:
     """Measure the shipped scenario's methods, one after another."""
     setup, _ = make_setup("default", overrides(), None, FULL, policy="set-general", seed=0)
-    rows = pd.DataFrame([row for unit in units(setup) for row in measure(setup, unit)])
+    rows = pd.DataFrame([row for unit in units(setup) for row in measure(setup, unit, METHODS)])
     Console(width=100, highlight=False).print(methods_table(table1(rows)))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .exhibits import Exhibit
@@ -25,7 +26,7 @@ section > div, section > figure { min-width: 0; }
 }
 figure { margin: 0; } img { width: 100%; min-width: 32rem; height: auto; display: block; }
 figcaption { font-size: .875rem; color: #555; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .wide td { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
 ul { padding-left: 0; list-style: none; margin: .5rem 0; } li { margin: 0 0 .6rem; }
@@ -126,7 +127,7 @@ def method_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         [
             str(rows["name"].iloc[0]),
             str(rows["stated"].iloc[0]),
-            f"{rows['slope'].iloc[0]:.2f}",
+            f"{slope:.2f}" if np.isfinite(slope := rows["slope"].iloc[0]) else "-",
             *(cells.get((method, count), "-") for count in users),
         ]
         for method, rows in table.groupby("method", sort=False)
@@ -135,13 +136,16 @@ def method_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(row: Any) -> str:
-    limited = ", cut by its time limit" if row.cut else ""
-    return f"{duration(row.seconds)}, {100 * row.captured_share:.3g} %{limited}"
+    return f"{duration(row.seconds)}, {100 * row.captured_share:.3g} %" + (", time limit" if row.cut else "")
 
 
 def _methods(table: pd.DataFrame) -> str:
     head, rows = method_rows(table)
-    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
-    lines += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    lines = [_line(head, "th"), *(_line(row, "td") for row in rows)]
     words = "Planning time, and the share of the possible gain that the plan captures: a time counts only beside it."
     return f'<div class="scroll wide"><p class="evidence">{words}</p><table>{"".join(lines)}</table></div>'
+
+
+def _line(cells: Sequence[str], kind: str) -> str:
+    parts = (escape(cell).replace(", ", "<br>") for cell in cells)
+    return f"<tr>{''.join(f'<{kind}>{part}</{kind}>' for part in parts)}</tr>"
