@@ -20,6 +20,7 @@ DEVICES = (
 )  # fmt: skip
 """Users' GPUs: the paper names "RTX 2060, GTX 1080, ..., RTX 4090"."""
 LARGEST_ALPHA_S = 1e9
+"""Remark 1's bounds are infinite where a PAI curve is flat; with this much, only PAI counts."""
 LATENCY_BOUND = 0.05
 """The paper's kappa of section 6.1.1: users care for latency, so alpha stays far below Remark 1's upper bound."""
 
@@ -59,7 +60,7 @@ def paper_instance(rng: np.random.Generator, choices: Range | None = None, base:
     scenario = replace(base or default_scenario(), gpus=int(rng.choice(choices.gpus)))
     devices = device_latencies() if choices.step_latency_s is None else np.array(choices.step_latency_s)
     latency = rng.choice(devices, int(rng.integers(choices.users[0], choices.users[1] + 1)))
-    low, high = alpha_range(scenario, latency)
+    low, high = np.minimum(alpha_range(scenario, latency), LARGEST_ALPHA_S)
     alpha = rng.uniform(low, np.maximum(low, LATENCY_BOUND * high))
     return Instance(scenario, make_users(scenario, latency, alpha, rng))
 

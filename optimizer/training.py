@@ -35,6 +35,8 @@ from .scores import HELD_OUT_SEED, gain_possible, held_out, score_policy
 from .tasks import Task, shipped_instance, shipped_tasks
 
 LOG_POINTS = 2000
+MOST_ALPHA_S = 1e5
+"""What a flat network can tell apart, whose inputs are alpha / 30."""
 CHECKPOINT_S = 1.0
 """Seconds to the first checkpoint; those after it come a twentieth of the time so far apart."""
 CURVE = ("episode", "steps", "seconds", "episode_return", "optimum", "all_local", "captured_share", "loss", "epsilon",
@@ -91,7 +93,7 @@ def train(
 
     Raises:
         InputError: where the loss is no number any more (the last good checkpoint stays), for a seed of held-out
-            instances, or for more users than a flat network has places for.
+            instances, or for rounds that a flat network cannot take in.
     """
     if task.seed >= HELD_OUT_SEED:
         raise InputError(f"--seed: found {task.seed}, accepted: 0 to {HELD_OUT_SEED - 1}; others are held out")
@@ -99,9 +101,9 @@ def train(
     make_folder(folder / "curves")
     instances = training_instances(task)
     preset = PRESETS[task.preset]
-    flat, most = preset.network == "flat", max(len(instance.users) for instance in instances)
-    if flat and most > PLACES:
-        raise InputError(f"training {task.name}: found {most} users, accepted: {PLACES} at most; or --preset set")
+    flat = preset.network == "flat"
+    if flat:
+        _check_flat(task, instances)
     tables = make_tables(instances, PLACES if flat else None, canonical=not flat)
     learner = Learner(tables, preset, task.steps, task.seed)
     possible = np.array([gain_possible(instance) for instance in instances])
@@ -113,6 +115,19 @@ def train(
     card = scored(policy, task)
     run.write(card)
     return card
+
+
+def _check_flat(task: Task, instances: Sequence[Instance]) -> None:
+    """Refuse rounds that a flat network has no places for, or whose alpha it cannot tell apart."""
+    most = max(len(instance.users) for instance in instances)
+    if most > PLACES:
+        raise InputError(f"training {task.name}: found {most} users, accepted: {PLACES} at most; or --preset set")
+    alpha = max(float(instance.users.alpha.max()) for instance in instances)
+    if alpha > MOST_ALPHA_S:
+        raise InputError(
+            f"training {task.name}: found alpha {alpha:g} s (a PAI curve that is flat at some steps), accepted: "
+            f"{MOST_ALPHA_S:g} s at most; or --preset set"
+        )
 
 
 def training_instances(task: Task) -> list[Instance]:

@@ -23,9 +23,9 @@ from edgesplit.optimizer.drl import drl_convex, trained_range
 from edgesplit.optimizer.exact import optimum
 from edgesplit.optimizer.instances import Range, paper_instance
 from edgesplit.optimizer.policies import Policy, load_policy
-from edgesplit.optimizer.scenario import load_scenario
+from edgesplit.optimizer.scenario import load_scenario, overrides
 from edgesplit.optimizer.scores import SETTINGS, gain_possible, held_out, score_policy, value_of
-from edgesplit.optimizer.tasks import Task, settings_of, shipped_tasks
+from edgesplit.optimizer.tasks import Task, settings_of, shipped_tasks, user_task
 from edgesplit.optimizer.training import CURVE, train, training_instances
 from edgesplit.optimizer.users import read_users
 
@@ -233,6 +233,20 @@ def test_wrong_use_is_one_line(tmp_path, arguments, says):
     output = ["-o", tmp_path / "p"] if arguments[0] == "train" else []
     assert says in refused(run("plan", *arguments, *output))
     assert not list(tmp_path.glob("p/*.safetensors"))
+
+
+def test_steep_curves_train_the_set_network_and_are_refused_for_flat_ones(tmp_path):
+    """Remark 1's bounds of alpha are infinite there."""
+    curve = json.loads((data.FOLDER / "pai/paper.json").read_text())
+    curve["fit"]["steepness"] = 60.0
+    (tmp_path / "steep.json").write_text(json.dumps(curve))
+    scenario = load_scenario("default", overrides(pai=str(tmp_path / "steep.json"))).scenario
+    for preset in ("paper", "literal"):
+        task = replace(user_task("general", preset, scenario, None), seeds=5, steps=5, held_out=1)
+        with pytest.raises(InputError, match=r"found alpha 1e\+09 s .* accepted: 100000 s at most; or --preset set"):
+            train(task, tmp_path)
+    task = replace(user_task("general", "set", scenario, None), seeds=5, steps=5, held_out=5)
+    assert train(task, tmp_path).scores[0].captured_mean > 0.9
 
 
 def test_a_file_for_a_folder_is_refused(tmp_path):
