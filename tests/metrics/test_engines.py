@@ -38,26 +38,17 @@ def by_key(measured):
     return {(m.prompt, m.seed, m.local_steps, m.user): m for block in measured for m in block}
 
 
-def ray_rows(settings, workers=2):
-    """Blocks as they come, from workers that are stopped at the end."""
-    engine = engines.RayEngine("cpu", workers)
-    try:
-        yield from engine.measure(settings, settings.blocks, lambda _: None)
-    finally:
-        engine.close()
-
-
 @pytest.fixture(scope="module")
 def expected(settings, cluster):
     local = engines.LocalEngine("cpu")
     return by_key(local.measure(settings, settings.blocks, lambda _: None))
 
 
-@pytest.mark.parametrize("retries", [engines.RETRIES, 0])
+@pytest.mark.parametrize("retries", [engines.RETRIES, pytest.param(0, marks=pytest.mark.slow)])
 def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, expected, cluster, monkeypatch, retries):
     """Four blocks: at the first result one worker measures its second block and the other its first or second."""
     monkeypatch.setattr(engines, "RETRIES", retries)
-    start, pids, found = engines.start_workers, [], []
+    start, pids, found, steps = engines.start_workers, [], [], []
 
     def start_and_note(*a):
         workers = start(*a)
@@ -66,8 +57,10 @@ def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, ex
 
     monkeypatch.setattr(engines, "start_workers", start_and_note)
 
+    engine = engines.RayEngine("cpu", 2)
+
     def measure():
-        for block in ray_rows(settings):
+        for block in engine.measure(settings, settings.blocks, steps.append):
             if not found:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
@@ -76,19 +69,12 @@ def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, ex
     if retries:
         measure()
         assert by_key(found) == expected
+        assert sum(steps) == settings.cluster_steps * len(settings.clusters)
     else:
         with pytest.raises(InputError, match="a worker died 1 times"):
             measure()
-    assert len(pids) == 2
-
-
-def test_the_work_is_counted(settings, cluster):
-    steps = []
-    engine = engines.RayEngine("cpu", 1)
-    one = replace(settings, templates=settings.templates[:1], seeds=1)
-    list(engine.measure(one, one.blocks, steps.append))
     engine.close()
-    assert sum(steps) == settings.cluster_steps
+    assert len(pids) == 2
 
 
 def test_an_error_of_a_worker_is_one_line_before_anything_is_measured(settings, cluster):
