@@ -73,7 +73,7 @@ def hybrid(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Generate every prompt for every user, at every split or at the user's own."""
-    from .run import HybridRequest, run_hybrid
+    from .run_hybrid import HybridRequest, run_hybrid
 
     run_hybrid(
         HybridRequest(

@@ -209,15 +209,7 @@ def run_job(job: Job) -> Iterator[Gate]:
     Raises:
         InputError: for a finished model that was trained with other settings.
     """
-    cohort = job.cohort
-    photos = _class_images(job) if cohort.training.prior_weight else None
-    prior = (
-        Prior(_photos_digest(photos), cache(lambda: encode(job.base, photos, cohort.class_word))) if photos else None
-    )
-    orders = [Order(CLUSTER, job.output / CLUSTER, _cluster_photos(job), cohort.class_word)]
-    for user in cohort.users:
-        folder = job.output / "users" / user.name
-        orders.append(Order(user.name, folder, job.photos[user.name], cohort.subject, prior, user))
+    orders = list(_orders(job))
     for order in orders:
         if order.folder.exists():
             _finished(order.folder, _settings(job, order))  # before anything is trained
@@ -258,6 +250,21 @@ class Order:
     subject: str
     prior: Prior | None = None
     user: User | None = None
+
+
+def _orders(job: Job) -> Iterator[Order]:
+    cohort, prior = job.cohort, _prior(job)
+    yield Order(CLUSTER, job.output / CLUSTER, _cluster_photos(job), cohort.class_word)
+    for user in cohort.users:
+        folder = job.output / "users" / user.name
+        yield Order(user.name, folder, job.photos[user.name], cohort.subject, prior, user)
+
+
+def _prior(job: Job) -> Prior | None:
+    photos = _class_images(job)
+    if photos is None:
+        return None
+    return Prior(_photos_digest(photos), cache(lambda: encode(job.base, photos, job.cohort.class_word)))
 
 
 def _make_model(job: Job, order: Order) -> Gate:
@@ -354,7 +361,7 @@ def _pipeline(base: Model, modules: dict[str, Any]) -> Any:
 def _class_images(job: Job) -> Photos | None:
     """The shared class images, made once."""
     wanted = job.cohort.class_
-    if not wanted.images:
+    if not wanted.images or not job.cohort.training.prior_weight:
         return None
     templates = wanted.prompts or [PLAIN]
     return _made_images(job, "class", [templates[i % len(templates)] for i in range(wanted.images)], None)
