@@ -45,7 +45,7 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="Initial noises per prompt.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Scale; default: 3 for toy models, else 7.5.")] = None,
     scheduler: Annotated[str, typer.Option(help="ddim, euler, euler-ancestral or ddpm.")] = "ddim",
-    batch: Annotated[str, typer.Option(help="Most pictures in one pass; auto: what fits.")] = "auto",
+    batch: Annotated[str, typer.Option(help="Most pictures in one pass; auto: what fits, up to 64.")] = "auto",
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")] = "",
     clip: Annotated[
@@ -59,7 +59,7 @@ def sweep(
     personal: Personal = THRESHOLD,
     two_parameter: TwoParameter = False,
     engine: Annotated[str, typer.Option(help="local, or ray to use a Ray cluster (extra: ray).")] = "local",
-    workers: Annotated[int, typer.Option(help="Of --engine ray; 0: one per GPU, or per two CPUs.")] = 0,
+    workers: Annotated[int, typer.Option(help="Of --engine ray; 0: as many as the cluster holds.")] = 0,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path("pai-sweep"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old folder aside and begin anew.")] = False,
     as_json: AsJson = False,

@@ -105,8 +105,10 @@ def base_of(reference: str) -> str | None:
     from ..diffusion.models import read_settings
 
     base = read_settings(Path(reference)).get("base")
-    beside = (Path(reference) / (base or "")).resolve()
-    return str(beside) if base and beside.is_dir() else base and data.located(base)
+    if not base:
+        return None
+    beside = (Path(reference) / base).resolve()
+    return str(beside) if beside.is_dir() else data.located(base)
 
 
 def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "SweepSettings":

@@ -302,11 +302,15 @@ def _print(analysis: "Analysis", curve: PaiCurveFile, equation: Equation) -> Non
     for line in (
         "",
         f"PAI(n) = {form}, F(n) = 1 / (1 + exp(-a_F (n - b_F)))" + ("" if fit.r2 is None else f", R2 = {fit.r2:.4f}"),
-        f"a_F = {fit.steepness:.5f} {_interval(fit.steepness_ci, 5)}, b_F = {fit.midpoint:.2f} "
-        f"{_interval(fit.midpoint_ci, 2)}; kappa = {curve.kappa:.4f}",
+        f"a_F = {_estimate(fit.steepness, fit.steepness_ci, 5)}, b_F = {_estimate(fit.midpoint, fit.midpoint_ci, 2)}; "
+        f"kappa = {curve.kappa:.4f}",
         _rule(analysis, equation, curve.total_steps),
     ):
         console.print(line, soft_wrap=True, markup=False)
+
+
+def _estimate(value: float, ends: Sequence[float] | None, digits: int) -> str:
+    return f"{value:.{digits}f} {_interval(ends, digits)}".rstrip()
 
 
 def _interval(ends: Sequence[float] | None, digits: int) -> str:
