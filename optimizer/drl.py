@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..common.arrays import Bools
-from .counts import cells_by_size
+from .counts import BLOCK_RATINGS, cells_by_size
 from .exact import optimum
 from .policies import Policy, Weights, flat_q, load_policy, set_encoding, set_q, shapes
 from .qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from .split import best_split
-from .state import flat_state, paper_fixed, set_features, set_globals
+from .state import flat_state, gains_in_turn, paper_fixed, set_features, set_globals
 
 CELLS_AT_ONCE = 2048
 """Cells of equal size decided together, one network call per user of a cell."""
@@ -37,8 +37,9 @@ def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None) -
         outside = _outside(policy, scenario, users.take(places))
         granted[places[outside]] = _exactly(scenario, users.take(places[outside]))
         inside = places[~outside]
-        for start in range(0, len(inside), CELLS_AT_ONCE):
-            part = inside[start : start + CELLS_AT_ONCE]
+        at_once = max(1, min(CELLS_AT_ONCE, BLOCK_RATINGS // max(1, places.shape[1])))
+        for start in range(0, len(inside), at_once):
+            part = inside[start : start + at_once]
             granted[part] = _guarded(scenario, users.take(part), decide(policy, scenario, users.take(part)))
     return split_granted(scenario, users, granted, note="; ".join(fall_backs(policy, scenario, users)))
 
@@ -93,16 +94,19 @@ def decide_set(weights: Weights, scenario: Scenario, users: Users) -> Bools:
     cells, count, width = encoded.shape
     pending, given = encoded.sum(axis=1), np.zeros((cells, width))
     chosen, b, value = np.zeros((cells, count), bool), np.zeros(cells, np.int64), np.zeros(cells)
-    for t in range(count):
+    rows, limit = np.arange(cells), np.maximum(seen.most, 1)
+    latency, alpha = (np.take_along_axis(x, seen.order, axis=1) for x in (users.step_latency_s, users.alpha))
+    sums = np.zeros((cells, int(limit.max())))  # of the gains of those granted, at every batch
+    for t, gain in enumerate(gains_in_turn(scenario, latency, alpha, sums.shape[1])):
         pending = pending - encoded[:, t]
         pools = pending / np.maximum(seen.listed - t - 1, 1)[:, None], given / np.maximum(b, 1)[:, None]
-        fixed = set_globals(seen.fixed, np.maximum(seen.most, 1), seen.listed, b, t)
-        more = chosen.copy()
-        more[:, t] = seen.present[:, t] & (b < seen.most)
-        after = seen.value(more)
+        fixed = set_globals(seen.fixed, limit, seen.listed, b, t)
+        at = rows, np.minimum(b, limit - 1)  # the column of batch b + 1
+        after = sums[at] + gain[at] - seen.sending_s * (b + 1) ** 2
         q = set_q(weights, seen.gains[:, t], (after - value) / seen.scale, *pools, fixed)
-        chosen[:, t] = grant = more[:, t] & (q[:, 1] > q[:, 0])
+        chosen[:, t] = grant = seen.present[:, t] & (b < seen.most) & (q[:, 1] > q[:, 0])
         given, b, value = given + encoded[:, t] * grant[:, None], b + grant, np.where(grant, after, value)
+        sums += gain * grant[:, None]
     granted = np.zeros(users.alpha.shape, bool)
     np.put_along_axis(granted, seen.order, chosen, axis=1)
     return granted

@@ -15,7 +15,7 @@ from ..common.arrays import Bools, Floats, Ints
 from .instances import Instance, paper_instance
 from .qoe import all_local, edge_step_latency, evaluate, transmit_time
 from .split import best_split
-from .state import DENIED, PENDING, flat_state, paper_fixed, paper_local, set_features
+from .state import DENIED, PENDING, flat_state, gains_in_turn, paper_fixed, paper_local, set_features
 
 PLACES = 30
 """Users that the flat state has room for."""
@@ -32,16 +32,17 @@ class Tables:
     Attributes:
         present: where there is a user, (M, P).
         users: how many decisions an episode has at most, (M,).
-        max_batch: B_max, (M,).
+        max_batch: B_max; for canonical tables `most_granted`, at least 1; (M,).
         gain: u_i(b), what granting user i at batch b is worth over denying, transmission apart; seconds, (M, B + 1, P).
-        worth: alpha_i F(n_i) at the best split for batch b, (M, P, B + 1); at b = 0 that of a denied user; zeros for
+        worth: alpha_i F(n_i) at the best split for batch b, (M, P, B + 1); at b = 0 that of a denied user; empty for
             canonical tables, whose rewards are gains.
         all_local: the objective with all denied, (M,).
         transmit_s: T, of one granted user when one is granted, (M,).
-        scale: of `SetFeatures`, seconds, (M,).
+        scale: what rewards are learned in: the largest u_i(1), or T if more; for canonical tables, of `SetFeatures`;
+            seconds, (M,).
         local: alpha, L_i(1), k_i, (M, P, 3).
         fixed: B_max, k_e/G, h_e, (M, 3).
-        gains: features of the `set` network, (M, P, knots).
+        gains: features of the `set` network, (M, P, knots); empty, as the next, for others.
         set_fixed: the same, (M, 4).
     """
 
@@ -116,9 +117,11 @@ def _canonical_row(instance: Instance) -> dict[str, np.ndarray]:
     """An instance as the `set` network meets it."""
     users = instance.users
     seen = set_features(instance.scenario, users.step_latency_s[None], users.alpha[None], users.request_slot[None])
-    own = {"max_batch": max(1, seen.most[0]), "worth": np.zeros((0, 0)), "local": np.zeros((0, 0))}
+    listed, most = users.take(seen.order), max(1, int(seen.most[0]))
+    gain = np.concatenate(list(gains_in_turn(instance.scenario, listed.step_latency_s, listed.alpha, most)))
+    own = {"max_batch": most, "worth": np.zeros((0, 0)), "local": np.zeros((0, 0))}
     features = {"scale": seen.scale[0], "gains": seen.gains[0].astype(np.float32), "set_fixed": seen.fixed[0]}
-    return _common(instance, seen.table[0]) | own | features
+    return _common(instance, gain) | own | features
 
 
 def _common(instance: Instance, gain: Floats) -> dict[str, Any]:

@@ -4,11 +4,13 @@ M: states at once. P: places for users, those of smaller rounds padded. t: numbe
 are decided, those from t on pending.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
+from .counts import BLOCK_RATINGS
 from .qoe import Scenario, Users, edge_step_latency, transmit_time
 from .split import best_split
 
@@ -89,7 +91,6 @@ class SetFeatures:
         order: the shortlisted users in canonical order: descending mean gain, then latency, alpha, slot; (cells, P).
         listed: how many of those a cell decides on, >= 1; the others are padding; (cells,).
         most: `most_granted`; (cells,).
-        table: u_i(b) for b = 1 to the largest `most`, in that order; seconds, (cells, P, B).
         scale: the mean size of u_i(1) - T over the first `most` users; seconds, (cells,).
         gains: the features of users, (cells, P, knots).
         fixed: share of the shortlist that can be granted, the logarithm of that number, and T of one and of all
@@ -100,7 +101,6 @@ class SetFeatures:
     order: Ints
     listed: Ints
     most: Ints
-    table: Floats
     scale: Floats
     gains: Floats
     fixed: Floats
@@ -110,13 +110,6 @@ class SetFeatures:
     def present(self) -> Bools:
         """Which places are not padding, (cells, P)."""
         return np.arange(self.order.shape[1]) < self.listed[:, None]
-
-    def value(self, granted: Bools) -> Floats:
-        """V: the objective of (P1) less that of all denied, seconds; granted (cells, P)."""
-        b = granted.sum(axis=1)
-        gain = self.table[np.arange(len(b)), :, np.maximum(b, 1) - 1]
-        value: Floats = (gain * granted).sum(axis=1) - self.sending_s * b**2
-        return value
 
 
 def set_features(scenario: Scenario, latency: Floats, alpha: Floats, slot: Ints) -> SetFeatures:
@@ -134,9 +127,16 @@ def set_features(scenario: Scenario, latency: Floats, alpha: Floats, slot: Ints)
     gains = np.arcsinh(net / scale[:, None, None])
     times = [_squashed(sending / scale), _squashed(sending * limit / scale)]
     fixed = np.column_stack([limit / listed, np.log2(limit) / 6, *times])
-    alpha, latency = (np.take_along_axis(values, order, axis=1)[:, :, None] for values in (alpha, latency))
-    table = best_split(scenario, alpha, latency - edge_step_latency(scenario, np.arange(1, limit.max() + 1)))[1]
-    return SetFeatures(order, listed, most, table, scale, gains, fixed, sending)
+    return SetFeatures(order, listed, most, scale, gains, fixed, sending)
+
+
+def gains_in_turn(scenario: Scenario, latency: Floats, alpha: Floats, most: int) -> Iterator[Floats]:
+    """u_i(b) for b = 1..most of one user after another, (cells, most); rated in blocks, which bounds the memory."""
+    edge = edge_step_latency(scenario, np.arange(1, most + 1))
+    step = max(1, BLOCK_RATINGS // (len(latency) * most))
+    for start in range(0, latency.shape[1], step):
+        own, worth = (values[:, start : start + step, None] for values in (latency, alpha))
+        yield from best_split(scenario, worth, own - edge)[1].swapaxes(0, 1)
 
 
 def most_granted(scenario: Scenario, latency: Floats, alpha: Floats) -> Ints:
