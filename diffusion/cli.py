@@ -13,8 +13,8 @@ dreambooth_app = console.make_app(
     "after each. A run that was killed goes on; finished models are kept."
 )
 hybrid_app = console.make_app(
-    "Generate pictures by hybrid inference: the first N - n steps on the cluster-wide model, for all users in one pass, "
-    "the last n on each user's own. Without --cluster it runs on the shipped toy world."
+    "Generate pictures by hybrid inference: the first N - n steps on the cluster-wide model, for all users in one "
+    "pass, the last n on each user's own. Without --cluster it runs on the shipped toy world."
 )
 
 
