@@ -4,7 +4,7 @@
    held-out instances, against Stable-Baselines3's DQN on the registered environment: the same instances, one thread
    each. The peer gets our scaling of states and rewards, and the paper's network and hyper-parameters. The share before
    any learning stands beside: `set` is told the reward of granting, so that it starts from a greedy rule and noise.
-2. Planning: `drl` against `exact` from 1 to 500 users; draws DIR/growth_drl.png.
+2. Planning: processor time of `drl` against `exact` from 1 to 500 users; draws DIR/growth_drl.png.
 """
 
 import statistics
@@ -207,7 +207,10 @@ def draw_growth(rows: pd.DataFrame, path: Path) -> None:
     with sns.axes_style("whitegrid"):
         axis = figure.subplots()
     sns.lineplot(rows, x="users", y="ms", hue="method", style="method", markers=True, ax=axis, palette="colorblind")
-    axis.set(xscale="log", yscale="log", xlabel="users of a round (B_max = 20)", ylabel="planning time, ms")
+    axis.set(xscale="log", yscale="log", xlabel="users of a round (B_max = 20)", ylabel="processor time, ms")
+    axis.set_xticks([1, 10, 100, 500], ["1", "10", "100", "500"])
+    axis.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    axis.minorticks_off()
     figure.savefig(path, dpi=120)
 
 
