@@ -136,7 +136,7 @@ def method_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(row: Any) -> str:
-    return f"{duration(row.seconds)}, {100 * row.captured_share:.3g} %" + (", time limit" if row.cut else "")
+    return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %" + (", time limit" if row.cut else "")
 
 
 def _methods(table: pd.DataFrame) -> str:

@@ -330,7 +330,7 @@ def _outperforms(table: pd.DataFrame, x: str, mean: pd.DataFrame) -> Check:
         judged(points),
         f"the best average at {int(points.sum())} of {len(points)} points; in single cases better "
         f"{(ahead > TINY).mean():.1%}, as good {(ahead.abs() <= TINY).mean():.1%}, worse {(ahead < -TINY).mean():.1%}; "
-        f"{captured:.2%} of the possible gain captured",
+        f"{captured:.3%} of the possible gain captured",
     )
 
 
@@ -352,13 +352,13 @@ def fig11(table: pd.DataFrame) -> list[Check]:
     rest = ["drl", "ilp-fixed"]
     others, steady = (
         f"proposed {values['drl']:{form}}, branch & bound {values['ilp-fixed']:{form}}"
-        for values, form in ((mean, ".2%"), (spread, ".4f"))
+        for values, form in ((mean, ".3%"), (spread, ".4f"))
     )
     poorest = [
         Check(
             f"The genetic algorithm's average is the poorest ({words}).",
             judged([bool(mean[name] < mean[rest].min() - TINY)]),
-            f"captured on average {mean[name]:.2%}, {others}",
+            f"captured on average {mean[name]:.3%}, {others}",
         )
         for name, words in GENES.items()
     ]
@@ -398,7 +398,7 @@ def _proven(notes: "pd.Series[str]") -> str:
 def _optimal(table: pd.DataFrame) -> Check:
     own = table.loc[table["method"] == "drl", "captured_share"]
     evidence = (
-        f"the optimum in {(own >= 1 - TINY).mean():.1%} of cases; captured {own.mean():.2%}, at least {own.min():.2%}"
+        f"the optimum in {(own >= 1 - TINY).mean():.1%} of cases; captured {own.mean():.3%}, at least {own.min():.2%}"
     )
     return Check("The proposed method is optimal.", judged([bool((own >= 1 - TINY).all())]), evidence)
 
@@ -437,7 +437,7 @@ def _largest(table: pd.DataFrame, method: str) -> str:
     if rows.empty:
         return "never measured"
     last = rows.iloc[-1]
-    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.1%} captured)"
+    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.2%} captured)"
 
 
 def _slower(table: pd.DataFrame, method: str, claim: str) -> Check:
