@@ -8,6 +8,7 @@ from commands import run
 from edgesplit import data
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import PaiCurveFile
+from edgesplit.metrics.prompts import read_prompts
 
 SHIPPED = data.FOLDER / "pai" / "toyworld.json"
 
@@ -45,4 +46,7 @@ def test_the_shipped_curve_is_the_fit_of_the_shipped_measurements(tmp_path):
     for name in ("steepness", "midpoint", "steepness_ci", "midpoint_ci"):
         np.testing.assert_allclose(getattr(again.fit, name), getattr(shipped.fit, name), rtol=1e-4)
     assert again.min_local_steps == shipped.min_local_steps
+    assert again.provenance == shipped.provenance
+    prompts = read_prompts(data.sample("prompts.txt"), "dog")
+    assert {f"prompt: {prompt}" for prompt in prompts} <= set(shipped.provenance.notes)
     assert len(pd.read_parquet(table)) == 10 * 20 * 3 * 11
