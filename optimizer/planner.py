@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,6 +80,9 @@ def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
 METHODS = tuple(methods())
 SLOW = ("genetic", "genetic-joint", "ilp-fixed", "ilp-joint")
 """Seconds for twenty users."""
+_GENETIC, _ILP = ("pymoo.algorithms.soo.nonconvex.ga", "pymoo.optimize"), ("highspy", "scipy.sparse")
+LIBRARIES = {"genetic": _GENETIC, "genetic-joint": _GENETIC, "ilp-fixed": _ILP, "ilp-joint": _ILP}
+"""What methods import when they are first called, which is not planning."""
 DEFAULT_METHOD = "drl"
 
 
@@ -174,6 +178,8 @@ def compare(
     known, names = methods(settings), list(names)
     if "drl" in names and settings.policy is None:
         default_policy()  # reading it is not planning
+    for library in (library for name in names for library in LIBRARIES.get(name, ())):
+        import_module(library)
     plans = {name: _timed(known[name], scenario, users) for name in names}
     best = plans["exact"][0] if "exact" in plans else optimum(scenario, users)
     yardstick = Yardstick(

@@ -77,7 +77,8 @@ EXHIBITS = (
     Exhibit(
         "fig10a",
         "Fig. 10a: average QoE against users",
-        "The proposed method beats all baselines and varies less; baseline 3 shows no trend, the rest decline.",
+        "The proposed method beats all baselines and varies less; baseline 3 shows no trend, the rest decline. Said of "
+        "Fig. 9 too: average performance rises as users become fewer.",
     ),
     Exhibit("fig10b", "Fig. 10b: average QoE against GPUs", "The same as GPUs are taken away."),
     Exhibit(

@@ -117,9 +117,9 @@ class Setup:
         """The same round with one of `AXES`, or `OWN`, at the low (0) or high (1) end of its interval; alpha stays."""
         if name == OWN:
             ends = dict(zip(self.step_latency_s.values(), self.device_intervals.values(), strict=True))
-            own = np.array([ends[latency][end] for latency in drawn.users.step_latency_s.tolist()])
+            own = np.array([ends[latency][:2][end] for latency in drawn.users.step_latency_s.tolist()])
             return replace(drawn, users=replace(drawn.users, step_latency_s=own))
-        return replace(drawn, scenario=moved(drawn.scenario, name, self.intervals[name][end]))
+        return replace(drawn, scenario=moved(drawn.scenario, name, self.intervals[name][:2][end]))
 
     def interval_kind(self, name: str) -> str:
         """Whether files gave the ends or `ASSUMED` did."""

@@ -27,6 +27,12 @@ def test_edge_step_latency_is_that_of_the_batch_or_none():
     assert plan_users(scenario, users, "all-local").total().edge_step_latency_s is None
 
 
+def test_what_a_solver_says_is_in_every_point_of_a_sweep():
+    users = make_users([1.0, 0.5], 5.0)
+    points = sweep_gpus(make_scenario(), users, [1, 2], "ilp-fixed")
+    assert all(point.note.startswith("optimal for its form, gap 0: gain ") for point in points)
+
+
 def test_one_yardstick_serves_all_methods():
     outcomes = compare(make_scenario(), make_users([1.0, 0.2], 1.0))
     assert len({id(outcome.yardstick) for outcome in outcomes}) == 1
