@@ -16,8 +16,12 @@ from .. import data
 from ..common.errors import InputError, nearest, shown
 
 BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
-TRUNKS = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
-"""What torchvision calls the weights that `lpips` takes."""
+TRUNKS = {
+    "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "squeeze": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+}
+"""Where torchvision has the weights from that `lpips` takes."""
 TOY_SIDE = 64
 """The toy world's 48-pixel pictures are enlarged to this, as its backbone was trained."""
 
@@ -79,17 +83,14 @@ def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
 
 
 def _published(backbone: str) -> Any:
-    from torchvision.models import get_weight
-
     try:
         with redirect_stderr(io.StringIO()):  # torch's word and bar of a download, which an error would follow
             return _package(backbone)
     except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
         reason = " ".join(str(error).split())[:80]
-        url = get_weight(f"{TRUNKS[backbone]}.IMAGENET1K_V1").url
         raise InputError(
-            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); get {url} elsewhere and put it "
-            f"into {torch.hub.get_dir()}/checkpoints"
+            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); get {TRUNKS[backbone]} elsewhere "
+            f"and put it into {torch.hub.get_dir()}/checkpoints"
         ) from error
 
 

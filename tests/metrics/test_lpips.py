@@ -90,3 +90,10 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatc
     monkeypatch.setattr(lpips, "LPIPS", fail)
     with pytest.raises(InputError, match=r"LPIPS 'vgg': cannot download .*vgg16-397923af\.pth .*into .*checkpoints"):
         ours.load_lpips("vgg")
+
+
+def test_the_weights_named_are_those_that_torchvision_takes():
+    from torchvision.models import get_weight
+
+    names = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
+    assert {key: get_weight(f"{name}.IMAGENET1K_V1").url for key, name in names.items()} == ours.TRUNKS
