@@ -22,7 +22,7 @@ def reproduce(
     cases: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Random cases per point; default: 100, quick 20, and 3 of Fig. 11. A folder takes more later."
+            min=2, help="Random cases per point; default: 100, quick 20, and 2 of Fig. 11. A folder takes more later."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,

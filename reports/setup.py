@@ -64,7 +64,7 @@ class Size:
 
 
 FULL = Size(cases=100, slow_cases=100)
-QUICK = Size(cases=20, slow_cases=3, timed_users=(5, 20, 100, 500))
+QUICK = Size(cases=20, slow_cases=2, timed_users=(5, 20, 200))
 
 
 @dataclass(frozen=True, kw_only=True)
