@@ -28,6 +28,7 @@ from ..fitting.schemas import Provenance
 from .dqn import PRESETS, Learner, NotFiniteError, Preset
 from .drl import trained_range
 from .env import PLACES, make_tables
+from .exact import captured_share
 from .instances import Instance
 from .output import write_table
 from .policies import Policy, PolicyCard, Scores, read_weights
@@ -232,10 +233,10 @@ class _Run:
         learner, self.episodes = self.learner, self.episodes + len(ended)
         which = np.array([k for k, _ in ended])
         local, possible = learner.tables.all_local[which], self.possible[which]
-        returns = np.array([value for _, value in ended])
-        returns = returns + local if learner.preset.reward == "gain" else returns
-        share = np.where(possible > 1e-9, (returns - local) / np.where(possible > 1e-9, possible, 1), 1.0)
-        means = [float(values.mean()) for values in (returns, local + possible, local, share)]
+        paid = np.array([value for _, value in ended])
+        gains = paid if learner.preset.reward == "gain" else paid - local
+        share = captured_share(gains, np.zeros(len(gains)), possible)
+        means = [float(values.mean()) for values in (local + gains, local + possible, local, share)]
         self.rows.append(
             [self.episodes, learner.done, self.seconds, *means, loss, learner.epsilon, learner.temperature]
         )
