@@ -427,7 +427,8 @@ def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         if found.get(key) != value:
             was = NOT_VALUES.get(key) or f"{key} {shown(found.get(key))}, and it is {shown(value)} now"
             raise InputError(f"{folder}: was trained with {was}; remove the folder or choose another output")
-    return {"judged_by": None} | record
+    known: dict[str, Any] = {"judged_by": None} | record
+    return known
 
 
 def _write_record(folder: Path, settings: dict[str, Any], judged_by: dict[str, Any], gate: Gate) -> None:
@@ -462,7 +463,7 @@ def _judged_by(job: Job) -> dict[str, Any]:
 
 
 def _photos_digest(photos: Photos) -> str:
-    return _digest([hashlib.sha256(photos.images.numpy()).hexdigest(), photos.templates])
+    return _digest([hashlib.sha256(photos.images.numpy().tobytes()).hexdigest(), photos.templates])
 
 
 def _digest(value: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ..common.arrays import Bools
 from .counts import BLOCK_RATINGS, cells_by_size
 from .exact import optimum
-from .policies import Policy, Weights, flat_q, load_policy, set_encoding, set_q, shapes
+from .policies import Policy, RangeName, Weights, flat_q, load_policy, set_encoding, set_q, shapes
 from .qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from .split import best_split
 from .state import flat_state, gains_in_turn, paper_fixed, set_features, set_globals
@@ -118,7 +118,8 @@ def _guarded(scenario: Scenario, users: Users, granted: Bools) -> Bools:
     saving = users.step_latency_s - edge_step_latency(scenario, b)[:, None]
     _, gain = best_split(scenario, users.alpha, saving)
     value = (gain * granted).sum(axis=1) - b * transmit_time(scenario, b)
-    return granted & (value > 0)[:, None]
+    kept: Bools = granted & (value > 0)[:, None]
+    return kept
 
 
 def fall_backs(policy: Policy, scenario: Scenario, users: Users) -> Iterator[str]:
@@ -159,7 +160,7 @@ def _reasons(policy: Policy, scenario: Scenario, users: Users) -> Iterator[tuple
         yield from _beyond(card.range, numbers(scenario, users), every)
 
 
-def _beyond(trained: Any, found: dict[str, Any], every: Bools) -> Iterator[tuple[str, Bools]]:
+def _beyond(trained: Any, found: dict[RangeName, Any], every: Bools) -> Iterator[tuple[str, Bools]]:
     for name, (low, high) in trained.items():
         values, slack = np.asarray(found[name]), RANGE_SLACK * (high - low) + 1e-9 * max(1.0, abs(high))
         beyond = (values < low - slack) | (values > high + slack)
@@ -178,7 +179,7 @@ def _same_round(users: Users, own: Users) -> Bools:
     return np.asarray(same.all(axis=-1))
 
 
-def numbers(scenario: Scenario, users: Users) -> dict[str, Any]:
+def numbers(scenario: Scenario, users: Users) -> dict[RangeName, Any]:
     """What `policies.RangeName` names: numbers of the scenario, and of users in their shape."""
     pai, edge = scenario.pai, scenario.edge
     return {
@@ -203,7 +204,7 @@ def numbers(scenario: Scenario, users: Users) -> dict[str, Any]:
     }
 
 
-def trained_range(rounds: Iterable[tuple[Scenario, Users]]) -> dict[str, list[float]]:
+def trained_range(rounds: Iterable[tuple[Scenario, Users]]) -> dict[RangeName, list[float]]:
     """The least and the most of every number of these rounds."""
     found = [numbers(scenario, users) for scenario, users in rounds]
     return {

@@ -96,7 +96,8 @@ def _stacked(rows: Sequence[Any], places: int | None) -> np.ndarray:
         shape[0] = places
     stacked = np.zeros((len(rows), *shape), np.asarray(rows[0]).dtype)
     for number, row in enumerate(rows):
-        stacked[(number, *(slice(length) for length in np.shape(row)))] = row
+        part: tuple[Any, ...] = number, *(slice(length) for length in np.shape(row))
+        stacked[part] = row
     return stacked
 
 

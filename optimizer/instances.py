@@ -98,7 +98,7 @@ def _clustered(rng: np.random.Generator, users: tuple[int, int], base: Scenario)
 def _clustered_latency(rng: np.random.Generator, count: int) -> np.ndarray:
     kinds = int(rng.choice([1, 1, 2, 3, 5, count]))
     known = device_latencies(rng, kinds) if rng.random() < 0.7 else _log_uniform(rng, 1e-3, 10.0, kinds)
-    latency = rng.choice(known, count) * (1 + rng.choice([0.0, 0.05, 0.2]) * rng.uniform(-1, 1, count))
+    latency: np.ndarray = rng.choice(known, count) * (1 + rng.choice([0.0, 0.05, 0.2]) * rng.uniform(-1, 1, count))
     if rng.random() < 0.1:  # one unlike all others
         latency[rng.integers(count)] *= _log_uniform(rng, 0.01, 100.0)
     return latency

@@ -51,9 +51,8 @@ class SetNetwork(nn.Module):
         encoded = torch.cat([gains, dense(self.encoder, gains).relu()], dim=1)
         pools = [_mean(encoded, row, state[name][seen], len(seen)) for name in ("pending", "granted")]
         rise = state["rise"][:, None]
-        value, more = dense(
-            self.head, torch.cat([state["current"], rise.asinh(), *pools, state["fixed"]], dim=1)
-        ).split(1, 1)
+        seen_now = torch.cat([state["current"], rise.asinh(), *pools, state["fixed"]], dim=1)
+        value, more = dense(self.head, seen_now).chunk(2, dim=1)
         return torch.cat([value, value + more + rise], dim=1)
 
 

@@ -112,8 +112,8 @@ class RoundUsers(Record):
 
     def users(self) -> Users:
         """The users, all of one cell."""
-        columns = (np.array(column) for column in (self.step_latency_s, self.alpha, self.request_slot))
-        return Users(*columns, np.zeros(len(self.alpha), np.int64))
+        latency, alpha, slot = (np.array(column) for column in (self.step_latency_s, self.alpha, self.request_slot))
+        return Users(latency, alpha, slot, np.zeros(len(self.alpha), np.int64))
 
 
 class Case(Record):

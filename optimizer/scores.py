@@ -73,7 +73,7 @@ def score_method(
     """Of any method with the planner's signature, which is not asked where it is outside its range."""
     missed = np.zeros(len(instances), bool) if outside is None else outside
     values, seconds = np.zeros(len(instances)), []
-    for number in np.flatnonzero(~missed):
+    for number in np.flatnonzero(~missed).tolist():
         instance, start = instances[number], time.perf_counter()
         plan = method(instance.scenario, instance.users)
         seconds.append(time.perf_counter() - start)
