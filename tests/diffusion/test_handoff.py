@@ -139,7 +139,9 @@ WHOLE = make().to_bytes()
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00" * 7, b"not a message", WHOLE[:40], WHOLE[:-1], WHOLE.replace(b"hand-off@1", b"hand-off@9")]
+    "data",
+    [b"", b"\x00" * 7, b"not a message", WHOLE[:40], WHOLE[:-1], WHOLE.replace(b"hand-off@1", b"hand-off@9")],
+    ids=["empty", "short", "text", "cut header", "cut data", "other schema"],
 )
 def test_damaged_bytes_are_refused_in_one_line(data):
     with pytest.raises(InputError, match=r"^hand-off: ") as caught:
@@ -191,7 +193,7 @@ def test_any_other_value_anywhere_in_the_header_is_a_handoff_or_a_refusal(place,
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("name", HEADER["__metadata__"])
+@pytest.mark.parametrize("name", sorted(HEADER["__metadata__"]))
 def test_a_header_without_one_of_its_fields_is_refused(name):
     header = copy.deepcopy(HEADER)
     del header["__metadata__"][name]
