@@ -28,7 +28,7 @@ WARM_UP_AGREEMENT = 0.05
 WARM_UP_BLOCKS = 20
 VISIT_S = 0.03
 """A visit takes about this long on average; all have as many steps (at least one), so that all medians get precise."""
-LEAST_ROUNDS = 30
+LEAST_ROUNDS = 50
 """However precise the medians are: the intervals of k and h come from how the machine's speed wanders over the run."""
 DISTURBED = 1.2
 """A control that took this many times the quiet level was disturbed."""
