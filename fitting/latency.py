@@ -17,7 +17,7 @@ BOOTSTRAP_DRAWS = 1000
 MODEL_ERROR = 0.005
 """Relative error of the model itself, added to each median's own: no single point may dominate the line."""
 STRETCHES = 4
-"""Few and long: a shared machine's speed wanders over tens of seconds, and shorter stretches would not be independent."""
+"""Few and long: a shared machine's speed wanders over tens of seconds; shorter stretches would not be independent."""
 WIDENING = 3.182 / 1.960 * math.sqrt(STRETCHES / (STRETCHES - 1))
 """97.5 % quantiles of Student's t with STRETCHES - 1 degrees and of the normal distribution; the root makes up for the
 spread of bootstrap draws being that of a biased standard deviation."""
