@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..common.database import one_line, open_results
+from ..common.database import DATABASE, one_line, open_results
 from .experiments import Row, Unit, compute
 from .setup import Setup
 
-DATABASE, COMMAND = "results.sqlite", "reproduce"
+COMMAND = "reproduce"
 TABLE = """
 CREATE TABLE IF NOT EXISTS units (
     experiment TEXT, point INTEGER, number INTEGER, rows TEXT NOT NULL, PRIMARY KEY (experiment, point, number)
