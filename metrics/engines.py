@@ -99,19 +99,20 @@ class RayEngine:
         workers: how many; 0 for one per GPU, or one per as many CPUs as torch uses threads.
 
     Raises:
-        InputError: for a cluster that cannot be reached.
+        InputError: for a cluster that cannot be reached; for other devices and fewer than 0 workers, before one is.
     """
 
     def __init__(self, device: str, workers: int = 0) -> None:
         require("ray", "ray")
-        connect()
-        import ray
-
-        self.kind = device.partition(":")[0] or ("cuda" if ray.cluster_resources().get("GPU") else "cpu")
-        if self.kind not in ("cpu", "cuda"):
+        kind = device.partition(":")[0]
+        if kind not in ("", "cpu", "cuda"):
             raise InputError(f"--device: found {shown(device)}, accepted: cpu or cuda")
         if workers < 0:
             raise InputError(f"--workers: found {workers}, accepted: 0 or more")
+        connect()
+        import ray
+
+        self.kind = kind or ("cuda" if ray.cluster_resources().get("GPU") else "cpu")
         self.workers = workers
         self.actors: list[Any] = []
 
