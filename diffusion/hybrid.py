@@ -118,27 +118,32 @@ def denoise(
     users = len(latents)
     first, last = ([s] * users if isinstance(s, int) else list(s) for s in (from_step, to_step))
     batch = Batch(model, sampling, latents.to(model.device, model.dtype), prompts, first, last, seeds)
-    result = batch.latents.clone()
-    for _, active, stepped in run_steps(batch):
-        result[active] = stepped
+    result = batch.latents
+    for _, active, result in run_steps(batch):
         if count:
             count(len(active))
-    return result
+    return result.clone()
 
 
 def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
-    """Run a batch; after each step s yields (s - 1, users in it, their x_{s-1})."""
+    """Run a batch; after each step s yields (s - 1, users in it, every user's x: x_{s-1} of those), one tensor for all."""
     if max(batch.from_step, default=0) == min(batch.to_step, default=0):
         return
     model, sampling = batch.model, batch.sampling
     latents, embeddings = batch.latents.clone(), _embeddings(batch)  # (users, ...), (1 or 2, users, tokens, width)
+    active: list[int] = []
+    rows: Any = None  # active, on the model's device
+    conditions: Any = None  # its embeddings
     scheduler: Any = None
     there: Any = None  # the timesteps, on the model's device
     expected = -1
     for step in range(max(batch.from_step), min(batch.to_step), -1):
-        active = [i for i, (a, b) in enumerate(zip(batch.from_step, batch.to_step, strict=True)) if a >= step > b]
-        if not active:
+        present = [i for i, (a, b) in enumerate(zip(batch.from_step, batch.to_step, strict=True)) if a >= step > b]
+        if not present:
             continue
+        if present != active:  # whatever is copied to a GPU in every step makes the host wait
+            active, rows = present, torch.tensor(present, device=latents.device)
+            conditions = embeddings[:, rows].flatten(0, 1)
         index = sampling.total_steps - step
         if step != expected:  # some schedulers count their steps themselves
             scheduler = sampling.make_scheduler(model.scheduler_config)
@@ -147,17 +152,12 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
             there = scheduler.timesteps.to(latents.device)
         expected = step - 1
         generators = [_step_noise(batch.seeds[i], step) for i in active] if sampling.noisy else None
+        timestep = Timestep(scheduler.timesteps[index], there[index])
         with torch.inference_mode():
-            latents[active] = denoise_step(
-                model.unet,
-                scheduler,
-                latents[active],
-                Timestep(scheduler.timesteps[index], there[index]),
-                embeddings[:, active].flatten(0, 1),
-                sampling.guided,
-                generators=generators,
+            latents[rows] = denoise_step(
+                model.unet, scheduler, latents[rows], timestep, conditions, sampling.guided, generators=generators
             )
-        yield step - 1, active, latents[active]
+        yield step - 1, active, latents
 
 
 def edge_prefix(
@@ -298,7 +298,7 @@ def intermediates(
     batch = Batch(model, sampling, noise, prompts, [total] * users, [last] * users, seeds)
     for left, active, latents in run_steps(batch):
         if left in splits:
-            kept[left] = latents
+            kept[left] = latents.clone()
         if count:
             count(len(active))
     return kept

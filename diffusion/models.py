@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import data
 from ..common.errors import InputError, shown
 from ..common.files import read_text, whole_file
+from .gpu import check_bf16
 from .sampling import Sampling
 
 SETTINGS = "edgesplit.json"
@@ -138,9 +139,12 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
         device: "cpu", "cuda:0".
 
     Raises:
-        InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors.
+        InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors; for bf16 on
+            a GPU that lacks it.
     """
     settings, number_format = read_settings(Path(reference)), torch_dtype(dtype)
+    if dtype == "bf16":
+        check_bf16(device)
     base = settings.get("base")
     parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
     if base:

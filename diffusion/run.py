@@ -42,16 +42,18 @@ def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) 
 
     cohort = read_cohort(path)
     require("models", *MODULES)
+    from .gpu import gpu_memory
     from .train_cohort import Job, run_job
 
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
     folder = output or path.with_suffix("")
     job = Job(cohort, path, folder, pick_device(device), training_bar)
-    job.prepare()
     gates = []
-    for gate in run_job(job):
-        gates.append(gate)
-        say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}; {_gate_line(gate)}")
+    with gpu_memory("this training", 'free some, or try a smaller batch_size, gradient_checkpointing or method = "lora"'):
+        job.prepare()
+        for gate in run_job(job):
+            gates.append(gate)
+            say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}; {_gate_line(gate)}")
     if as_json:
         rows = [gate.as_json() for gate in gates]
         print(json.dumps({"output": str(folder), "clip": job.clip_name, "gates": rows}, indent=1))

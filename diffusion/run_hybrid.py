@@ -57,6 +57,7 @@ def run_hybrid(request: HybridRequest) -> None:
     """
     require("models", *MODULES)
     from .handoff import check_seed
+    from .gpu import gpu_memory
     from .hybrid import check_template
     from .models import DTYPES, load_model
 
@@ -69,11 +70,14 @@ def run_hybrid(request: HybridRequest) -> None:
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
     for template in request.prompts:
         check_template(template)
-    edge = load_model(cluster, dtype=request.dtype, device=device)
-    personal = {name: load_model(reference, dtype=request.dtype, device=device) for name, reference in users.items()}
+    how: Any = {"dtype": request.dtype, "device": device}
+    with gpu_memory("the models", "free some, or try --dtype fp16"):
+        edge = load_model(cluster, **how)
+        personal = {name: load_model(reference, **how) for name, reference in users.items()}
     _check_fit(request.prompts, sampling, edge, list(personal.values()))
     make_folder(request.output)
-    report = _generate(request, sampling, splits, edge, personal)
+    with gpu_memory("the pictures", "free some, try --dtype fp16, or fewer --prompt and --local-steps"):
+        report = _generate(request, sampling, splits, edge, personal)
     if request.as_json:
         print(json.dumps(report, indent=1))
     else:

@@ -24,6 +24,7 @@ from ..common.files import make_folder, read_text, whole_file
 from .cohort import CLUSTER, Cohort, User
 from .dreambooth import Examples, encode, make_job
 from .gate import REAL_CLIP, ImageEncoder, load_image_encoder, similarity, toy_clip
+from .gpu import free_memory
 from .hybrid import generate
 from .lora import add_lora
 from .models import SETTINGS, Model, load_model, save_half, weights_digest
@@ -289,13 +290,17 @@ def _make_model(job: Job, order: Order) -> Gate:
 def _fine_tuned(job: Job, order: Order, checkpoint: Path) -> dict[str, Any]:
     """The trained UNet and text encoder, or their LoRAs."""
     how = job.cohort.training
+    free_memory()  # of the user before
     torch.manual_seed(how.seed)
     modules = _trainable(job)
     own = encode(job.base, order.photos, order.subject)
     training = make_job(job.base, modules, own, order.prior.examples() if order.prior else None, how)
     with job.progress(order.name, how.steps) as progress:
         trained = train(training, checkpoint, make_accelerator(job.device, how.mixed_precision), progress)
-    return modules | trained
+    modules |= trained
+    del training, trained
+    free_memory()  # of the optimizer
+    return modules
 
 
 def _trainable(job: Job) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..common.errors import InputError
+from .gpu import check_bf16
 
 Progress = Callable[[int, float], None]
 """Called after each step with the number of steps done and the loss."""
@@ -75,6 +76,8 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Any:
         torch.cuda.set_device(device)  # it takes no index
     if mixed_precision == "fp16" and device == "cpu":  # accelerate would train in fp32 without a word
         raise InputError("found 'fp16', accepted on a CPU: 'no' or 'bf16'")
+    if mixed_precision == "bf16":
+        check_bf16(device)
     try:
         return Accelerator(mixed_precision=mixed_precision, cpu=device == "cpu")
     except ValueError as error:
@@ -170,10 +173,10 @@ class State:
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self._parameters():
-            yield name, parameter.detach().contiguous()
+            yield name, parameter.detach().cpu().contiguous()
         for index, moments in self._optimizer.state_dict()["state"].items():
             for key, value in moments.items():
-                yield f"optimizer.{index}.{key}", torch.as_tensor(value).contiguous()
+                yield f"optimizer.{index}.{key}", torch.as_tensor(value).cpu().contiguous()
 
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         for kind, modules in (("model", self._modules), ("average", self._averages)):
@@ -188,13 +191,21 @@ class State:
         with torch.no_grad():
             for name, parameter in self._parameters():
                 parameter.copy_(tensors[name])
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".", 2)
-                moments.setdefault(int(index), {})[name] = value
+                moments.setdefault(int(index), {})[name] = _like(parameters[int(index)], value)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment laid out in memory as its parameter, without which the optimizer would be slow."""
+    if moment.shape != parameter.shape:  # the number of its steps
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -6,7 +6,6 @@ other. Clusters are measured in blocks; which clusters share a batch follows fro
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal, TypeVar
@@ -18,6 +17,7 @@ from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError
 from ..diffusion.hybrid import denoise, intermediates
+from ..diffusion.gpu import free_memory, gpu_memory, out_of_memory
 from ..diffusion.models import Model, check_pair, load_model, weights_digest
 from ..diffusion.photos import as_pil
 from ..diffusion.sampling import Sampling
@@ -282,19 +282,6 @@ def _load(settings: SweepSettings, device: str, user: str | None) -> Model:
     return load_model(data.located(reference), subject=words, dtype=settings.dtype, device=device)
 
 
-@contextmanager
-def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
-    """A GPU's memory that does not suffice, in one line.
-
-    Raises:
-        InputError: instead of torch's error.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(f"--device: the GPU's memory does not hold {wanted}; {remedy}") from error
-
-
 def check_texts(bench: Bench) -> None:
     """Refuse prompts that one of the models or CLIP cannot read whole, before any step runs.
 
@@ -321,10 +308,12 @@ def automatic_batch(bench: Bench) -> int:
         try:
             replace(bench, settings=one).rows(one.clusters)
             return True
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if batch == 1 and not out_of_memory(error):  # what fails with more only is a matter of size
+                raise
             return False
         finally:
-            torch.cuda.empty_cache()
+            free_memory()
 
     found = largest_batch(fits, int(BLOCK / HEADROOM))
     if not found:

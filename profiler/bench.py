@@ -1,7 +1,5 @@
 """The batch sweep of `hwprof bench`: measure, fit, and make a latency profile."""
 
-import gc
-import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,6 +202,8 @@ def fits_gpu(bench: Bench, batch: int) -> bool:
     """
     import torch
 
+    from ..diffusion.gpu import free_memory
+
     try:
         bench.make_step(batch)()
         torch.cuda.synchronize()
@@ -211,15 +211,14 @@ def fits_gpu(bench: Bench, batch: int) -> bool:
     except RuntimeError:  # out of memory is one, too
         return False
     finally:
-        gc.collect()
-        torch.cuda.empty_cache()
+        free_memory()
 
 
 def open_gpu_telemetry(device: str) -> Telemetry | NoTelemetry:
     """NVML's view of the CUDA device."""
     import torch
 
-    return open_telemetry(load_nvml(), str(torch.cuda.get_device_properties(device).uuid), os.getpid())
+    return open_telemetry(load_nvml(), str(torch.cuda.get_device_properties(device).uuid))
 
 
 def warn_of_company(telemetry: Telemetry | NoTelemetry | None, say: Say) -> None:
@@ -258,7 +257,7 @@ def _one_line(workload: Workload) -> Iterator[None]:
 
 def _device_error(workload: Workload, error: RuntimeError) -> InputError:
     reason = " ".join(str(error).split())[:120]
-    if "memory" in reason.casefold():
+    if "memory" in reason.casefold() or "alloc_failed" in reason.casefold():
         return InputError(
             f"{workload.device}: {workload.model} does not fit into memory ({reason}); use a smaller --model, "
             "--resolution or --batches, or another --gpu"

@@ -53,8 +53,8 @@ class Telemetry:
         missing: the fields that NVML refused so far, each named once.
     """
 
-    def __init__(self, nvml: Any, handle: Any, own_pid: int) -> None:
-        self._nvml, self._handle, self._own_pid = nvml, handle, own_pid
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml, self._handle = nvml, handle
         self.missing: list[str] = []
 
     def read(self) -> Reading:
@@ -90,7 +90,8 @@ class Telemetry:
 
     def _other_processes(self) -> int:
         running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        return sum(process.pid != self._own_pid for process in running)
+        pids = {process.pid for process in running}
+        return max(0, len(pids) - 1)  # less ours, whose number is another one in a container
 
 
 class NoTelemetry:
@@ -105,14 +106,14 @@ class NoTelemetry:
         return NOTHING
 
 
-def open_telemetry(nvml: Any, uuid: str, own_pid: int) -> Telemetry | NoTelemetry:
+def open_telemetry(nvml: Any, uuid: str) -> Telemetry | NoTelemetry:
     """The telemetry of the GPU with this UUID: CUDA's order of GPUs is not NVML's, its UUIDs have no prefix."""
     if nvml is None:
         return NoTelemetry()
     for kind in ("GPU", "MIG"):
         try:
             nvml.nvmlInit()
-            return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}"), own_pid)
+            return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}"))
         except nvml.NVMLError:
             continue
     return NoTelemetry()

@@ -1,6 +1,7 @@
 """The UNets whose steps are timed: shipped configurations with random weights, or any diffusers UNet."""
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,18 @@ def default_dtype(dtype: Any) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A captured step, and the step itself: the graph reads its inputs where they lie."""
+
+    graph: Any
+    step: Callable[[], object]
+
+    def __call__(self) -> None:
+        """Run it again."""
+        self.graph.replay()
+
+
 class Bench:
     """A UNet on a device, ready to make steps of any batch size."""
 
@@ -130,7 +143,8 @@ class Bench:
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
         )
         self.scheduler.set_timesteps(50)
-        self._pool: Any = None
+        self._side: Any = None
+        self._captured_last: Callable[[], Any] = lambda: None
 
     def make_step(self, batch: int) -> Callable[[], object]:
         """A step of `batch` images, inputs allocated; running it changes none of them."""
@@ -180,14 +194,14 @@ class Bench:
         """The step as a CUDA graph, warmed up on a side stream as capture demands."""
         import torch
 
-        side = torch.cuda.Stream()
+        side = self._side = self._side or torch.cuda.Stream()  # every further one would have a workspace of its own
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
                 step()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        last, graph = self._captured_last(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=last.pool() if last else None):  # a pool ends with the last graph in it
             step()
-        self._pool = self._pool or graph.pool()
-        return graph.replay
+        self._captured_last = weakref.ref(graph)
+        return Replay(graph, step)

@@ -54,20 +54,25 @@ class FakeNvml:
 
 
 def test_a_reading_has_every_field_in_its_unit():
-    reading = open_telemetry(FakeNvml(pids=(1, 7, 8)), "x", 1).read()
+    reading = open_telemetry(FakeNvml(pids=(1, 7, 8)), "x").read()
     assert (reading.sm_clock_mhz, reading.memory_clock_mhz, reading.temperature_c) == (1980, 3201, 61)
     assert (reading.power_w, reading.energy_j, reading.memory_used_bytes) == (412.5, 9.0, 5 * 2**30)
     assert (reading.throttled_by, reading.other_processes) == ([], 2)
 
 
+@pytest.mark.parametrize(("pids", "others"), [((), 0), ((1,), 0), ((1, 1), 0), ((1, 7, 8), 2)])
+def test_this_process_is_not_counted_whatever_number_it_has(pids, others):
+    assert open_telemetry(FakeNvml(pids=pids), "x").read().other_processes == others
+
+
 @pytest.mark.parametrize(("bit", "name"), [*THROTTLING.items()])
 def test_each_throttle_reason_is_named(bit, name):
-    assert open_telemetry(FakeNvml(reasons=bit | 0x1), "x", 1).read().throttled_by == [name]
+    assert open_telemetry(FakeNvml(reasons=bit | 0x1), "x").read().throttled_by == [name]
 
 
 def test_a_refused_field_is_null_and_named_and_asked_for_once():
     nvml = FakeNvml(refused=["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
-    telemetry = open_telemetry(nvml, "x", 1)
+    telemetry = open_telemetry(nvml, "x")
     for _ in range(3):
         reading = telemetry.read()
         assert (reading.energy_j, reading.power_w, reading.temperature_c) == (None, None, 61)
@@ -79,7 +84,7 @@ def test_a_refused_field_is_null_and_named_and_asked_for_once():
     "nvml", [None, FakeNvml(refused=["nvmlInit"]), FakeNvml(refused=["nvmlDeviceGetHandleByUUID"])]
 )
 def test_without_nvml_there_is_no_telemetry(nvml):
-    telemetry = open_telemetry(nvml, "x", 1)
+    telemetry = open_telemetry(nvml, "x")
     assert set(telemetry.read().as_json().values()) == {None}
     assert len(telemetry.missing) == 1
 
@@ -91,10 +96,10 @@ def test_a_part_of_a_gpu_is_found_by_its_own_uuid():
                 raise self.NVMLError("Not Found")
             return uuid
 
-    assert open_telemetry(Mig(), "x", 1).read().temperature_c == 61
+    assert open_telemetry(Mig(), "x").read().temperature_c == 61
 
 
 def test_no_clock_is_ever_changed():
     nvml = FakeNvml()
-    open_telemetry(nvml, "x", 1).read()
+    open_telemetry(nvml, "x").read()
     assert not [name for name in nvml.asked if "Set" in name or "Reset" in name]

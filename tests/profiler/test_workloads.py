@@ -1,6 +1,10 @@
 """The shipped UNets and their steps."""
 
+import gc
 import json
+import weakref
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,6 +60,45 @@ def test_a_step_moves_nothing_between_host_and_device(model):
     with Transfers() as transfers:  # the check itself: a timestep on the host is carried over
         bench.unet(inputs["latents"], torch.tensor(3), inputs["embeddings"][:2], **_added(inputs, 2))
     assert len(transfers.seen) > 0
+
+
+def test_captured_steps_share_the_memory_of_living_graphs_and_keep_their_inputs(monkeypatch):
+    """A pool whose graphs are all gone cannot be opened again, and a replay reads the inputs where they lay."""
+    opened = []
+
+    class Graph:
+        def pool(self):
+            return id(self)
+
+        def replay(self):
+            opened.append("replayed")
+
+    @contextmanager
+    def capture(graph, pool):
+        opened.append(pool)
+        yield
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": lambda _: nullcontext()}
+    for name, fake in (fakes | {"CUDAGraph": Graph, "graph": capture}).items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    bench, inputs = Bench(tiny(cuda_graph=True)), []
+    monkeypatch.setattr(bench, "_inputs", lambda batch: _noted(Bench._inputs(bench, batch), inputs))
+    bench.make_step(1)()
+    gc.collect()
+    assert inputs.pop()() is None
+    first = bench.make_step(1)
+    second = bench.make_step(2)
+    assert opened == [None, "replayed", None, first.graph.pool()]
+    gc.collect()
+    assert [reference() is not None for reference in inputs] == [True, True]
+    second()
+    assert opened[-1] == "replayed"
+
+
+def _noted(inputs, references):
+    references.append(weakref.ref(inputs["latents"]))
+    return inputs
 
 
 def _added(inputs, rows):
