@@ -118,15 +118,19 @@ def denoise(
     users = len(latents)
     first, last = ([s] * users if isinstance(s, int) else list(s) for s in (from_step, to_step))
     batch = Batch(model, sampling, latents.to(model.device, model.dtype), prompts, first, last, seeds)
-    result = batch.latents
-    for _, active, result in run_steps(batch):
+    result = batch.latents.clone()
+    for _, active, stepped in run_steps(batch):
+        result = stepped
         if count:
             count(len(active))
-    return result.clone()
+    return result
 
 
 def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
-    """Run a batch; after each step s yields (s - 1, users in it, every user's x: x_{s-1} of those), one tensor for all."""
+    """Run a batch; after each step s yields (s - 1, users in it, x of all users), of those in it x_{s-1}.
+
+    The x are one tensor, which the next step changes.
+    """
     if max(batch.from_step, default=0) == min(batch.to_step, default=0):
         return
     model, sampling = batch.model, batch.sampling

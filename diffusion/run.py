@@ -49,7 +49,8 @@ def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) 
     folder = output or path.with_suffix("")
     job = Job(cohort, path, folder, pick_device(device), training_bar)
     gates = []
-    with gpu_memory("this training", 'free some, or try a smaller batch_size, gradient_checkpointing or method = "lora"'):
+    remedy = 'free some, or try a smaller batch_size, gradient_checkpointing or method = "lora"'
+    with gpu_memory("this training", remedy):
         job.prepare()
         for gate in run_job(job):
             gates.append(gate)

@@ -56,8 +56,8 @@ def run_hybrid(request: HybridRequest) -> None:
         InputError: one line.
     """
     require("models", *MODULES)
-    from .handoff import check_seed
     from .gpu import gpu_memory
+    from .handoff import check_seed
     from .hybrid import check_template
     from .models import DTYPES, load_model
 

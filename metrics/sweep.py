@@ -16,8 +16,8 @@ from torch import Tensor
 from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError
-from ..diffusion.hybrid import denoise, intermediates
 from ..diffusion.gpu import free_memory, gpu_memory, out_of_memory
+from ..diffusion.hybrid import denoise, intermediates
 from ..diffusion.models import Model, check_pair, load_model, weights_digest
 from ..diffusion.photos import as_pil
 from ..diffusion.sampling import Sampling
