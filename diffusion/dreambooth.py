@@ -35,7 +35,8 @@ class Examples:
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random latents and tokens, with replacement."""
         chosen = torch.randint(len(self.means), (size,), generator=generator)
-        noise = torch.randn(self.means[chosen].shape, generator=generator).to(self.means)
+        noise = torch.randn(size, *self.means.shape[1:], generator=generator).to(self.means)
+        chosen = chosen.to(self.means.device)
         return self.means[chosen] + self.deviations[chosen] * noise, self.tokens[chosen]
 
 

@@ -87,6 +87,8 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Any:
 def train(job: Job, checkpoint: Path, accelerator: Any, progress: Progress) -> dict[str, nn.Module]:
     """Train, from the checkpoint if there is one; the result does not depend on where a run was cut.
 
+    On a GPU it does by rounding: some of its sums have no fixed order.
+
     Args:
         job: what to do.
         checkpoint: the state's file; removing it is the caller's business.

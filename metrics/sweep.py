@@ -56,7 +56,8 @@ class SweepSettings:
         guidance_scale: 1 for none.
         scheduler: a key of `sampling.SCHEDULERS`.
         dtype: of the models.
-        device: "cpu" or "cuda"; the kind only, as equal settings give equal rows on one kind of machine.
+        device: "cpu" or "cuda"; the kind only: on one kind of machine equal settings give equal rows,
+            on GPUs but for rounding.
         threads: of torch on a CPU, as the order of a sum's terms depends on them.
         batch: most pictures in one pass of a UNet; 0 until it is known.
         clip: reference of the CLIP.

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -49,7 +50,7 @@ class Measurement:
 
     Attributes:
         samples: the visits, and why they ended.
-        first_call_s: of the first step of all, one image: it loads kernels, allocates, compiles.
+        first_call_s: of the first step of all, one image: it loads kernels, allocates, compiles, captures.
         warm_ups: batch size -> its warm-up.
         readings: one per visit, taken right after it.
         resumed_at: how many visits an interrupted run had made.
@@ -184,14 +185,16 @@ def check_device(workload: Workload) -> None:
 
 
 def probe(bench: Bench, timer: Timer) -> float:
-    """Run one image; returns the seconds.
+    """Run one image; returns the seconds, those of capturing its step included.
 
     Raises:
         InputError: where the device cannot.
     """
     with _one_line(bench.workload):
-        (seconds,) = timer.durations(bench.make_step(1), 1)
-        return seconds
+        start = time.perf_counter()
+        step = bench.make_step(1)
+        made_s = time.perf_counter() - start
+        return made_s + timer.durations(step, 1)[0]
 
 
 def fits_gpu(bench: Bench, batch: int) -> bool:
@@ -385,6 +388,7 @@ def _telemetry(measurement: Measurement, settings: Settings, workload: Workload)
     return {
         "workload": asdict(workload),
         "threads": torch.get_num_threads() if workload.device == "cpu" else None,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32 and workload.device != "cpu" and workload.dtype == "fp32",
         "precision": settings.precision,
         "max_seconds": settings.max_seconds,
         "stopped_by": samples.stopped_by,
