@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
@@ -218,11 +218,21 @@ def sweep_gpus(
     gpus: Iterable[int],
     name: str = DEFAULT_METHOD,
     settings: Settings = DEFAULTS,
+    images_each: int | None = None,
 ) -> list[SweepPoint]:
-    """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare."""
+    """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare.
+
+    Args:
+        scenario: the system; its number of GPUs does not matter.
+        users: of one or more cells.
+        gpus: every G.
+        name: of the method.
+        settings: of the method.
+        images_each: what a GPU's memory holds; None where that is not known.
+    """
     points = []
     for g in gpus:
-        outcome = plan_users(replace(scenario, gpus=g), users, name, settings)
+        outcome = plan_users(scenario.with_gpus(g, images_each), users, name, settings)
         total, gained = outcome.total(), outcome.evaluation
         latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
         note = outcome.plan.note

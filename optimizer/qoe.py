@@ -5,7 +5,7 @@ G: edge GPUs. L_i: seconds per local step of user i. L_e: seconds per edge step.
 Functions broadcast: users and batches may stand on different axes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +53,11 @@ class Scenario:
     def steps(self) -> Ints:
         """Every number of steps, 0..N."""
         return np.arange(self.total_steps + 1)
+
+    def with_gpus(self, gpus: int, images_each: int | None = None) -> "Scenario":
+        """The same with G edge GPUs; B_max is at most what their memory holds, of which None says nothing."""
+        held = self.max_batch if images_each is None else gpus * images_each
+        return replace(self, gpus=gpus, max_batch=min(self.max_batch, held))
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Set
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.scenario, table.users, gpus, request.method, settings)
+    points = sweep_gpus(resolved.for_alpha, table.users, gpus, request.method, settings, resolved.edge.max_batch)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:

@@ -1,6 +1,6 @@
 """The scenario file, and its resolution with the command line's options into the numbers of the system model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -79,8 +79,8 @@ class Resolved:
     """A scenario ready to plan with.
 
     Attributes:
-        scenario: every number, options applied.
-        for_alpha: the same with the scenario file's own G: `--gpus` does not move alpha.
+        scenario: every number, options applied; B_max is no more than the edge GPUs' memory holds.
+        for_alpha: the same with the scenario file's own G, whatever the memory: `--gpus` does not move alpha.
         edge: the edge GPU's profile.
         curve: the PAI curve's file.
         notices: what the user should know about the numbers.
@@ -148,13 +148,9 @@ def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved
         min_local_steps=least,
         pai=curve.fit.curve(),
     )
-    return Resolved(
-        scenario=replace(own, gpus=options.gpus or file.gpus),
-        for_alpha=own,
-        edge=edge,
-        curve=curve,
-        notices=_notices(own, curve),
-    )
+    scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
+    notices = [*_memory_notice(own, scenario, edge), *_notices(own, curve)]
+    return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
 
 
 def _find(reference: str) -> Path:
@@ -191,6 +187,15 @@ def _check_curve(name: str, curve: PaiCurveFile) -> None:
                 f"PAI curve {name}: field 'fit.{field}': found {value}, accepted: a curve that rises with local "
                 f"steps ({field} {'above 0' if least else '0 or more'}); measure or fit it again"
             )
+
+
+def _memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> list[str]:
+    if scenario.max_batch == asked.max_batch:
+        return []
+    return [
+        f"{edge.max_batch} images at most fit into the memory of a {edge.device} (max_batch of its profile): "
+        f"{scenario.max_batch} users at most are granted with {scenario.gpus} GPUs, not {asked.max_batch}"
+    ]
 
 
 def _notices(scenario: Scenario, curve: PaiCurveFile) -> list[str]:

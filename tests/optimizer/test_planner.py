@@ -44,6 +44,12 @@ def test_a_sweep_keeps_alpha_and_all_local_does_not_depend_on_gpus():
     assert {point.objective for point in points} == {points[0].objective}
 
 
+def test_a_sweep_grants_what_the_memory_of_all_gpus_holds():
+    users = make_users([1.0] * 12, 0.0)
+    points = sweep_gpus(make_scenario(max_batch=8), users, [1, 2, 3, 4], images_each=3)
+    assert [point.granted for point in points] == [3, 6, 8, 8]
+
+
 @pytest.mark.parametrize(
     ("objectives", "expected"),
     [

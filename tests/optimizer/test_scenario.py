@@ -1,6 +1,7 @@
 """The scenario file and the options that override it."""
 
 import json
+import re
 
 import pytest
 
@@ -133,3 +134,13 @@ def test_notices_say_where_the_curve_is_used_outside_its_range():
     assert "measured with 200 total steps" in mismatch
     (not_concave,) = load_scenario("default", overrides(min_local_steps=60)).notices
     assert "Proposition 2 does not hold" in not_concave
+
+
+@pytest.mark.parametrize(("gpus", "fit", "expected"), [(1, 2, 2), (3, 2, 6), (8, 2, 16), (10, 2, 20), (1, None, 20)])
+def test_no_more_are_granted_than_the_memory_of_all_edge_gpus_holds(edited, gpus, fit, expected):
+    edge = edited(data.shipped("profiles")["h200"], "edge.json", max_batch=fit)
+    resolved = load_scenario("default", overrides(edge=edge, gpus=gpus))
+    assert (resolved.scenario.max_batch, resolved.for_alpha.max_batch) == (expected, 20)
+    says = f"2 images at most fit into the memory of a .*: {expected} users at most .* with {gpus} GPUs, not 20"
+    assert len(resolved.notices) == (expected < 20)
+    assert all(re.search(says, notice) for notice in resolved.notices)
