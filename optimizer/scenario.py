@@ -193,8 +193,8 @@ def _memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) ->
     if scenario.max_batch == asked.max_batch:
         return []
     return [
-        f"{edge.max_batch} images at most fit into the memory of a {edge.device} (max_batch of its profile): "
-        f"{scenario.max_batch} users at most are granted with {scenario.gpus} GPUs, not {asked.max_batch}"
+        f"one {edge.device} holds {edge.max_batch} images at most in its memory (max_batch of its profile), so B_max "
+        f"is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
     ]
 
 

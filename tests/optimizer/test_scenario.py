@@ -141,6 +141,6 @@ def test_no_more_are_granted_than_the_memory_of_all_edge_gpus_holds(edited, gpus
     edge = edited(data.shipped("profiles")["h200"], "edge.json", max_batch=fit)
     resolved = load_scenario("default", overrides(edge=edge, gpus=gpus))
     assert (resolved.scenario.max_batch, resolved.for_alpha.max_batch) == (expected, 20)
-    says = f"2 images at most fit into the memory of a .*: {expected} users at most .* with {gpus} GPUs, not 20"
+    says = f"one .* holds 2 images at most in its memory .*, so B_max is {expected} with {gpus} of them, not 20"
     assert len(resolved.notices) == (expected < 20)
     assert all(re.search(says, notice) for notice in resolved.notices)
