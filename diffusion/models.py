@@ -163,13 +163,17 @@ def save_half(pipeline: Any, folder: Path) -> None:
     """Save a pipeline's weights as fp16, so that it loads in any format, fp32 unless told otherwise.
 
     Transformers would load the text encoder in the format of its file, diffusers the rest in fp32, and the two would
-    not fit together; so the text encoder's configuration asks for fp32.
+    not fit together; so the text encoder's configuration asks for fp32. Where on this machine a part came from is left
+    out of all of them.
     """
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    path = folder / "text_encoder" / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"}
-    with whole_file(path) as handle:
-        handle.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        if path.parent.name == "text_encoder":
+            config["dtype"] = "float32"
+        with whole_file(path) as handle:
+            handle.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def read_settings(folder: Path) -> dict[str, str]:

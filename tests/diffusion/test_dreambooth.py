@@ -13,6 +13,7 @@ from commands import BIN, refused, run
 from models import make_pipeline, save_cohort
 from safetensors import safe_open
 
+from edgesplit import data
 from edgesplit.diffusion.cli import dreambooth_main
 from edgesplit.diffusion.models import load_model
 from edgesplit.diffusion.run import cohort_models
@@ -96,6 +97,12 @@ def test_every_model_has_its_own_weights_and_shares_the_decoder(trained):
         for j in range(i):
             assert not unets[i].equal(unets[j])
             assert decoders[i].equal(decoders[j])
+
+
+def test_no_configuration_says_where_on_a_machine_its_weights_came_from(trained):
+    configs = [path for folder in (trained[0], data.FOLDER / "toyworld") for path in folder.rglob("config.json")]
+    assert len(configs) > 20
+    assert not [path for path in configs if "_name_or_path" in json.loads(path.read_text())]
 
 
 def test_a_second_run_trains_nothing_again(cohort, trained, dreambooth):
