@@ -1,4 +1,4 @@
-"""What a GPU may lack, said in one line: memory, bf16."""
+"""What a GPU may lack, said in one line: memory, bf16; and letting go of memory."""
 
 import gc
 from collections.abc import Iterator
@@ -32,17 +32,17 @@ def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
         raise InputError(f"--device: the GPU's memory does not hold {wanted}; {remedy}") from error
 
 
-def check_bf16(device: str) -> None:
+def check_bf16(device: str, place: str = "") -> None:
     """Refuse bf16 on a GPU that only emulates it: its convolutions do not.
 
     Raises:
-        InputError: naming the GPU.
+        InputError: naming the GPU, after the place where bf16 was asked for.
     """
     if not device.startswith("cuda"):
         return
     with torch.cuda.device(device):
         if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise InputError(f"found bf16, which {torch.cuda.get_device_name()} lacks; use fp16")
+            raise InputError(f"{place}found bf16, which {torch.cuda.get_device_name()} lacks; use fp16")
 
 
 def free_memory() -> None:

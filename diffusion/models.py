@@ -144,7 +144,7 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     """
     settings, number_format = read_settings(Path(reference)), torch_dtype(dtype)
     if dtype == "bf16":
-        check_bf16(device)
+        check_bf16(device, "dtype: ")
     base = settings.get("base")
     parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
     if base:

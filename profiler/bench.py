@@ -259,8 +259,10 @@ def _one_line(workload: Workload) -> Iterator[None]:
 
 
 def _device_error(workload: Workload, error: RuntimeError) -> InputError:
+    from ..diffusion.gpu import out_of_memory
+
     reason = " ".join(str(error).split())[:120]
-    if "memory" in reason.casefold() or "alloc_failed" in reason.casefold():
+    if "memory" in reason.casefold() or out_of_memory(error):
         return InputError(
             f"{workload.device}: {workload.model} does not fit into memory ({reason}); use a smaller --model, "
             "--resolution or --batches, or another --gpu"

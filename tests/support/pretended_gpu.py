@@ -57,8 +57,8 @@ def operate(func, args, kwargs):
     if func in CROSSING:
         there = there and func is not aten._local_scalar_dense.default
         COUNTS["crossings"] += there != (len(here) < len(tensors)) or 0 < len(here) < len(tensors)
-    on_cpu = {} if wanted is None else {"device": torch.device("cpu"), "pin_memory": None}
-    result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs | {k: on_cpu[k] for k in on_cpu if k in kwargs}))
+    on_cpu = {"device": torch.device("cpu"), "pin_memory": None}
+    result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs | {k: on_cpu[k] for k in on_cpu.keys() & kwargs}))
     if func is aten.copy_.default:
         return args[0]
     if not there:
