@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FOLDERS := common data diffusion fitting metrics optimizer profiler reports
-SOURCES := pyproject.toml README.md $(shell find $(FOLDERS) -type f -not -name '*.pyc')
+SOURCES := pyproject.toml README.md $(shell find edgesplit $(FOLDERS) -type f -not -name '*.pyc')
 
 .PHONY: demo test test-slow lint types bench reproduction policies profiles sweep toyworld clean
 
@@ -36,9 +36,9 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# edgesplit.<folder> is ./<folder>: the link gives mypy the import names that users have.
+# edgesplit.<folder> is ./<folder>: the links give mypy the import names that users have.
 types: $(VENV)/test .build/edgesplit
-	MYPYPATH=.build $(BIN)/mypy $(FOLDERS:%=-p edgesplit.%)
+	MYPYPATH=.build $(BIN)/mypy -p edgesplit
 
 bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/planner.py .build/bench
@@ -53,7 +53,7 @@ sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten min
 	$(BIN)/pai-sweep --device cpu -o .build/sweep
 
 toyworld: $(VENV)/test  ## train the toy world's models from nothing (about two hours)
-	$(BIN)/python -m edgesplit.diffusion.toyworld.train -o .build/toyworld-new
+	$(BIN)/python -m edgesplit.diffusion.toyworld.trainers.train -o .build/toyworld-new
 
 reproduction: $(VENV)/core  ## the paper's figures from a full run (half an hour to an hour), and docs/reproduction.md
 	$(BIN)/reproduce -o .build/reproduction
@@ -63,7 +63,7 @@ reproduction: $(VENV)/core  ## the paper's figures from a full run (half an hour
 
 policies: $(VENV)/core  ## train the shipped policies again (about two hours)
 	@$(PIP) --no-build-isolation '.[train]'
-	$(BIN)/python -m edgesplit.optimizer.training .build/policies-new
+	$(BIN)/python -m edgesplit.optimizer.learn.training .build/policies-new
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles
@@ -93,6 +93,6 @@ $(VENV)/pip: constraints.txt
 	@$(PIP) setuptools
 	@touch $@
 
-.build/edgesplit:
-	mkdir -p .build
-	ln -sfn .. $@
+.build/edgesplit: $(wildcard edgesplit/*)
+	@rm -rf $@ && mkdir -p $@
+	@ln -s $(addprefix ../../,$(FOLDERS) $(wildcard edgesplit/*.py edgesplit/py.typed)) $@/

@@ -24,13 +24,13 @@ from rich.table import Table
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
-from edgesplit.optimizer.dqn import PRESETS, Learner, roll_out
-from edgesplit.optimizer.drl import default_policy, drl_convex
-from edgesplit.optimizer.env import ENV_ID, PLACES, OffloadingEnv, make_tables
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.instances import Instance, Range, paper_instance
-from edgesplit.optimizer.scores import gain_possible, held_out
-from edgesplit.optimizer.state import GLOBAL_SCALE, LOCAL_SCALE
+from edgesplit.optimizer.agent.decide import default_policy, drl_convex
+from edgesplit.optimizer.agent.instances import Instance, Range, paper_instance
+from edgesplit.optimizer.agent.scores import gain_possible, held_out
+from edgesplit.optimizer.agent.state import GLOBAL_SCALE, LOCAL_SCALE
+from edgesplit.optimizer.learn.dqn import PRESETS, Learner, roll_out
+from edgesplit.optimizer.learn.env import ENV_ID, PLACES, OffloadingEnv, make_tables
+from edgesplit.optimizer.methods.exact import optimum
 
 LIMIT_S, LEAST_S = 240.0, 20.0
 SEEDS, HELD_OUT = 2000, 200

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from edgesplit import data
 from edgesplit.common.tables import plain_table
-from edgesplit.diffusion.hybrid import Request, denoise, edge_prefix, finish_local, initial_noise
-from edgesplit.diffusion.models import load_model
-from edgesplit.diffusion.sampling import Sampling
+from edgesplit.diffusion.inference.hybrid import Request, denoise, edge_prefix, finish_local, initial_noise
+from edgesplit.diffusion.inference.models import load_model
+from edgesplit.diffusion.inference.sampling import Sampling
 
 USERS, STEPS, TURNS, GUIDANCE = 16, 50, 3, 3.0
 TEMPLATE = "a photo of {subject} on the beach"

@@ -12,8 +12,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.optimizer.planner import METHODS
-from edgesplit.optimizer.scenario import overrides
 from edgesplit.reports.setup import FULL, make_setup
 from edgesplit.reports.timing import measure, table1, units
 

@@ -31,9 +31,10 @@ from rich.table import Table
 from edgesplit import data
 from edgesplit.fitting.library import load_profile, slug
 from edgesplit.fitting.published import CARDS
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.ilp import solve
-from edgesplit.optimizer.qoe import (
+from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.methods.exact import optimum
+from edgesplit.optimizer.methods.ilp import solve
+from edgesplit.optimizer.model.qoe import (
     Scenario,
     Users,
     all_local,
@@ -42,8 +43,7 @@ from edgesplit.optimizer.qoe import (
     objective,
     transmit_time,
 )
-from edgesplit.optimizer.scenario import load_scenario
-from edgesplit.optimizer.split import alpha_from_emphasis, best_split
+from edgesplit.optimizer.model.split import alpha_from_emphasis, best_split
 
 SCENARIO = load_scenario("default").scenario
 HIGHS_LIMIT_S = 60.0

@@ -31,7 +31,7 @@ def dreambooth(
     as_json: Annotated[bool, typer.Option("--json", help="Print the gates as JSON.")] = False,
 ) -> None:
     """Train the models of COHORT."""
-    from .run import run_dreambooth, write_example
+    from .dreambooth_command import run_dreambooth, write_example
 
     if example:
         write_example(example)
@@ -73,7 +73,7 @@ def hybrid(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Generate every prompt for every user, at every split or at the user's own."""
-    from .run_hybrid import HybridRequest, run_hybrid
+    from .hybrid_command import HybridRequest, run_hybrid
 
     run_hybrid(
         HybridRequest(

@@ -69,7 +69,7 @@ def sweep(
         _refuse_ignored(context)
         return
     from .options import Equation, SweepRequest
-    from .run import run_sweep
+    from .pai_sweep_command import run_sweep
 
     run_sweep(
         SweepRequest(
@@ -123,7 +123,7 @@ def fit(
 ) -> None:
     """Fit the curve again from a table of measurements, without pictures."""
     from .options import Equation
-    from .run import run_fit
+    from .pai_sweep_command import run_fit
 
     run_fit(table, output, steps, Equation(kappa, gain, threshold, personal, two_parameter), as_json)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..common.errors import InputError, shown
-from ..diffusion.gate import ImageEncoder, load_image_encoder
+from ..diffusion.inference.clip_images import ImageEncoder, load_image_encoder
 
 REAL_CLIP = "ViT-L-14/openai"
 PICTURES_AT_ONCE = 64

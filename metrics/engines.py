@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..common.errors import InputError, require, shown
-from ..diffusion.run import pick_device
+from ..diffusion.dreambooth_command import pick_device
 from .sweep import Bench, Block, Measurement, StepCount, SweepSettings, automatic_batch, load_bench
 
 RETRIES = 3

@@ -14,12 +14,12 @@ from ..common.console import say
 from ..common.errors import InputError, nearest, shown
 from ..common.files import read_text
 from ..common.ranges import parse_ranges
-from ..diffusion.run import model_references, named
+from ..diffusion.dreambooth_command import model_references, named
 from .pai import REAL_KAPPA, PaiConstants
 from .prompts import read_prompts
 
 if TYPE_CHECKING:
-    from ..diffusion.sampling import Sampling
+    from ..diffusion.inference.sampling import Sampling
     from .sweep import SweepSettings
 
 NUMBER = re.compile(r"(\d{1,6})|N(?:/([1-9]\d{0,5}))?")
@@ -102,7 +102,7 @@ def is_toy(cluster: str) -> bool:
 
 def base_of(reference: str) -> str | None:
     """The base of a folder with a LoRA; None for another model."""
-    from ..diffusion.models import read_settings
+    from ..diffusion.inference.models import read_settings
 
     base = read_settings(Path(reference)).get("base")
     if not base:
@@ -164,7 +164,7 @@ def _absolute(reference: str) -> str:
 
 
 def _check_choices(request: SweepRequest, lpips: str) -> None:
-    from ..diffusion.models import DTYPES
+    from ..diffusion.inference.models import DTYPES
     from .lpips import BACKBONES
 
     if not 1 <= request.seeds <= 1_000_000:
@@ -176,7 +176,7 @@ def _check_choices(request: SweepRequest, lpips: str) -> None:
 
 def _sampling(request: SweepRequest, toy: bool) -> "Sampling":
     """What edge and devices share; its errors name the options."""
-    from ..diffusion.sampling import Sampling
+    from ..diffusion.inference.sampling import Sampling
 
     try:
         return Sampling(
@@ -273,7 +273,7 @@ def _one_of(option: str, found: str, accepted: Collection[str]) -> None:
 
 def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: bool) -> dict[str, Any]:
     """The prompts, and what stands for the subject in them on each side."""
-    from ..diffusion.models import read_settings
+    from ..diffusion.inference.models import read_settings
 
     stored = {name: read_settings(Path(reference)) for name, reference in users.items()}
     class_word = request.subject or read_settings(Path(cluster)).get("subject") or "dog"

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..common.console import say
 from ..common.errors import InputError, shown
 from ..common.files import read_text
-from ..diffusion.hybrid import check_template
+from ..diffusion.inference.hybrid import check_template
 
 ARTICLE = re.compile(r"\b(an?|the|my)\s+(?=\{subject\})", re.IGNORECASE)
 

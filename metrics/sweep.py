@@ -16,11 +16,11 @@ from torch import Tensor
 from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError
-from ..diffusion.gpu import free_memory, gpu_memory, out_of_memory
-from ..diffusion.hybrid import denoise, intermediates
-from ..diffusion.models import Model, check_pair, load_model, weights_digest
-from ..diffusion.photos import as_pil
-from ..diffusion.sampling import Sampling
+from ..diffusion.inference.gpu import free_memory, gpu_memory, out_of_memory
+from ..diffusion.inference.hybrid import denoise, intermediates
+from ..diffusion.inference.models import Model, check_pair, load_model, weights_digest
+from ..diffusion.inference.sampling import Sampling
+from ..diffusion.train.photos import as_pil
 from .clip import Clip, load_clip
 from .lpips import Lpips, load_lpips
 from .prompts import described

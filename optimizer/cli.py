@@ -91,7 +91,7 @@ def plan(
         "edge": edge, "pai": pai, "gpus": gpus, "max_batch": max_batch, "bandwidth_mhz": bandwidth_mhz,
         "latent_bits": latent_bits, "total_steps": total_steps, "min_local_steps": min_local_steps,
     }  # fmt: skip
-    from .run import Request, run
+    from .plan_command import Request, run
 
     given = {
         "fixed_offload": fixed_offload, "time_limit_s": time_limit, "population": population,
@@ -107,7 +107,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a scenario.json and a users.csv to start from."""
-    from .run import write_start_files
+    from .plan_command import write_start_files
 
     write_start_files(folder, force)
 
@@ -153,7 +153,7 @@ def train(
     from ..common.errors import require
 
     require("train", "torch", "gymnasium", "tensorboard")
-    from .policy_run import TrainRequest, run_training
+    from .train_command import TrainRequest, run_training
 
     run_training(
         TrainRequest(
@@ -182,7 +182,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a policy on held-out instances, beside the exact optimum and the baselines."""
-    from .policy_run import EvaluateRequest, run_evaluation
+    from .train_command import EvaluateRequest, run_evaluation
 
     run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances, as_json=as_json))
 

@@ -16,10 +16,10 @@ from rich.text import Text
 from ..common.errors import InputError
 from ..common.files import whole_file
 from ..common.tables import plain_table
+from .inputs.users import UserTable
+from .model.qoe import Scenario
 from .planner import Outcome, SweepPoint, Totals
-from .qoe import Scenario
 from .uncertainty import Uncertainty
-from .users import UserTable
 
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20

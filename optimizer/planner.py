@@ -10,23 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..common.arrays import Floats, Ints
-from .baselines import offload_all, offload_all_fixed
-from .drl import default_policy, drl_convex
-from .exact import captured_share, optimum
-from .genetic import GENERATIONS, POPULATION, genetic, genetic_joint
-from .ilp import TIME_LIMIT_S, ilp_fixed, ilp_joint
-from .policies import Policy
-from .qoe import (
-    Evaluation,
-    Plan,
-    Scenario,
-    Users,
-    all_local,
-    batch_of,
-    edge_step_latency,
-    evaluate,
-    objective,
-)
+from .agent.decide import default_policy, drl_convex
+from .agent.policies import Policy
+from .methods.baselines import offload_all, offload_all_fixed
+from .methods.exact import captured_share, optimum
+from .methods.genetic import GENERATIONS, POPULATION, genetic, genetic_joint
+from .methods.ilp import TIME_LIMIT_S, ilp_fixed, ilp_joint
+from .model.qoe import Evaluation, Plan, Scenario, Users, all_local, batch_of, edge_step_latency, evaluate, objective
 
 
 class Method(Protocol):

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..common.arrays import Floats
 from ..fitting.pai import LEVEL, PaiCurve
-from .exact import optimum
-from .qoe import Plan, Scenario, Users, evaluate, objective
+from .methods.exact import optimum
+from .model.qoe import Plan, Scenario, Users, evaluate, objective
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,7 +205,7 @@ def fits_gpu(bench: Bench, batch: int) -> bool:
     """
     import torch
 
-    from ..diffusion.gpu import free_memory
+    from ..diffusion.inference.gpu import free_memory
 
     try:
         bench.make_step(batch)()
@@ -259,7 +259,7 @@ def _one_line(workload: Workload) -> Iterator[None]:
 
 
 def _device_error(workload: Workload, error: RuntimeError) -> InputError:
-    from ..diffusion.gpu import out_of_memory
+    from ..diffusion.inference.gpu import out_of_memory
 
     reason = " ".join(str(error).split())[:120]
     if "memory" in reason.casefold() or out_of_memory(error):

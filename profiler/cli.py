@@ -50,7 +50,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
 ) -> None:
     """Measure, fit, and write a profile and its picture."""
-    from .run import BenchRequest, run_bench
+    from .hwprof_command import BenchRequest, run_bench
 
     run_bench(
         BenchRequest(
@@ -86,7 +86,7 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
 ) -> None:
     """Fit measurements from elsewhere."""
-    from .run import FitRequest, run_fit
+    from .hwprof_command import FitRequest, run_fit
 
     run_fit(FitRequest(samples, name, device, model, resolution, dtype, guidance, output, as_json))
 
@@ -94,7 +94,7 @@ def fit(
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """List shipped and own profiles."""
-    from .run import list_profiles
+    from .hwprof_command import list_profiles
 
     list_profiles(as_json)
 
@@ -105,7 +105,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
 ) -> None:
     """Show one profile: fit, points, provenance."""
-    from .run import show_profile
+    from .hwprof_command import show_profile
 
     show_profile(profile, as_json)
 
@@ -119,7 +119,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compare profiles: a table, and a picture like the paper's figure 3."""
-    from .run import compare_profiles
+    from .hwprof_command import compare_profiles
 
     compare_profiles(profiles, output, as_json)
 

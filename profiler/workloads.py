@@ -150,7 +150,7 @@ class Bench:
         """A step of `batch` images, inputs allocated; running it changes none of them."""
         import torch
 
-        from ..diffusion.step import Timestep, denoise_step
+        from ..diffusion.inference.step import Timestep, denoise_step
 
         inputs = self._inputs(batch)
         middle = self.scheduler.timesteps[len(self.scheduler.timesteps) // 2]

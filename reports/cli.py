@@ -45,7 +45,7 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
 ) -> None:
     """Compute, draw and judge."""
-    from .run import Request, run
+    from .reproduce_command import Request, run
 
     run(
         Request(

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..optimizer.baselines import offload_all_fixed
-from ..optimizer.drl import drl_convex, out_of_range
-from ..optimizer.exact import optimum
+from ..optimizer.agent.decide import drl_convex, out_of_range
+from ..optimizer.agent.policies import Policy
+from ..optimizer.agent.tasks import shipped_instance
+from ..optimizer.methods.baselines import offload_all_fixed
+from ..optimizer.methods.exact import optimum
+from ..optimizer.model.qoe import Plan, Scenario, Users, all_local, evaluate, objective
 from ..optimizer.planner import methods
-from ..optimizer.policies import Policy
-from ..optimizer.qoe import Plan, Scenario, Users, all_local, evaluate, objective
-from ..optimizer.tasks import shipped_instance
 from .setup import AXES, OWN, SCOPE_GPUS, SCOPES, Setup, policy
 from .shrinking import improve, shrinking_value
 

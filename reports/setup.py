@@ -12,13 +12,13 @@ import numpy as np
 from ..common.errors import InputError
 from ..fitting.library import load_curve, load_profile
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
-from ..optimizer.genetic import GENERATIONS, POPULATION
-from ..optimizer.ilp import TIME_LIMIT_S
-from ..optimizer.instances import DEVICES, Instance, Range, paper_instance
+from ..optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
+from ..optimizer.agent.policies import Policy, find_policy, load_policy
+from ..optimizer.inputs.scenario import Overrides, load_scenario
+from ..optimizer.methods.genetic import GENERATIONS, POPULATION
+from ..optimizer.methods.ilp import TIME_LIMIT_S
+from ..optimizer.model.qoe import Scenario
 from ..optimizer.planner import Settings
-from ..optimizer.policies import Policy, find_policy, load_policy
-from ..optimizer.qoe import Scenario
-from ..optimizer.scenario import Overrides, load_scenario
 
 MEASURED_CURVE = "toyworld"
 """Drawn as Fig. 4 where the scenario's own curve has no measured points, as the paper's has none."""

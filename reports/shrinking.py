@@ -6,7 +6,7 @@ b_j: users still in the batch at edge step j, counted from the first. m_i = N - 
 import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
-from ..optimizer.qoe import Plan, Scenario, Users, edge_step_latency, local_time, transmit_time, wait_time
+from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, local_time, transmit_time, wait_time
 
 MOST_PASSES = 20
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from .. import data
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
-from ..optimizer.qoe import Scenario, edge_step_latency
-from ..optimizer.split import alpha_range, best_split
+from ..optimizer.model.qoe import Scenario, edge_step_latency
+from ..optimizer.model.split import alpha_range, best_split
 from .experiments import SEARCHED
 
 CURVES = {"general": "paper-general", "GPU-constrained": "gpu-8", "specific": "specific"}

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ..optimizer.drl import out_of_range
-from ..optimizer.ilp import PROVEN
+from ..optimizer.agent.decide import out_of_range
+from ..optimizer.methods.ilp import PROVEN
+from ..optimizer.model.qoe import Plan, Scenario, Users
 from ..optimizer.planner import Method, methods
-from ..optimizer.qoe import Plan, Scenario, Users
 from .experiments import Row, Unit, score
 from .setup import Setup, policy
 

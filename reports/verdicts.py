@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..optimizer.ilp import PROVEN
+from ..optimizer.methods.ilp import PROVEN
 
 HOLDS, PARTLY, NOT, FINDING = "holds", "holds partly", "does not hold", "finding"
 TINY = 1e-9

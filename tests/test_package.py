@@ -12,7 +12,7 @@ from commands import run
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "edgesplit")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -22,7 +22,7 @@ def test_every_folder_with_code_is_a_listed_package():
         for folder in FOLDERS
         for path in ROOT.glob(f"{folder}/**/__init__.py")
     }
-    assert sorted(f"edgesplit.{name}" for name in nested) == sorted(PYPROJECT["tool"]["setuptools"]["packages"])
+    assert sorted(["edgesplit", *(f"edgesplit.{name}" for name in nested)]) == sorted(PYPROJECT["tool"]["setuptools"]["packages"])
 
 
 def test_tests_run_against_the_installed_package():
@@ -64,8 +64,8 @@ def test_every_extra_is_pinned(extra):
 def test_readme_names_every_option_and_field():
     for option in re.findall(r"--[a-z-]+", run("plan", "--help", COLUMNS="200").stdout):
         assert option == "--help" or option in README, option
-    from edgesplit.optimizer.scenario import Radio, ScenarioFile
-    from edgesplit.optimizer.users import COLUMNS
+    from edgesplit.optimizer.inputs.scenario import Radio, ScenarioFile
+    from edgesplit.optimizer.inputs.users import COLUMNS
 
     fields = [field.alias or name for name, field in (ScenarioFile.model_fields | Radio.model_fields).items()]
     for name in (*fields, *COLUMNS):

@@ -15,9 +15,9 @@ from safetensors import safe_open
 
 from edgesplit import data
 from edgesplit.diffusion.cli import dreambooth_main
-from edgesplit.diffusion.models import load_model
-from edgesplit.diffusion.run import cohort_models
-from edgesplit.diffusion.train_cohort import Gate
+from edgesplit.diffusion.dreambooth_command import cohort_models
+from edgesplit.diffusion.inference.models import load_model
+from edgesplit.diffusion.train.train_cohort import Gate
 
 LONG = 300
 

@@ -9,8 +9,8 @@ from models import save_clip
 from PIL import Image
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.gate import load_image_encoder, similarity, toy_clip
-from edgesplit.diffusion.photos import as_pil
+from edgesplit.diffusion.inference.clip_images import load_image_encoder, similarity, toy_clip
+from edgesplit.diffusion.train.photos import as_pil
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torch.utils import backend_registration
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.cli import dreambooth_main, hybrid_main
-from edgesplit.diffusion.gpu import check_bf16, gpu_memory, out_of_memory
+from edgesplit.diffusion.inference.gpu import check_bf16, gpu_memory, out_of_memory
 from edgesplit.metrics.cli import main as pai_sweep_main
 
 

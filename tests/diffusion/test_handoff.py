@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.handoff import LARGEST_SEED, Handoff, handoff_bits
-from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
-from edgesplit.diffusion.models import DTYPES
-from edgesplit.diffusion.sampling import Sampling
+from edgesplit.diffusion.inference.handoff import LARGEST_SEED, Handoff, handoff_bits
+from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.inference.models import DTYPES
+from edgesplit.diffusion.inference.sampling import Sampling
 
 
 def make(**changes):

@@ -8,8 +8,8 @@ import torch
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.handoff import LARGEST_SEED, Handoff
-from edgesplit.diffusion.hybrid import (
+from edgesplit.diffusion.inference.handoff import LARGEST_SEED, Handoff
+from edgesplit.diffusion.inference.hybrid import (
     Request,
     denoise,
     edge_prefix,
@@ -19,8 +19,8 @@ from edgesplit.diffusion.hybrid import (
     hybrid,
     initial_noise,
 )
-from edgesplit.diffusion.models import check_pair
-from edgesplit.diffusion.sampling import SCHEDULERS, Sampling
+from edgesplit.diffusion.inference.models import check_pair
+from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling
 
 TEMPLATE = "a photo of {subject} on the beach"
 N = 10

@@ -9,9 +9,9 @@ from models import make_pipeline, save_finished_cohort
 
 from edgesplit import data
 from edgesplit.diffusion.cli import hybrid_main
-from edgesplit.diffusion.lora import add_lora
-from edgesplit.diffusion.models import load_model, weights_digest
-from edgesplit.diffusion.splits import read_plan
+from edgesplit.diffusion.inference.lora import add_lora
+from edgesplit.diffusion.inference.models import load_model, weights_digest
+from edgesplit.diffusion.inference.splits import read_plan
 
 TOY = data.FOLDER / "toyworld"
 LONG = 300
@@ -172,7 +172,9 @@ def lora_of_another_base(folder):
 
 @pytest.mark.parametrize("make", [other_latents, other_prediction, pickled, checkpoint, lora_of_another_base])
 def test_a_model_that_cannot_take_part_is_refused_before_any_step(refusal, cohort, tmp_path, monkeypatch, make):
-    monkeypatch.setattr("edgesplit.diffusion.hybrid.denoise_step", lambda *_, **__: pytest.fail("a step was run"))
+    monkeypatch.setattr(
+        "edgesplit.diffusion.inference.hybrid.denoise_step", lambda *_, **__: pytest.fail("a step was run")
+    )
     message = make(tmp_path / "stranger")
     options = ["--cluster", cohort / "cluster", "--user", f"anna={tmp_path / 'stranger'}", "--prompt", TEMPLATE]
     line = refusal(hybrid_main, *options, "-o", tmp_path / "out")

@@ -8,10 +8,10 @@ import torch
 from models import as_model, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.hybrid import generate
-from edgesplit.diffusion.lora import add_lora
-from edgesplit.diffusion.models import load_model, weights_digest
-from edgesplit.diffusion.sampling import Sampling
+from edgesplit.diffusion.inference.hybrid import generate
+from edgesplit.diffusion.inference.lora import add_lora
+from edgesplit.diffusion.inference.models import load_model, weights_digest
+from edgesplit.diffusion.inference.sampling import Sampling
 
 
 @pytest.fixture(scope="module")

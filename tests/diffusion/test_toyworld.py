@@ -7,13 +7,14 @@ import torch
 from commands import refused, run
 
 from edgesplit import data
-from edgesplit.diffusion.gate import load_image_encoder, toy_clip
-from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
-from edgesplit.diffusion.models import check_pair, load_model
-from edgesplit.diffusion.run import cohort_models
-from edgesplit.diffusion.sampling import Sampling
-from edgesplit.diffusion.toyworld import example, quality, stages, world
-from edgesplit.diffusion.train_cohort import Gate
+from edgesplit.diffusion.dreambooth_command import cohort_models
+from edgesplit.diffusion.inference.clip_images import load_image_encoder, toy_clip
+from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.inference.models import check_pair, load_model
+from edgesplit.diffusion.inference.sampling import Sampling
+from edgesplit.diffusion.toyworld import example, world
+from edgesplit.diffusion.toyworld.trainers import quality, stages
+from edgesplit.diffusion.train.train_cohort import Gate
 
 FOLDER = data.FOLDER / "toyworld"
 LONG = 300

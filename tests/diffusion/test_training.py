@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.training import Job, make_accelerator, train, warm_then_linear
+from edgesplit.diffusion.train.loop import Job, make_accelerator, train, warm_then_linear
 
 STEPS = 23
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgesplit.diffusion.photos import read_photos
-from edgesplit.diffusion.toyworld import networks, world
+from edgesplit.diffusion.toyworld import world
+from edgesplit.diffusion.toyworld.trainers import networks
+from edgesplit.diffusion.train.photos import read_photos
 
 
 def pair(seed=0, **fixed):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.gate import toy_clip
+from edgesplit.diffusion.inference.clip_images import toy_clip
 from edgesplit.metrics import clip as ours
 
 TEXTS = ["a photo of a golden dog with floppy ears in snow", "a photo of a black masked dog at night"]

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.toyworld import example, stages, world
+from edgesplit.diffusion.toyworld import example, world
+from edgesplit.diffusion.toyworld.trainers import stages
 from edgesplit.metrics import lpips as ours
 
 

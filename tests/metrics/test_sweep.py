@@ -9,9 +9,9 @@ from models import as_model, make_pipeline
 from sweeps import SETTINGS, USERS
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.gate import toy_clip
-from edgesplit.diffusion.hybrid import Request, edge_prefix, finish_local
-from edgesplit.diffusion.models import weights_digest
+from edgesplit.diffusion.inference.clip_images import toy_clip
+from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.inference.models import weights_digest
 from edgesplit.metrics.clip import load_clip
 from edgesplit.metrics.lpips import load_lpips
 from edgesplit.metrics.prompts import described

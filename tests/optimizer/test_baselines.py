@@ -5,9 +5,9 @@ import pytest
 from oracles import make_scenario, make_users
 
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer.baselines import first_requests, offload_all, offload_all_fixed
-from edgesplit.optimizer.qoe import edge_step_latency
-from edgesplit.optimizer.split import best_split
+from edgesplit.optimizer.methods.baselines import first_requests, offload_all, offload_all_fixed
+from edgesplit.optimizer.model.qoe import edge_step_latency
+from edgesplit.optimizer.model.split import best_split
 
 
 def test_first_requests_go_by_slot_then_file_order_in_every_cell():

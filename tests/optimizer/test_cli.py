@@ -17,7 +17,7 @@ from edgesplit import data
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer.cli import Methods
-from edgesplit.optimizer.exact import optimum
+from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.planner import METHODS
 
 USERS = data.sample("users.csv")

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer import dqn, training
-from edgesplit.optimizer.dqn import PRESETS, Learner, NotFiniteError, explore, roll_out
-from edgesplit.optimizer.env import VectorEnv, make_tables
-from edgesplit.optimizer.instances import Range, paper_instance
-from edgesplit.optimizer.replay import Experience
-from edgesplit.optimizer.scores import gain_possible
-from edgesplit.optimizer.tasks import Task
-from edgesplit.optimizer.training import train
+from edgesplit.optimizer.agent.instances import Range, paper_instance
+from edgesplit.optimizer.agent.scores import gain_possible
+from edgesplit.optimizer.agent.tasks import Task
+from edgesplit.optimizer.learn import dqn, training
+from edgesplit.optimizer.learn.dqn import PRESETS, Learner, NotFiniteError, explore, roll_out
+from edgesplit.optimizer.learn.env import VectorEnv, make_tables
+from edgesplit.optimizer.learn.replay import Experience
+from edgesplit.optimizer.learn.training import train
 
 SMALL = Range(users=(2, 6), gpus=(1, 4))
 

@@ -15,19 +15,8 @@ from edgesplit.common.errors import InputError
 from edgesplit.common.files import write_record
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.fitting.schemas import Provenance
-from edgesplit.optimizer.dqn import make_network, roll_out
-from edgesplit.optimizer.drl import (
-    decide,
-    drl_convex,
-    fall_backs,
-    greedy,
-    out_of_range,
-    split_granted,
-    trained_range,
-)
-from edgesplit.optimizer.env import PLACES, make_tables
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.instances import (
+from edgesplit.optimizer.agent.decide import decide, drl_convex, fall_backs, greedy, out_of_range, trained_range
+from edgesplit.optimizer.agent.instances import (
     Instance,
     Range,
     broad_instance,
@@ -36,11 +25,14 @@ from edgesplit.optimizer.instances import (
     device_latencies,
     paper_instance,
 )
-from edgesplit.optimizer.policies import Case, Policy, PolicyCard, RoundUsers, ScenarioNumbers, load_policy
-from edgesplit.optimizer.qoe import Users
-from edgesplit.optimizer.scores import gain_possible, value_of
-from edgesplit.optimizer.split import alpha_from_emphasis
-from edgesplit.optimizer.tasks import shipped_instance
+from edgesplit.optimizer.agent.policies import Case, Policy, PolicyCard, RoundUsers, ScenarioNumbers, load_policy
+from edgesplit.optimizer.agent.scores import gain_possible, value_of
+from edgesplit.optimizer.agent.tasks import shipped_instance
+from edgesplit.optimizer.learn.dqn import make_network, roll_out
+from edgesplit.optimizer.learn.env import PLACES, make_tables
+from edgesplit.optimizer.methods.exact import optimum
+from edgesplit.optimizer.model.qoe import Users
+from edgesplit.optimizer.model.split import alpha_from_emphasis, split_granted
 
 ROUNDS = [paper_instance(np.random.default_rng(n), Range(users=(1 + n % PLACES, 1 + n % PLACES))) for n in range(90)]
 RANGE = trained_range((round_.scenario, round_.users) for round_ in ROUNDS) | {"alpha_s": [0.0, 200.0]}
@@ -102,7 +94,7 @@ def test_numpy_decides_as_torch(network):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_numpy_networks_equal_torch(name):
-    from edgesplit.optimizer import policies
+    from edgesplit.optimizer.agent import policies
 
     policy = load_policy(name)
     network = make_network(policy.card.network, policy.card.places or 0)

@@ -10,10 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from oracles import brute_force, make_scenario, make_users, random_scenario
 
-from edgesplit.optimizer.drl import split_granted
-from edgesplit.optimizer.env import DENY, ENV_ID, GRANT, PLACES, OffloadingEnv, VectorEnv, make_tables
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.instances import (
+from edgesplit.optimizer.agent.instances import (
     Instance,
     Range,
     broad_instance,
@@ -21,10 +18,13 @@ from edgesplit.optimizer.instances import (
     device_latencies,
     paper_instance,
 )
-from edgesplit.optimizer.qoe import edge_step_latency, evaluate, objective, transmit_time
-from edgesplit.optimizer.scores import value_of
-from edgesplit.optimizer.split import alpha_range, best_split
-from edgesplit.optimizer.state import CURRENT, DENIED, GRANTED, PENDING, flat_state, most_granted, set_features
+from edgesplit.optimizer.agent.scores import value_of
+from edgesplit.optimizer.agent.state import CURRENT, DENIED, GRANTED, PENDING, flat_state, set_features
+from edgesplit.optimizer.learn.env import DENY, ENV_ID, GRANT, PLACES, OffloadingEnv, VectorEnv, make_tables
+from edgesplit.optimizer.methods.counts import most_granted
+from edgesplit.optimizer.methods.exact import optimum
+from edgesplit.optimizer.model.qoe import edge_step_latency, evaluate, objective, transmit_time
+from edgesplit.optimizer.model.split import alpha_range, best_split, split_granted
 
 
 def small_instance(rng):
@@ -36,13 +36,14 @@ def small_instance(rng):
 
 
 def test_check_env():
-    check_env(gymnasium.make("edgesplit.optimizer.env:" + ENV_ID).unwrapped, skip_render_check=True)
+    check_env(gymnasium.make("edgesplit.optimizer.learn.env:" + ENV_ID).unwrapped, skip_render_check=True)
 
 
 def test_the_id_alone_imports_and_registers_once():
     """In a new process: with the module's name in front, then, as it is imported, without; no warning either time."""
-    code = f"import gymnasium; a = gymnasium.make('edgesplit.optimizer.env:{ENV_ID}'); b = gymnasium.make('{ENV_ID}')"
-    code += "; import importlib, edgesplit.optimizer.env as e; importlib.reload(e); print(type(b.unwrapped).__name__)"
+    module = "edgesplit.optimizer.learn.env"
+    code = f"import gymnasium; a = gymnasium.make('{module}:{ENV_ID}'); b = gymnasium.make('{ENV_ID}')"
+    code += f"; import importlib, {module} as e; importlib.reload(e); print(type(b.unwrapped).__name__)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("OffloadingEnv", "")
 

@@ -13,12 +13,12 @@ from oracles import (
 )
 
 from edgesplit.fitting.pai import PaiCurve
-from edgesplit.optimizer import exact, screening
-from edgesplit.optimizer.exact import captured_share, optimum
+from edgesplit.optimizer.methods import exact, screening
+from edgesplit.optimizer.methods.exact import captured_share, optimum
+from edgesplit.optimizer.methods.screening import gain_bound
+from edgesplit.optimizer.model.qoe import Plan, Users, evaluate, feasible, objective
+from edgesplit.optimizer.model.split import alpha_from_emphasis, best_split
 from edgesplit.optimizer.planner import METHODS, SLOW, compare, sweep_gpus
-from edgesplit.optimizer.qoe import Plan, Users, evaluate, feasible, objective
-from edgesplit.optimizer.screening import gain_bound
-from edgesplit.optimizer.split import alpha_from_emphasis, best_split
 
 BLOCKS, PER_BLOCK = 20, 100
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_curve, load_profile
+from edgesplit.optimizer.inputs.scenario import NO_OVERRIDES, load_scenario, overrides
+from edgesplit.optimizer.inputs.users import COLUMNS, read_users
 from edgesplit.optimizer.planner import plan_users
-from edgesplit.optimizer.scenario import NO_OVERRIDES, load_scenario, overrides
-from edgesplit.optimizer.users import COLUMNS, read_users
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

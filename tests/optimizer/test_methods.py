@@ -8,11 +8,11 @@ import pytest
 from oracles import brute_force, make_scenario, make_users, plan_value, random_scenario, random_users, user_qoe
 
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer import genetic as genes
-from edgesplit.optimizer.genetic import genetic, genetic_joint
-from edgesplit.optimizer.ilp import OPTIMAL, TIME_LIMIT, ilp_fixed, ilp_joint, solve
+from edgesplit.optimizer.methods import genetic as genes
+from edgesplit.optimizer.methods.genetic import genetic, genetic_joint
+from edgesplit.optimizer.methods.ilp import OPTIMAL, TIME_LIMIT, ilp_fixed, ilp_joint, solve
+from edgesplit.optimizer.model.qoe import Users, all_local, evaluate, objective
 from edgesplit.optimizer.planner import METHODS, Settings, plan_users
-from edgesplit.optimizer.qoe import Users, all_local, evaluate, objective
 
 QUICK = Settings(population=20, generations=15)
 SEEDS = range(40)
@@ -110,7 +110,7 @@ def test_optimal_means_that_the_bound_is_the_value_and_the_value_the_plans(seed)
 
 def test_the_time_limit_is_the_whole_plans_and_cells_it_does_not_reach_stay_local(monkeypatch):
     """Every cell takes 1 s of a clock of our own."""
-    from edgesplit.optimizer import ilp
+    from edgesplit.optimizer.methods import ilp
 
     now, given = [0.0], []
     users = Users(np.full(6, 0.5), np.full(6, 20.0), np.full(6, 10), np.arange(6) // 2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from oracles import make_scenario, make_users
 
+from edgesplit.optimizer.model.qoe import edge_step_latency
 from edgesplit.optimizer.planner import SweepPoint, compare, knee, plan_users, sweep_gpus
-from edgesplit.optimizer.qoe import edge_step_latency
 
 
 def test_totals_are_sums_over_cells():

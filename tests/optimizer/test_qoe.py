@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracles import make_scenario, make_users, random_scenario, random_users, user_qoe
 
-from edgesplit.optimizer.qoe import (
+from edgesplit.optimizer.model.qoe import (
     Plan,
     all_local,
     edge_step_latency,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 
-from edgesplit.optimizer.replay import Experience, Replay, SumTree
+from edgesplit.optimizer.learn.replay import Experience, Replay, SumTree
 
 EXPONENT, IMPORTANCE, OFFSET = 0.7, 0.3, 0.1
 

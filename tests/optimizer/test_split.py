@@ -6,8 +6,8 @@ from oracles import make_scenario, random_scenario
 from scipy.optimize import brentq
 
 from edgesplit.fitting.pai import PaiCurve
-from edgesplit.optimizer.qoe import edge_step_latency
-from edgesplit.optimizer.split import (
+from edgesplit.optimizer.model.qoe import edge_step_latency
+from edgesplit.optimizer.model.split import (
     alpha_from_emphasis,
     alpha_of_split,
     alpha_range,

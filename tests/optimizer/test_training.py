@@ -18,16 +18,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer import training
-from edgesplit.optimizer.drl import drl_convex, trained_range
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.instances import Range, paper_instance
-from edgesplit.optimizer.policies import Policy, load_policy
-from edgesplit.optimizer.scenario import load_scenario, overrides
-from edgesplit.optimizer.scores import SETTINGS, gain_possible, held_out, score_policy, value_of
-from edgesplit.optimizer.tasks import Task, settings_of, shipped_tasks, user_task
-from edgesplit.optimizer.training import CURVE, train, training_instances
-from edgesplit.optimizer.users import read_users
+from edgesplit.optimizer.agent.decide import drl_convex, trained_range
+from edgesplit.optimizer.agent.instances import Range, paper_instance
+from edgesplit.optimizer.agent.policies import Policy, load_policy
+from edgesplit.optimizer.agent.scores import SETTINGS, gain_possible, held_out, score_policy, value_of
+from edgesplit.optimizer.agent.tasks import Task, settings_of, shipped_tasks, user_task
+from edgesplit.optimizer.inputs.scenario import load_scenario, overrides
+from edgesplit.optimizer.inputs.users import read_users
+from edgesplit.optimizer.learn import training
+from edgesplit.optimizer.learn.training import CURVE, train, training_instances
+from edgesplit.optimizer.methods.exact import optimum
 
 POLICIES = data.FOLDER / "policies"
 SHIPPED = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
@@ -116,7 +116,7 @@ def test_an_interrupt_while_scoring_leaves_a_training_that_goes_on(tmp_path, mon
 
 
 def test_the_logs_of_a_training_that_goes_on_have_each_step_once(tmp_path):
-    from edgesplit.optimizer.policy_run import tensorboard
+    from edgesplit.optimizer.train_command import tensorboard
 
     def steps(folder):
         events = EventAccumulator(str(folder)).Reload()

@@ -7,8 +7,8 @@ import pytest
 from oracles import brute_force, make_scenario, make_users, plan_value
 
 from edgesplit.fitting.pai import LEVEL, PaiCurve
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.qoe import Users, all_local, evaluate, objective
+from edgesplit.optimizer.methods.exact import optimum
+from edgesplit.optimizer.model.qoe import Users, all_local, evaluate, objective
 from edgesplit.optimizer.uncertainty import uncertainty
 
 LATENCY, ALPHA = [0.05, 0.3, 0.12, 0.2, 0.08], [3.0, 40.0, 11.0, 20.0, 6.0]

@@ -7,9 +7,9 @@ import pytest
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_profile
-from edgesplit.optimizer.scenario import load_scenario
-from edgesplit.optimizer.split import alpha_from_emphasis
-from edgesplit.optimizer.users import read_users
+from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.inputs.users import read_users
+from edgesplit.optimizer.model.split import alpha_from_emphasis
 
 SCENARIO = load_scenario("default").for_alpha
 GOOD = "user_id,step_latency_s\na,0.5\n"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgesplit.optimizer.baselines import offload_all, offload_all_fixed
-from edgesplit.optimizer.exact import optimum
-from edgesplit.optimizer.instances import broad_instance, paper_instance
-from edgesplit.optimizer.qoe import all_local, edge_step_latency, evaluate, objective
-from edgesplit.optimizer.split import best_split
+from edgesplit.optimizer.agent.instances import broad_instance, paper_instance
+from edgesplit.optimizer.methods.baselines import offload_all, offload_all_fixed
+from edgesplit.optimizer.methods.exact import optimum
+from edgesplit.optimizer.model.qoe import all_local, edge_step_latency, evaluate, objective
+from edgesplit.optimizer.model.split import best_split
 from edgesplit.reports.shrinking import improve, shrinking_edge_time, shrinking_value
 
 CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]

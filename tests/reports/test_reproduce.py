@@ -184,7 +184,7 @@ def test_a_damaged_database_is_one_line(tmp_path):
 
 def test_own_curve_and_profiles_are_drawn_and_planned_with(tmp_path):
     """Fig. 4 is of the user's own curve where that has points, Fig. 3 of the user's devices."""
-    from edgesplit.optimizer.scenario import overrides
+    from edgesplit.optimizer.inputs.scenario import overrides
     from edgesplit.reports.setup import QUICK, make_setup
 
     setup, sources = make_setup(
@@ -200,7 +200,7 @@ def test_own_curve_and_profiles_are_drawn_and_planned_with(tmp_path):
 
 def test_two_profiles_of_one_device_stay_two(tmp_path):
     from edgesplit import data
-    from edgesplit.optimizer.scenario import overrides
+    from edgesplit.optimizer.inputs.scenario import overrides
     from edgesplit.reports.setup import FROM_FILE, OWN, QUICK, make_setup
     from edgesplit.reports.tables import latency_table
 
@@ -219,7 +219,7 @@ def test_two_profiles_of_one_device_stay_two(tmp_path):
 
 
 def test_a_folder_takes_more_cases_and_keeps_those_it_has(tmp_path):
-    from edgesplit.optimizer.scenario import overrides
+    from edgesplit.optimizer.inputs.scenario import overrides
     from edgesplit.reports.experiments import Unit, compute
     from edgesplit.reports.setup import Size, make_setup
     from edgesplit.reports.work import Results
@@ -241,7 +241,7 @@ def test_a_folder_takes_more_cases_and_keeps_those_it_has(tmp_path):
 
 def test_a_policy_out_of_its_range_is_not_timed():
     """It would be the exact optimum's time."""
-    from edgesplit.optimizer.scenario import overrides
+    from edgesplit.optimizer.inputs.scenario import overrides
     from edgesplit.reports.experiments import Unit
     from edgesplit.reports.setup import QUICK, make_setup
     from edgesplit.reports.timing import measure

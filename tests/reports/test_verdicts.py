@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgesplit.optimizer.ilp import PROVEN
+from edgesplit.optimizer.methods.ilp import PROVEN
 from edgesplit.reports import verdicts
 from edgesplit.reports.tables import WINDOW, latency_by_gpus, moving_average, shrinking_table
 from edgesplit.reports.timing import log_slope

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import torch
 
-from edgesplit.diffusion.models import Model
-from edgesplit.diffusion.toyworld import networks
+from edgesplit.diffusion.inference.models import Model
+from edgesplit.diffusion.toyworld.trainers import networks
 
 COLOURS = ("golden", "black", "white")
 
@@ -98,7 +98,7 @@ def save_clip(folder):
 
     from safetensors.torch import save_file
 
-    from edgesplit.diffusion.toyworld import stages
+    from edgesplit.diffusion.toyworld.trainers import stages
 
     torch.manual_seed(0)
     config = stages.clip_config(_tokenizer())

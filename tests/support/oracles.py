@@ -7,7 +7,7 @@ import numpy as np
 
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
-from edgesplit.optimizer.qoe import Scenario, Users
+from edgesplit.optimizer.model.qoe import Scenario, Users
 
 
 def make_scenario(**changes):

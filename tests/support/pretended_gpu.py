@@ -90,7 +90,8 @@ def pretend():
     for operator in ("empty_strided", "empty.memory_format", "_copy_from", "_to_copy"):  # indexing by a list calls them
         name, _, overload = operator.partition(".")
         backend.impl(operator, _kernel(getattr(getattr(aten, name), overload or "default")), "PrivateUse1")
-    from edgesplit.diffusion import run, training
+    from edgesplit.diffusion import dreambooth_command as run
+    from edgesplit.diffusion.train import loop as training
 
     run.pick_device = lambda name: f"{NAME}:0"
     training.make_accelerator = _accelerator_there(training.make_accelerator)

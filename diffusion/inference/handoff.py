@@ -1,0 +1,149 @@
+"""What travels from the edge to a device: the noisy intermediate, and what is needed to go on from it.
+
+A hand-off is a safetensors file in memory: the latents as the one tensor, all else as its metadata.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ...common.errors import InputError, shown
+from .models import torch_dtype
+
+SCHEMA = "edgesplit/hand-off@1"
+MOST_STEPS = 1000
+LARGEST_SEED = 2**63 - 1
+_FIELDS = ("step", "total_steps", "scheduler_hash", "shape", "dtype", "prompt_template", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handoff:
+    """An intermediate x_n and its context.
+
+    Attributes:
+        latents: shape (channels, height, width), as the edge computed them.
+        step: n, the steps that are left.
+        total_steps: N.
+        scheduler_hash: `Sampling.fingerprint`; the device must come to the same.
+        prompt_template: with `{subject}` for the subject's words.
+        seed: of the initial noise, and of each step's where the scheduler adds some.
+    """
+
+    latents: Tensor
+    step: int
+    total_steps: int
+    scheduler_hash: str
+    prompt_template: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if not 0 <= self.step <= self.total_steps <= MOST_STEPS:
+            raise InputError(
+                f"hand-off: found step {self.step} of {self.total_steps}, accepted: 0 to N, and N up to {MOST_STEPS}"
+            )
+
+    def to_bytes(self, dtype: str = "fp16") -> bytes:
+        """Encode with the latents as "fp16", "bf16" or "fp32"."""
+        latents = self.latents.detach().to("cpu", torch_dtype(dtype)).contiguous()
+        metadata = {
+            "schema": SCHEMA,
+            "step": str(self.step),
+            "total_steps": str(self.total_steps),
+            "scheduler_hash": self.scheduler_hash,
+            "shape": json.dumps(list(latents.shape)),
+            "dtype": dtype,
+            "prompt_template": self.prompt_template,
+            "seed": str(self.seed),
+        }
+        return save({"latents": latents}, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode.
+
+        Raises:
+            InputError: for bytes that are not a whole hand-off of this version.
+        """
+        metadata = _metadata(data)
+        try:
+            latents = load(data)["latents"]
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"hand-off: damaged ({' '.join(str(error).split())[:80]}); send it again") from error
+        found = json.dumps(list(latents.shape)), latents.dtype
+        if found != (metadata["shape"], torch_dtype(metadata["dtype"])):
+            raise InputError(
+                f"hand-off: its latents are {found[0]}, {str(found[1]).removeprefix('torch.')}, its header says "
+                f"{shown(metadata['shape'])}, {metadata['dtype']}; send it again"
+            )
+        return cls(
+            latents=latents,
+            step=int(metadata["step"]),
+            total_steps=int(metadata["total_steps"]),
+            scheduler_hash=metadata["scheduler_hash"],
+            prompt_template=metadata["prompt_template"],
+            seed=int(metadata["seed"]),
+        )
+
+
+@dataclass(frozen=True)
+class HandoffBits:
+    """Size of a hand-off: `latent_bits` of a scenario is the total.
+
+    Attributes:
+        payload: of the latents alone.
+        total: with the header.
+    """
+
+    payload: int
+    total: int
+
+
+def handoff_bits(shape: Sequence[int], dtype: str = "fp16", prompt_template: str = "") -> HandoffBits:
+    """The size of a hand-off of latents of a shape; SD 1.5 at 512 x 512 has a payload of 262,144 bits in fp16."""
+    handoff = Handoff(
+        latents=torch.zeros(*shape),
+        step=MOST_STEPS,
+        total_steps=MOST_STEPS,
+        scheduler_hash="0" * 16,
+        prompt_template=prompt_template,
+        seed=2**31,
+    )
+    return HandoffBits(8 * torch.empty(*shape, dtype=torch_dtype(dtype)).nbytes, 8 * len(handoff.to_bytes(dtype)))
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every step's noise can be made of.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed: found {shown(seed)}, accepted: 0 to {LARGEST_SEED}")
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The header's text fields, each there; whole numbers are digits."""
+    try:
+        (length,) = struct.unpack("<Q", data[:8])
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    except (struct.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError("hand-off: not a safetensors message; send what Handoff.to_bytes made") from error
+    if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
+        found = metadata.get("schema") if isinstance(metadata, dict) else metadata
+        raise InputError(f"hand-off: found schema {shown(found)}, accepted: {SCHEMA!r}")
+    missing = [name for name in _FIELDS if not isinstance(metadata.get(name), str)]
+    if missing:
+        raise InputError(f"hand-off: its header lacks {', '.join(missing)}; send what Handoff.to_bytes made")
+    for name in ("step", "total_steps", "seed"):
+        if not re.fullmatch("[0-9]{1,19}", metadata[name]):
+            raise InputError(f"hand-off: {name}: found {shown(metadata[name])}, accepted: a whole number")
+    return metadata

@@ -1,0 +1,309 @@
+"""A text-to-image model as hybrid inference needs it, and how it is loaded: safetensors only, never a pickle."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import data
+from ...common.errors import InputError, shown
+from ...common.files import read_text, whole_file
+from .gpu import check_bf16
+from .sampling import Sampling
+
+SETTINGS = "edgesplit.json"
+"""Beside the weights: the subject's words, what it looks like, and for a LoRA its base and that base's digest."""
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+INDEX = "model_index.json"
+PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The parts of a Stable Diffusion model.
+
+    Attributes:
+        name: folder or hub id, for messages.
+        unet: predicts the noise.
+        text_encoder: of the prompts.
+        tokenizer: of the prompts.
+        vae: latents <-> pictures.
+        scheduler_config: what the model was trained with.
+        subject: the words that stand for `{subject}` in a prompt template, such as "dog" or "sks dog".
+    """
+
+    name: str
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+    vae: Any
+    scheduler_config: dict[str, Any]
+    subject: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its number format."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of its own resolution."""
+        side = self.unet.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return self.unet.config.in_channels, height, width
+
+    @property
+    def picture_side(self) -> int:
+        """Pixels of a side of the pictures of its own resolution."""
+        factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return factor * self.latent_shape[-1]
+
+    def prompt(self, template: str) -> str:
+        """A template with this model's words for the subject."""
+        return template.replace("{subject}", self.subject)
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """Padded token ids, shape (prompts, tokens).
+
+        Raises:
+            InputError: for a prompt that is too long, or with a word that the tokenizer does not know.
+        """
+        most = self.tokenizer.model_max_length
+        for prompt in prompts:
+            ids = self.tokenizer(prompt).input_ids
+            if len(ids) > most:
+                raise InputError(
+                    f"prompt {shown(prompt)}: found {len(ids) - 2} tokens, accepted: {most - 2} (nothing is cut "
+                    "silently); shorten it"
+                )
+            if self.tokenizer.unk_token_id in ids[1:-1]:
+                raise InputError(f"prompt {shown(prompt)}: holds what the tokenizer of {self.name} does not know")
+        padded = self.tokenizer(list(prompts), padding="max_length", max_length=most, return_tensors="pt")
+        ids_: Tensor = padded.input_ids
+        return ids_
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings, shape (prompts, tokens, width); each different prompt is encoded once."""
+        unique = list(dict.fromkeys(prompts))
+        encoded: Tensor = self.text_encoder(self.tokens(unique).to(self.device))[0]
+        return encoded[[unique.index(prompt) for prompt in prompts]]
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents: (b, 3, height, width), values 0 to 1."""
+        images: Tensor = self.vae.decode(latents.to(self.device, self.dtype) / self.vae.config.scaling_factor).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The number format of a name.
+
+    Raises:
+        InputError: for a name that is not in `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise InputError(f"dtype: found {shown(name)}, accepted: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def weights_digest(*modules: Any) -> str:
+    """A hash of the weights of modules, as fp32: the same on every device and in every memory format."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, weight in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.float().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+def load_model(reference: str | Path, *, subject: str | None = None, dtype: str = "fp32", device: str = "cpu") -> Model:
+    """Load a diffusers folder, a hub id, or a folder with a LoRA and the name of its base.
+
+    Args:
+        reference: what to load.
+        subject: words for `{subject}`; None for those that `dreambooth` stored, or "dog".
+        dtype: "fp16", "bf16" or "fp32".
+        device: "cpu", "cuda:0".
+
+    Raises:
+        InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors; for bf16 on
+            a GPU that lacks it.
+    """
+    settings, number_format = read_settings(Path(reference)), torch_dtype(dtype)
+    if dtype == "bf16":
+        check_bf16(device, "dtype: ")
+    base = settings.get("base")
+    parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
+    if base:
+        from .lora import merge_lora
+
+        _check_base(reference, settings, parts)
+        parts |= merge_lora(parts, Path(reference))
+    for name in ("unet", "text_encoder", "vae"):
+        parts[name] = parts[name].to(device, number_format).eval().requires_grad_(False)
+    for name in ("unet", "vae"):  # convolutions run up to a half faster so
+        parts[name] = parts[name].to(memory_format=torch.channels_last)
+    return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
+
+
+def save_half(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline's weights as fp16, so that it loads in any format, fp32 unless told otherwise.
+
+    Transformers would load the text encoder in the format of its file, diffusers the rest in fp32, and the two would
+    not fit together; so the text encoder's configuration asks for fp32. Where on this machine a part came from is left
+    out of all of them.
+    """
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        if path.parent.name == "text_encoder":
+            config["dtype"] = "float32"
+        with whole_file(path) as handle:
+            handle.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """What `dreambooth` noted beside the weights; empty for another model."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(read_text(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
+    known = ("base", "base_digest", "description", "subject")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in known):
+        raise InputError(f"{path}: found no settings, accepted: {', '.join(known)} as text; run dreambooth again")
+    return settings
+
+
+def hub_file(repository: str, name: str) -> Path:
+    """A file on the hub, from the cache if it is there; one try, where the hub's client would try for a minute.
+
+    Raises:
+        OSError: where it cannot be had.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+        get_hf_file_metadata(hf_hub_url(repository, name))
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # the client passes on whatever its HTTP library raises
+        raise OSError(str(error)) from error
+
+
+def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
+    """Refuse a pair that cannot hand off, before any step runs.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    theirs = sampling.decisive(personal.scheduler_config)
+    differences = [
+        ("latent shape", edge.latent_shape, personal.latent_shape),
+        ("latent scale", edge.vae.config.scaling_factor, personal.vae.config.scaling_factor),
+        *((key, value, theirs[key]) for key, value in sampling.decisive(edge.scheduler_config).items()),
+    ]
+    for what, found, other in differences:
+        if found != other:
+            raise InputError(
+                f"{edge.name} and {personal.name}: {what} is {found} and {other}; a hand-off needs the same, so "
+                "fine-tune both from one base"
+            )
+
+
+def _resolved(folder: Path, base: str) -> str:
+    """A base's folder, relative to the LoRA's or the toy world's by its name; or a hub id as it is."""
+    beside = (folder / base).resolve()
+    return str(beside) if beside.is_dir() else data.located(base)
+
+
+def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:
+    """Refuse a base of the right shapes but with other weights; adapters from elsewhere do not say what theirs had."""
+    made_for = settings.get("base_digest")
+    if made_for and made_for != (found := weights_digest(parts["unet"], parts["text_encoder"])):
+        raise InputError(
+            f"{reference}: its LoRA was made for a base with weights {made_for}, and {settings['base']} has {found}; "
+            "use the base it was made for"
+        )
+
+
+def _load_parts(reference: str) -> dict[str, Any]:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging.set_verbosity_error()  # its advice is about pipelines
+    transformers_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    _check_folder(reference)
+    try:
+        _check_class(reference)
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            reference,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:140]
+        raise InputError(
+            f"{reference}: cannot load ({reason}); name a folder in diffusers' format with safetensors weights, or a "
+            "hub id that this machine can reach"
+        ) from error
+    _check_sides(reference, pipeline.unet.config.sample_size)
+    names = ("unet", "text_encoder", "tokenizer", "vae")
+    return {name: getattr(pipeline, name) for name in names} | {"scheduler_config": dict(pipeline.scheduler.config)}
+
+
+def _check_folder(reference: str) -> None:
+    folder = Path(reference)
+    if not folder.exists():
+        if reference.count("/") == 1 and not reference.startswith((".", "/")):
+            return  # a hub id
+        raise InputError(f"{reference}: no such folder; name a model in diffusers' format or a hub id")
+    if folder.is_file():
+        raise InputError(
+            f"{reference}: found a file, accepted: a folder in diffusers' format with safetensors weights "
+            "(pickle checkpoints are refused: they can run code)"
+        )
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{reference}: found no {INDEX}, accepted: a folder in diffusers' format")
+    for part in ("unet", "text_encoder", "vae"):
+        if not any((folder / part).glob("*.safetensors")) and any(any((folder / part).glob(p)) for p in PICKLES):
+            raise InputError(f"{folder / part}: found pickled weights, accepted: safetensors only; convert them first")
+
+
+def _check_class(reference: str) -> None:
+    """Refuse another class of model by name, before its weights are read or downloaded."""
+    local = Path(reference, INDEX)
+    index = json.loads(read_text(local if local.is_file() else hub_file(reference, INDEX)))
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if kind != "StableDiffusionPipeline":
+        raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
+
+
+def _check_sides(reference: str, found: Any) -> None:
+    sides = found if isinstance(found, list | tuple) and len(found) == 2 else [found]
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(f"{reference}: unet: found sample_size {shown(found)}, accepted: the latents' side in pixels")

@@ -1,0 +1,109 @@
+"""How an image is sampled: steps, guidance and scheduler, the same at the edge and on the device."""
+
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...common.errors import InputError, nearest, shown
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+}
+"""Those whose step depends on nothing but the current sample (and a seed): a hand-off of the sample is enough."""
+NOISY = {"ddpm", "euler-ancestral"}
+"""Those that add noise in each step."""
+IDLE_WITHOUT = {
+    "clip_sample_range": "clip_sample",
+    "dynamic_thresholding_ratio": "thresholding",
+    "sample_max_value": "thresholding",
+}
+"""Options of schedulers that decide nothing where another one is off."""
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings that edge and device must share.
+
+    Attributes:
+        total_steps: N.
+        guidance_scale: of classifier-free guidance; 1 for none.
+        negative_prompt: what guidance leads away from.
+        scheduler: a key of `SCHEDULERS`.
+    """
+
+    total_steps: int = 50
+    guidance_scale: float = 7.5
+    negative_prompt: str = ""
+    scheduler: str = "ddim"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.total_steps <= 1000:
+            raise InputError(f"total_steps: found {self.total_steps}, accepted: 1 to 1000")
+        if not 1 <= self.guidance_scale <= 100:
+            raise InputError(f"guidance_scale: found {self.guidance_scale}, accepted: 1 (none) to 100")
+        if self.scheduler not in SCHEDULERS:
+            raise InputError(
+                f"scheduler: found {shown(self.scheduler)}, accepted: one whose step needs the current sample alone, "
+                f"as a multistep scheduler's history is not handed off: {', '.join(SCHEDULERS)}; "
+                + nearest(self.scheduler, SCHEDULERS)
+            )
+
+    @property
+    def guided(self) -> float | None:
+        """The guidance scale, None for no guidance."""
+        return self.guidance_scale if self.guidance_scale > 1 else None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the scheduler adds noise in each step."""
+        return self.scheduler in NOISY
+
+    def make_scheduler(self, config: dict[str, Any]) -> Any:
+        """A fresh scheduler with its timesteps set, for a model trained with this configuration.
+
+        Raises:
+            InputError: for more steps than the model's noise schedule has places for.
+        """
+        import diffusers
+
+        scheduler = getattr(diffusers, SCHEDULERS[self.scheduler]).from_config(config)
+        trained = scheduler.config.num_train_timesteps
+        if self.total_steps <= trained:
+            scheduler.set_timesteps(self.total_steps)
+        if self.total_steps > trained or float(scheduler.timesteps.max()) > trained - 1:
+            raise InputError(
+                f"total_steps: found {self.total_steps}, accepted: fewer, as the model was trained with {trained} "
+                f"timesteps and its steps_offset is {scheduler.config.get('steps_offset', 0)}"
+            )
+        return scheduler
+
+    def decisive(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The scheduler, and the options that decide its steps for a model trained with this configuration."""
+        scheduler = self.make_scheduler(config)
+        used = inspect.signature(type(scheduler).__init__).parameters
+        options = {name: value for name, value in scheduler.config.items() if name in used}
+        idle = {name for name, other in IDLE_WITHOUT.items() if not options.get(other)}
+        return {"scheduler": self.scheduler} | {name: options[name] for name in sorted(options.keys() - idle)}
+
+    def fingerprint(self, config: dict[str, Any]) -> str:
+        """A hash of all that decides the steps."""
+        text = json.dumps(self.decisive(config), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def recognised(self, fingerprint: str, config: dict[str, Any]) -> str:
+        """In words what another side with this fingerprint does differently from this model's configuration."""
+        for scheduler in SCHEDULERS:
+            for kind in PREDICTION_TYPES:
+                other = replace(self, scheduler=scheduler).fingerprint(config | {"prediction_type": kind})
+                if other == fingerprint:
+                    return f"{scheduler} with prediction_type {kind}"
+        return f"one with other options or noise levels ({fingerprint})"
+
+
+DEFAULT = Sampling()

@@ -1,0 +1,73 @@
+"""Each user's own split point: from a plan, or from NAME=n on the command line."""
+
+import csv
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...common.errors import InputError, nearest, shown
+from ...common.files import read_text
+
+COLUMNS = ("user_id", "local_steps", "offloaded_steps")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan says of the splits.
+
+    Attributes:
+        local_steps: user -> n, as text.
+        total_steps: N, the same for all.
+    """
+
+    local_steps: dict[str, str]
+    total_steps: int
+
+
+def read_plan(path: Path) -> Plan:
+    """The splits of a CSV that `plan` wrote.
+
+    Raises:
+        InputError: one line naming the file and the line.
+    """
+    rows = csv.DictReader(read_text(path).splitlines())
+    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or [])]:
+        raise InputError(f"{path}: column {missing[0]!r}: missing; name a CSV that plan -o wrote")
+    local_steps: dict[str, str] = {}
+    totals: set[int] = set()
+    for row in rows:
+        name, local, offloaded = (row[column] or "" for column in COLUMNS)
+        if not (_whole(local) and _whole(offloaded)) or name in local_steps:
+            found = f"{shown(name)} with {shown(local)} + {shown(offloaded)} steps"
+            raise InputError(f"{path}: line {rows.line_num}: found {found}, accepted: each user once, whole numbers")
+        local_steps[name] = local
+        totals.add(int(local) + int(offloaded))
+    if len(totals) != 1:
+        raise InputError(f"{path}: found {len(totals)} numbers of steps in all, accepted: one; name a whole plan")
+    return Plan(local_steps, totals.pop())
+
+
+def own_splits(place: str, given: Mapping[str, str], users: Collection[str], total: int) -> dict[str, int]:
+    """User -> n, in the order of the users.
+
+    Args:
+        place: file or option, for messages.
+        given: user -> n as text.
+        users: whose models there are.
+        total: N.
+
+    Raises:
+        InputError: for a user without a split, a split without a user, or n outside 0 to N.
+    """
+    if missing := next((name for name in users if name not in given), None):
+        raise InputError(f"{place}: user {missing!r}: found no split, accepted: one for each of {', '.join(users)}")
+    if unknown := next((name for name in given if name not in users), None):
+        raise InputError(f"{place}: user {shown(unknown)}: found no model of that name; {nearest(unknown, users)}")
+    for name, text in given.items():
+        if not _whole(text) or int(text) > total:
+            raise InputError(f"{place}: user {name!r}: found {shown(text)}, accepted: 0 to N = {total}")
+    return {name: int(given[name]) for name in users}
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10

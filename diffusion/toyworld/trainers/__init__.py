@@ -1,0 +1,1 @@
+"""Training of the toy world's models from nothing."""

@@ -1,0 +1,1 @@
+"""DreamBooth cohorts: the cluster-wide model and every user's personal one."""

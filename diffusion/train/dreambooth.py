@@ -1,0 +1,112 @@
+"""DreamBooth (arXiv 2208.12242): one model fine-tuned on one subject's photos, with prior preservation.
+
+Also used for the cluster-wide model (paper section 3.2), whose photos are of many subjects and whose word for the
+subject is the class word itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..inference.models import Model
+from .cohort import Training
+from .loop import Job, warm_then_linear
+from .photos import Photos
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures as latents with their captions.
+
+    Attributes:
+        means: scaled means of the latents, shape (pictures, channels, height, width).
+        deviations: scaled, same shape.
+        tokens: of the captions, shape (pictures, tokens).
+    """
+
+    means: Tensor
+    deviations: Tensor
+    tokens: Tensor
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random latents and tokens, with replacement."""
+        chosen = torch.randint(len(self.means), (size,), generator=generator)
+        noise = torch.randn(size, *self.means.shape[1:], generator=generator).to(self.means)
+        chosen = chosen.to(self.means.device)
+        return self.means[chosen] + self.deviations[chosen] * noise, self.tokens[chosen]
+
+
+@torch.no_grad()
+def scaled_posterior(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Means and deviations of the latents of batches of pictures between -1 and 1, scaled as the UNet takes them."""
+    posteriors = [vae.encode(batch.to(vae.device, vae.dtype)).latent_dist for batch in batches]
+    means, deviations = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "std"))
+    return vae.config.scaling_factor * means.float(), vae.config.scaling_factor * deviations.float()
+
+
+def encode(model: Model, photos: Photos, subject: str) -> Examples:
+    """Latents of photos, captioned with words for the subject."""
+    means, deviations = scaled_posterior(model.vae, photos.images.split(16))
+    captions = [template.replace("{subject}", subject) for template in photos.templates]
+    return Examples(means, deviations, model.tokens(captions).to(model.device))
+
+
+def make_job(model: Model, modules: dict[str, nn.Module], own: Examples, prior: Examples | None, how: Training) -> Job:
+    """The fine-tuning of a model's UNet, and of its text encoder where that has a learning rate.
+
+    Args:
+        model: the base.
+        modules: "unet" and "text_encoder": those of the base, or their LoRAs.
+        own: the subject's pictures.
+        prior: the class images; None for no prior preservation.
+        how: settings.
+    """
+    scheduler, empty = _noise_scheduler(model), model.tokens([""]).to(model.device)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        latents, tokens = own.batch(how.batch_size, generator)
+        weights = torch.ones(len(latents), device=latents.device)
+        if prior:
+            more, its_tokens = prior.batch(how.batch_size, generator)
+            latents, tokens = torch.cat([latents, more]), torch.cat([tokens, its_tokens])
+            weights = torch.cat([weights, torch.full_like(weights, how.prior_weight)])
+        dropped = torch.rand(len(tokens), generator=generator) < how.caption_dropout
+        tokens = torch.where(dropped.to(tokens.device)[:, None], empty, tokens)
+        embeddings = modules["text_encoder"](tokens)[0]
+        return (weights * denoising_losses(modules["unet"], scheduler, latents, embeddings, generator)).mean()
+
+    rates = {"unet": how.rate, "text_encoder": how.text_encoder_learning_rate}
+    return Job(
+        modules={name: modules[name] for name, rate in rates.items() if rate > 0},
+        loss=loss,
+        steps=how.steps,
+        learning_rates=rates,
+        schedule=warm_then_linear(0.05, 0.7),
+        average=how.average or None,
+        seed=how.seed,
+        save_every=how.save_every,
+    )
+
+
+def denoising_losses(
+    unet: Any, scheduler: Any, latents: Tensor, embeddings: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of what the UNet predicts (noise or velocity) at random timesteps, shape (b,)."""
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+    timesteps = timesteps.to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    target = scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
+    predicted = unet(noisy, timesteps, encoder_hidden_states=embeddings, return_dict=False)[0]
+    return functional.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+
+
+def _noise_scheduler(model: Model) -> Any:
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler.from_config(model.scheduler_config)

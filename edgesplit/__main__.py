@@ -1,0 +1,5 @@
+"""`python -m edgesplit`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,204 @@
+"""The scenario file, and its resolution with the command line's options into the numbers of the system model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from ... import data
+from ...common.errors import InputError, nearest, shown
+from ...common.files import Record, read_record
+from ...fitting.library import load_curve, load_profile
+from ...fitting.pai import PaiCurve
+from ...fitting.schemas import LARGEST, SMALLEST, Count, LatencyProfile, PaiCurveFile, Provenance, Seconds, Steps, Text
+from ..model.qoe import Scenario
+
+Bits = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+TotalSteps = Annotated[Steps, Field(ge=1)]
+
+
+class Radio(Record):
+    """What the granted users share, and what each of them sends."""
+
+    bandwidth_hz: Positive
+    spectral_efficiency: Positive
+    prompt_bits: Bits
+    latent_bits: Bits
+
+
+class ScenarioFile(Record):
+    """One edge server, its radio and its rounds; `edge` and `pai` are names or paths of parameter files."""
+
+    schema_: Literal["edgesplit/scenario@1"] = Field(default="edgesplit/scenario@1", alias="schema")
+    edge: Text
+    gpus: Count
+    max_batch: Count
+    radio: Radio
+    interval_s: Seconds
+    slots: Count
+    reference_batch: Count
+    total_steps: TotalSteps
+    min_local_steps: Steps
+    pai: Text
+    provenance: Provenance | None = None
+
+    @model_validator(mode="after")
+    def _steps_in_range(self) -> Self:
+        if self.min_local_steps > self.total_steps:
+            raise ValueError(_step_range(self.total_steps, self.min_local_steps))
+        return self
+
+
+class Overrides(Record):
+    """Options that replace fields of the scenario file; None leaves the field as it is."""
+
+    edge: Text | None = None
+    pai: Text | None = None
+    gpus: Count | None = None
+    max_batch: Count | None = None
+    bandwidth_mhz: Positive | None = None
+    latent_bits: Bits | None = None
+    total_steps: TotalSteps | None = None
+    min_local_steps: Steps | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A scenario ready to plan with.
+
+    Attributes:
+        scenario: every number, options applied; B_max is no more than the edge GPUs' memory holds.
+        for_alpha: the same with the scenario file's own G, whatever the memory: `--gpus` does not move alpha.
+        edge: the edge GPU's profile.
+        curve: the PAI curve's file.
+        notices: what the user should know about the numbers.
+    """
+
+    scenario: Scenario
+    for_alpha: Scenario
+    edge: LatencyProfile
+    curve: PaiCurveFile
+    notices: list[str]
+
+    @property
+    def edge_name(self) -> str:
+        """The edge GPU, for people."""
+        return self.edge.device
+
+    @property
+    def drawn_curves(self) -> list[PaiCurve]:
+        """Bootstrap draws of the PAI curve; empty for one without."""
+        return self.curve.fit.drawn_curves()
+
+
+NO_OVERRIDES = Overrides()
+
+
+def overrides(**options: Any) -> Overrides:
+    """Check the values of command-line options.
+
+    Raises:
+        InputError: one line naming the option, what was found and what is accepted.
+    """
+    try:
+        return Overrides(**options)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = "--" + str(problem["loc"][0]).replace("_", "-")
+        raise InputError(f"{name}: found {shown(problem['input'])}, accepted: {problem['msg']}") from error
+
+
+def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved:
+    """Read a scenario by name or path and apply the options.
+
+    Raises:
+        InputError: one line naming the file or option, what was found and what is accepted.
+    """
+    path = _find(reference)
+    file = read_record(path, ScenarioFile)
+    edge = load_profile(options.edge) if options.edge else load_profile(file.edge, path.parent)
+    curve = load_curve(options.pai) if options.pai else load_curve(file.pai, path.parent)
+    _check_curve(options.pai or file.pai, curve)
+    total, least = _steps(file, curve, options)
+    radio = file.radio
+    own = Scenario(
+        edge=edge.fit.model(),
+        gpus=file.gpus,
+        max_batch=options.max_batch or file.max_batch,
+        bandwidth_hz=1e6 * options.bandwidth_mhz if options.bandwidth_mhz else radio.bandwidth_hz,
+        spectral_efficiency=radio.spectral_efficiency,
+        prompt_bits=radio.prompt_bits,
+        latent_bits=radio.latent_bits if options.latent_bits is None else options.latent_bits,
+        interval_s=file.interval_s,
+        slots=file.slots,
+        reference_batch=file.reference_batch,
+        total_steps=total,
+        min_local_steps=least,
+        pai=curve.fit.curve(),
+    )
+    scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
+    notices = [*_memory_notice(own, scenario, edge), *_notices(own, curve)]
+    return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
+
+
+def _find(reference: str) -> Path:
+    known = data.shipped("scenarios")
+    path = known.get(reference, Path(reference))
+    if path.suffix != ".json" and not path.exists():
+        hint = nearest(reference, known)
+        raise InputError(f"--scenario: found {shown(reference)}, accepted: a name or a file; {hint}")
+    return path
+
+
+def _steps(file: ScenarioFile, curve: PaiCurveFile, options: Overrides) -> tuple[int, int]:
+    """N and N-hat: from the options, else from a curve given as an option, else from the scenario."""
+    source = curve if options.pai else file
+    total = options.total_steps or source.total_steps
+    least = source.min_local_steps if options.min_local_steps is None else options.min_local_steps
+    if least > total:
+        raise InputError(f"--total-steps, --min-local-steps: {_step_range(total, least)}")
+    return total, least
+
+
+def _step_range(total: int, least: int) -> str:
+    return f"found min_local_steps {least}, accepted: 0 to total_steps, which is {total}"
+
+
+def _check_curve(name: str, curve: PaiCurveFile) -> None:
+    """Refuse what the split point's closed form does not hold for."""
+    for field, value, least in (
+        ("steepness", curve.fit.steepness, SMALLEST),
+        ("amplitude", curve.fit.amplitude, 0),
+    ):
+        if value < least:
+            raise InputError(
+                f"PAI curve {name}: field 'fit.{field}': found {value}, accepted: a curve that rises with local "
+                f"steps ({field} {'above 0' if least else '0 or more'}); measure or fit it again"
+            )
+
+
+def _memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> list[str]:
+    if scenario.max_batch == asked.max_batch:
+        return []
+    return [
+        f"one {edge.device} holds {edge.max_batch} images at most in its memory (max_batch of its profile), so B_max "
+        f"is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
+    ]
+
+
+def _notices(scenario: Scenario, curve: PaiCurveFile) -> list[str]:
+    notices = []
+    if scenario.total_steps != curve.total_steps:
+        notices.append(
+            f"the PAI curve was measured with {curve.total_steps} total steps and this plan has "
+            f"{scenario.total_steps}: F(n) is taken at the same n"
+        )
+    if scenario.min_local_steps < scenario.pai.midpoint:
+        notices.append(
+            f"min_local_steps {scenario.min_local_steps} lies left of the PAI curve's midpoint "
+            f"{scenario.pai.midpoint:g}, so the split objective is not concave (Proposition 2 does not hold); "
+            "the ends are compared too, and the plan stays optimal"
+        )
+    return notices

@@ -1,0 +1,151 @@
+"""The paper's heuristic peer, section 6.2: a genetic algorithm over who is granted, the split optimised inside.
+
+The paper does not say how its algorithm comes by the split. `genetic_joint` is the other reading: two genes per user,
+granted and split, which is what the 2 I of the complexity O(2 P M I) in its Table 1 looks like.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...common.arrays import Bools, Floats, Ints
+from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
+from ..model.split import best_split, pai_loss, split_gain, split_granted
+from .counts import cells_by_size
+
+POPULATION, GENERATIONS = 100, 200
+"""P and M of the paper."""
+MATINGS = 10
+"""Tries per generation to breed plans that are not in the population: small cells have few, soon used up."""
+
+
+def genetic(
+    scenario: Scenario,
+    users: Users,
+    population: int = POPULATION,
+    generations: int = GENERATIONS,
+    seed: int = 0,
+) -> Plan:
+    """The best plan that pymoo's genetic algorithm finds, cell by cell.
+
+    Args:
+        scenario: the system.
+        users: of one or more cells.
+        population: P.
+        generations: M.
+        seed: of everything random.
+    """
+    granted = np.zeros(len(users), bool)
+    for places in cells_by_size(users.cell):
+        for own in places:
+            granted[own] = _cell(scenario, users.take(own), population, generations, seed)
+    return split_granted(scenario, users, granted)
+
+
+def genetic_joint(
+    scenario: Scenario,
+    users: Users,
+    population: int = POPULATION,
+    generations: int = GENERATIONS,
+    seed: int = 0,
+) -> Plan:
+    """The same with two genes per user, granted and local steps; arguments as in `genetic`."""
+    local_steps = np.full(len(users), scenario.total_steps)
+    for places in cells_by_size(users.cell):
+        for own in places:
+            local_steps[own] = _joint_cell(scenario, users.take(own), population, generations, seed)
+    return Plan(local_steps < scenario.total_steps, local_steps)
+
+
+def _values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
+    b = granted.sum(axis=1)
+    found: Floats = (gain.T[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
+    return found
+
+
+def _cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Bools:
+    from pymoo.operators.crossover.pntx import TwoPointCrossover
+    from pymoo.operators.mutation.bitflip import BitflipMutation
+    from pymoo.operators.sampling.rnd import BinaryRandomSampling
+
+    operators = BinaryRandomSampling(), TwoPointCrossover(), BitflipMutation()
+    found = _evolve(_problem(scenario, users), operators, population, generations, seed)
+    return np.zeros(len(users), bool) if found is None else np.asarray(found, bool)
+
+
+def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int) -> Any:
+    """The best decision found; None where none is better than denying all."""
+    from pymoo.algorithms.soo.nonconvex.ga import GA
+    from pymoo.optimize import minimize
+
+    sampling, crossover, mutation = operators
+    algorithm = GA(pop_size=population, sampling=sampling, crossover=crossover, mutation=mutation)
+    algorithm.mating.n_max_iterations = MATINGS
+    found = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
+    return None if found.X is None or found.F[0] >= 0 else found.X
+
+
+def _problem(scenario: Scenario, users: Users) -> Any:
+    """Minimise the negative value of a population of decisions."""
+    b = np.arange(len(users) + 1)
+    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.maximum(b, 1))
+    _, gain = best_split(scenario, users.alpha[:, None], saving)
+
+    def value(x: Any) -> tuple[Floats, Ints]:
+        granted = np.asarray(x, bool)
+        return _values(scenario, gain, granted), granted.sum(axis=1)
+
+    one = np.ones(len(users), np.int64)
+    return _maximise(value, scenario, 0 * one, one, bool)
+
+
+def _joint_cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Ints:
+    from pymoo.operators.crossover.sbx import SBX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+
+    whole = RoundingRepair()
+    operators = IntegerRandomSampling(), SBX(repair=whole), PM(repair=whole)
+    found = _evolve(_joint_problem(scenario, users), operators, population, generations, seed)
+    return np.full(len(users), scenario.total_steps) if found is None else _local_steps(scenario, found)
+
+
+def _local_steps(scenario: Scenario, genes: Any) -> Ints:
+    """n of every user, N where denied, from (..., 2 users) genes: first who is granted, then the splits."""
+    granted, n = np.split(np.asarray(genes, np.int64), 2, axis=-1)
+    return np.where(granted > 0, n, scenario.total_steps)
+
+
+def _joint_problem(scenario: Scenario, users: Users) -> Any:
+    """Minimise the negative value of a population of decisions with their splits."""
+    table = pai_loss(scenario)
+
+    def value(x: Any) -> tuple[Floats, Ints]:
+        n = _local_steps(scenario, x)
+        b = (n < scenario.total_steps).sum(axis=1)
+        saving = users.step_latency_s - edge_step_latency(scenario, np.maximum(b, 1))[:, None]
+        gain = split_gain(scenario, users.alpha, saving, n, table).sum(axis=1)
+        return gain - b * transmit_time(scenario, b), b
+
+    ends = (0, scenario.min_local_steps), (1, scenario.total_steps)
+    low, high = (np.repeat(end, len(users)) for end in ends)
+    return _maximise(value, scenario, low, high, int)
+
+
+def _maximise(
+    value: Callable[[Any], tuple[Floats, Ints]], scenario: Scenario, low: Ints, high: Ints, kind: type
+) -> Any:
+    """A problem in pymoo's terms; `value` gives values and numbers granted, and more than B_max is infeasible."""
+    from pymoo.core.problem import Problem
+
+    class Grants(Problem):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(n_var=low.size, n_obj=1, n_ieq_constr=1, xl=low, xu=high, vtype=kind)
+
+        def _evaluate(self, x: Any, out: dict[str, Any], *_: Any, **__: Any) -> None:
+            worth, granted = value(x)
+            out["F"], out["G"] = -worth, granted - scenario.max_batch
+
+    return Grants()

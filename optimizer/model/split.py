@@ -1,0 +1,117 @@
+"""The split point of a granted user (P2), in closed form, and what alpha means for it (Remark 1).
+
+alpha: seconds that a PAI of 1 is worth. d = L_i - L_e: seconds that one offloaded step saves.
+F: the PAI curve. A, a: its amplitude and steepness. N-hat, N: the least and the most local steps.
+The gain of a split n over n = N is alpha (F(n) - F(N)) + (N - n) d.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...common.arrays import Bools, Floats, Ints
+from ...fitting.pai import log_odds
+from .qoe import Plan, Scenario, Users, edge_step_latency
+
+
+def split_point(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -> Floats:
+    """The stationary point of (P2) on the curve's concave branch, clipped to [N-hat, N]; not rounded.
+
+    With q = d / (alpha A a), section 5.2's condition alpha F'(n) = d reads F (1 - F) = q, which has the
+    solution n = b_F + (2 ln F - ln q) / a with F = (1 + sqrt(1 - 4 q)) / 2.
+
+    The three cases of Proposition 2: q <= 0 (the device is no slower than the edge) gives N; q > 1/4 (no
+    PAI is worth the time) gives N-hat; else the stationary point. Where F(N-hat) >= 1/2 it is the optimum;
+    elsewhere N-hat may be better, which `best_split` checks.
+
+    Args:
+        scenario: N, N-hat and the PAI curve.
+        alpha: seconds, >= 0, any shape.
+        step_saving_s: d, seconds, broadcast against alpha.
+    """
+    lo, hi = scenario.min_local_steps, scenario.total_steps
+    q = _scaled_saving(scenario, alpha, step_saving_s)
+    n = scenario.pai.midpoint + log_odds(np.maximum(q, 0)) / scenario.pai.steepness
+    n = np.where(q > 0.25, lo, np.clip(n, lo, hi))
+    return np.where(np.asarray(step_saving_s) <= 0, hi, n)
+
+
+def best_split(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -> tuple[Ints, Floats]:
+    """The best integer split of granted users, and its gain over n = N in seconds.
+
+    The gain is concave where F >= 1/2, so the integers beside the stationary point are enough there; where
+    F(N-hat) < 1/2 it first falls and then rises to that point, so the ends are compared as well. Of equal
+    splits the one with more local steps is taken.
+
+    Args:
+        scenario: N, N-hat and the PAI curve.
+        alpha: seconds, >= 0, any shape.
+        step_saving_s: d, seconds, broadcast against alpha.
+
+    Returns:
+        (n, gain): both of the broadcast shape; the gain is >= 0, as n = N is always allowed.
+    """
+    alpha, saving = np.broadcast_arrays(np.asarray(alpha, float), np.asarray(step_saving_s, float))
+    table = pai_loss(scenario)
+    stationary = split_point(scenario, alpha, saving)
+    best = np.full(alpha.shape, scenario.total_steps)
+    gain = np.zeros(alpha.shape)
+    ends = scenario.min_local_steps
+    for n in (np.ceil(stationary).astype(int), np.floor(stationary).astype(int), ends):
+        candidate = split_gain(scenario, alpha, saving, n, table)
+        better = candidate > gain
+        best, gain = np.where(better, n, best), np.where(better, candidate, gain)
+    return best, gain
+
+
+def split_granted(scenario: Scenario, users: Users, granted: Bools, note: str = "") -> Plan:
+    """The plan that grants these users, each with its best split (P2); granted (users,)."""
+    chosen, cell = np.flatnonzero(granted), users.cell[granted]
+    b = np.bincount(cell, minlength=users.cells)[cell]
+    saving = users.step_latency_s[chosen] - edge_step_latency(scenario, b)
+    local_steps = np.full(len(users), scenario.total_steps)
+    local_steps[chosen], _ = best_split(scenario, users.alpha[chosen], saving)
+    return Plan(granted, local_steps, note)
+
+
+def pai_loss(scenario: Scenario) -> Floats:
+    """F(n) - F(N) for n = 0..N, shape (N + 1,)."""
+    values = scenario.pai.amplitude * scenario.pai.sigmoid(scenario.steps)  # the offset cancels: leave it out
+    loss: Floats = values - values[-1]
+    return loss
+
+
+def split_gain(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike, table: Floats) -> Floats:
+    """alpha (F(n) - F(N)) + (N - n) d: what offloading to the split n is worth, eq. (20) less its value at N."""
+    saved = (scenario.total_steps - np.asarray(n, float)) * np.asarray(step_saving_s, float)
+    gain: Floats = np.asarray(alpha, float) * table[np.asarray(n)] + saved
+    return gain
+
+
+def alpha_of_split(scenario: Scenario, step_latency_s: ArrayLike, n: ArrayLike) -> Floats:
+    """The alpha whose split point is n at the reference batch: |L_i - L_e(b-hat, G)| / F'(n), Remark 1.
+
+    Infinite where the curve is flat at n.
+    """
+    saving = np.abs(np.asarray(step_latency_s) - edge_step_latency(scenario, scenario.reference_batch))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(saving == 0, 0.0, saving / scenario.pai.derivative(n))
+
+
+def alpha_range(scenario: Scenario, step_latency_s: ArrayLike) -> tuple[Floats, Floats]:
+    """Remark 1's bounds: below the first only latency counts, above the second only PAI."""
+    ends = scenario.min_local_steps, scenario.total_steps
+    low, high = (alpha_of_split(scenario, step_latency_s, n) for n in ends)
+    return low, high
+
+
+def alpha_from_emphasis(scenario: Scenario, step_latency_s: ArrayLike, emphasis: ArrayLike) -> Floats:
+    """The alpha that puts the split point at N-hat + e (N - N-hat); e = 0 and 1 are Remark 1's bounds."""
+    lo, hi = scenario.min_local_steps, scenario.total_steps
+    return alpha_of_split(scenario, step_latency_s, lo + np.asarray(emphasis) * (hi - lo))
+
+
+def _scaled_saving(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -> Floats:
+    """q = d / (alpha A a); infinite with the sign of d where alpha A = 0."""
+    worth = np.asarray(alpha) * scenario.pai.amplitude * scenario.pai.steepness
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.asarray(step_saving_s) / worth
