@@ -15,6 +15,12 @@ def shown(value: object, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
+def reason_of(error: BaseException, width: int = 100) -> str:
+    """What another library says of its error, as one short line for a message of ours."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(said).split())[:width]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A suggestion to end a message with: the nearest known word, or all of them where few are known."""
     known = list(known)

@@ -1,31 +1,17 @@
 """The picture of `plan --gpu-sweep`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..common.errors import InputError
-from ..common.files import whole_file
 from .planner import SweepPoint
 
-FORMATS = (".png", ".svg", ".pdf")
 PANELS = {
     "objective": "objective of (P1), s",
     "mean_latency_s": "mean latency, s",
     "mean_pai": "mean PAI",
 }
-
-
-def check_picture(path: Path) -> None:
-    """Refuse a picture's file name before the work starts.
-
-    Raises:
-        InputError: for a suffix that is no picture's.
-    """
-    if path.suffix.casefold() not in FORMATS:
-        raise InputError(f"{path}: found suffix '{path.suffix}', accepted: {', '.join(FORMATS)}")
 
 
 def draw_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> Any:
@@ -47,9 +33,3 @@ def draw_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> Any:
     if bend:
         axes[0].set_title(f"knee at {bend.gpus} GPUs: more of them pay less from here on", fontsize="medium")
     return figure
-
-
-def save_figure(path: Path, figure: Any) -> None:
-    """Write a figure in the format of the file's suffix, whole or not at all."""
-    with whole_file(path, "wb") as handle:
-        figure.savefig(handle, format=path.suffix.casefold().removeprefix("."), dpi=150)

@@ -1,11 +1,9 @@
 """A plan as a CSV or Parquet file, as JSON, and as a table for people."""
 
-import csv
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..common.errors import InputError
-from ..common.files import whole_file
-from ..common.tables import plain_table
+from ..common.tables import Columns, plain_table
 from .inputs.users import UserTable
 from .model.qoe import Scenario
 from .planner import Outcome, SweepPoint, Totals
@@ -23,17 +19,14 @@ from .uncertainty import Uncertainty
 
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
-PARQUET = (".parquet", ".pq")
 NUMBERS_WIDTH = 65
 """What the columns behind the names take of a line."""
-
-Columns = dict[str, Sequence[Any]]
 
 
 def plan_columns(scenario: Scenario, table: UserTable, outcome: Outcome) -> Columns:
     """The plan file's columns, one entry per user in file order; `cell` only where the input has it."""
     plan, e = outcome.plan, outcome.evaluation
-    columns: Columns = {"user_id": table.user_id}
+    columns: dict[str, Sequence[Any]] = {"user_id": table.user_id}
     if table.cell is not None:
         columns["cell"] = table.cell
     return columns | {
@@ -49,40 +42,6 @@ def plan_columns(scenario: Scenario, table: UserTable, outcome: Outcome) -> Colu
         "alpha": table.users.alpha.tolist(),
         "qoe": e.qoe.tolist(),
     }
-
-
-def check_table(path: Path) -> None:
-    """Refuse a table's file name before the work starts.
-
-    Raises:
-        InputError: for a suffix that is no table's.
-    """
-    if path.suffix.casefold() not in (".csv", *PARQUET):
-        raise InputError(f"{path}: found suffix '{path.suffix}', accepted: .csv or .parquet")
-
-
-def write_table(path: Path, columns: Columns) -> None:
-    """Write columns as Parquet or CSV, by the file's suffix; whole or not at all.
-
-    Raises:
-        InputError: for another suffix, or where the file cannot be written.
-    """
-    check_table(path)
-    if path.suffix.casefold() in PARQUET:
-        _write_parquet(path, columns)
-        return
-    with whole_file(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _write_parquet(path: Path, columns: Columns) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with whole_file(path, "wb") as handle:
-        pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), handle)
 
 
 def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: Columns | None) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 from .. import data
 from ..common.console import say
 from ..common.errors import InputError
+from ..common.figures import check_picture, save_figure
 from ..common.files import make_folder, read_text, whole_file
 from ..common.ranges import parse_ranges
+from ..common.tables import check_table, write_table
 from . import output
 from .agent.decide import default_policy, fall_backs
 from .agent.policies import Policy, load_policy
@@ -78,7 +80,7 @@ def _check_together(request: Request) -> None:
     if request.output and request.output.exists() and request.output.resolve() == request.users.resolve():
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
-        output.check_table(request.output)
+        check_table(request.output)
     given = [*request.told, *(["policy"] if request.policy is not None else [])]
     for option, readers in (READERS[name] for name in given):
         if not request.compare and request.method not in readers:
@@ -126,7 +128,7 @@ def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Sett
     uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
     columns = output.plan_columns(scenario, table, chosen)
     if request.output:
-        output.write_table(request.output, columns)
+        write_table(request.output, columns)
     if request.as_json:
         result = output.plan_json(scenario, table, chosen, None if request.output else columns)
         result |= _policy_json(settings.policy, scenario, table.users)
@@ -189,7 +191,7 @@ def _method_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
-    from .figures import check_picture, draw_sweep, save_figure  # seaborn costs 1 s
+    from .figures import draw_sweep  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")

@@ -22,7 +22,9 @@ def test_every_folder_with_code_is_a_listed_package():
         for folder in FOLDERS
         for path in ROOT.glob(f"{folder}/**/__init__.py")
     }
-    assert sorted(["edgesplit", *(f"edgesplit.{name}" for name in nested)]) == sorted(PYPROJECT["tool"]["setuptools"]["packages"])
+    assert sorted(["edgesplit", *(f"edgesplit.{name}" for name in nested)]) == sorted(
+        PYPROJECT["tool"]["setuptools"]["packages"]
+    )
 
 
 def test_tests_run_against_the_installed_package():

@@ -24,6 +24,7 @@ from safetensors.torch import save
 from ...common.console import say
 from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
+from ...common.tables import write_table
 from ...fitting.schemas import Provenance
 from ..agent.decide import trained_range
 from ..agent.instances import Instance
@@ -31,7 +32,6 @@ from ..agent.policies import Policy, PolicyCard, Scores, read_weights
 from ..agent.scores import HELD_OUT_SEED, gain_possible, held_out, score_policy
 from ..agent.tasks import Task, shipped_instance, shipped_tasks
 from ..methods.exact import captured_share
-from ..output import write_table
 from .dqn import PRESETS, Learner, NotFiniteError, Preset
 from .env import PLACES, make_tables
 

@@ -1,0 +1,55 @@
+"""How far a long command is: a bar on a terminal, a line now and then where stderr goes elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from .console import say
+
+LINES = 10
+"""Lines that a command says in all where there is no terminal."""
+
+
+class Progress(Protocol):
+    """Says how far the work is."""
+
+    def __call__(self, completed: float, text: str = "", /) -> None:
+        """Note that `completed` of the total is done, and what is under way."""
+
+
+@contextmanager
+def progress_bar(command: str, total: float, unit: str) -> Iterator[Progress]:
+    """Show progress on stderr while a command works.
+
+    Args:
+        command: whose work it is; every line begins with it.
+        total: amount of work, in `unit`.
+        unit: plural noun, such as "pictures".
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    terminal = Console(stderr=True)
+    if not terminal.is_terminal:
+        yield _Lines(command, total, unit)
+        return
+    counts = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")
+    columns = (TextColumn(command), BarColumn(bar_width=20), counts, TextColumn("{task.description}"))
+    with Bar(*columns, TimeRemainingColumn(), console=terminal, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda completed, text="": bar.update(task, completed=completed, description=text)
+
+
+class _Lines:
+    """A line whenever another tenth of the work is done."""
+
+    def __init__(self, command: str, total: float, unit: str) -> None:
+        self.command, self.total, self.unit, self.tenth = command, total, unit, 0
+
+    def __call__(self, completed: float, text: str = "", /) -> None:
+        tenth = int(LINES * completed // self.total) if self.total else LINES
+        if tenth > self.tenth:
+            said = f"{self.command}: {completed:.0f} of {self.total:.0f} {self.unit}"
+            say(f"{said}, {text}" if text else said)
+        self.tenth = max(tenth, self.tenth)
