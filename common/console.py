@@ -5,20 +5,78 @@ import errno
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from .errors import InputError
 
 INTERRUPTED = 130
-"""What Typer makes of Ctrl-C."""
+"""The exit code that Typer gives Ctrl-C."""
 
 
-def make_app(summary: str) -> typer.Typer:
-    """A Typer application without boxes: its errors are printed by `run`."""
-    return typer.Typer(help=summary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+class CommandGroup(TyperGroup):
+    """A command with subcommands that answers a file in their place with what to type."""
+
+    FILE_OPTION = ""
+    """The option of the command that takes a file, such as "--users"; none where this is empty."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the subcommand that the first argument names."""
+        word = args[0]
+        if self.FILE_OPTION and word not in self.list_commands(ctx) and ("." in word or os.sep in word):
+            command = f"{ctx.command_path} {self.FILE_OPTION} {word}"
+            raise InputError(f"found {word!r}, accepted: an option or a subcommand; for a file type `{command}`")
+        return super().resolve_command(ctx, args)
+
+
+def make_app(summary: str, group: type[TyperGroup] = CommandGroup) -> typer.Typer:
+    """A Typer application with -h and without boxes: its errors are printed by `run`.
+
+    Args:
+        summary: first paragraph of the help.
+        group: class of the command where it has subcommands.
+    """
+    return typer.Typer(
+        cls=group,
+        help=summary,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def command_of(app: typer.Typer) -> Any:
+    """The application as a command, with --version added to its options."""
+    command = typer.main.get_command(app)
+    command.params.append(_version_option())
+    return command
+
+
+def _version_option() -> Any:
+    """The option --version, taken from a command that has nothing else."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            from importlib.metadata import version
+
+            print(f"edgesplit {version('edgesplit')}")
+            raise typer.Exit
+
+    def command(
+        version: Annotated[
+            bool, typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
+        ] = False,
+    ) -> None:
+        del version
+
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    option = typer.main.get_command(app).params[0]
+    option.expose_value = False
+    return option
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
@@ -38,7 +96,7 @@ def say(message: str) -> None:
 
 def _exit_code(app: typer.Typer, name: str) -> int:
     try:
-        code = int(app(prog_name=name, standalone_mode=False) or 0)
+        code = int(command_of(app).main(prog_name=name, standalone_mode=False) or 0)
         sys.stdout.flush()
         if code == INTERRUPTED:
             say(f"{name}: interrupted")
@@ -47,7 +105,9 @@ def _exit_code(app: typer.Typer, name: str) -> int:
         say(f"{name}: {error}")
         return 2
     except TyperException as error:
-        say(f"{name}: {error.format_message().rstrip('.')}; see {name} --help")
+        context = getattr(error, "ctx", None)  # usage errors know the subcommand
+        place = context.command_path if context else name
+        say(f"{name}: {error.format_message().rstrip('.')}; see {place} --help")
         return 2
     except BrokenPipeError:  # the reader of our stdout has gone, e.g. `| head`
         _drop_stdout()
