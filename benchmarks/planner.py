@@ -31,7 +31,7 @@ from rich.table import Table
 from edgesplit import data
 from edgesplit.fitting.library import load_profile, slug
 from edgesplit.fitting.published import CARDS
-from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.inputs.scenario import resolve_scenario
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.methods.ilp import solve
 from edgesplit.optimizer.model.qoe import (
@@ -45,7 +45,7 @@ from edgesplit.optimizer.model.qoe import (
 )
 from edgesplit.optimizer.model.split import alpha_from_emphasis, best_split
 
-SCENARIO = load_scenario("default").scenario
+SCENARIO = resolve_scenario("default").scenario
 HIGHS_LIMIT_S = 60.0
 MILLION = 1_000_000
 POPULATIONS = (

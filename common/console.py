@@ -58,16 +58,9 @@ def command_of(app: typer.Typer) -> Any:
 def _version_option() -> Any:
     """The option --version, taken from a command that has nothing else."""
 
-    def show(asked: bool) -> None:
-        if asked:
-            from importlib.metadata import version
-
-            print(f"edgesplit {version('edgesplit')}")
-            raise typer.Exit
-
     def command(
         version: Annotated[
-            bool, typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
+            bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
         ] = False,
     ) -> None:
         del version
@@ -77,6 +70,14 @@ def _version_option() -> Any:
     option = typer.main.get_command(app).params[0]
     option.expose_value = False
     return option
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"edgesplit {version('edgesplit')}")
+        raise typer.Exit
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:

@@ -18,11 +18,11 @@ COMMANDS = {
 class RootGroup(console.CommandGroup):
     """Commands that are imported when they are first asked for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
         """The names of all commands, in the order of the work."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - Typer's signature
         """The command of a name; None where there is none."""
         if cmd_name not in COMMANDS:
             return None

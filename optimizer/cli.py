@@ -2,108 +2,127 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..common import console
 from ..common.errors import InputError
+from .options import (
+    Bandwidth,
+    Edge,
+    Gpus,
+    LatentBits,
+    MaxBatch,
+    MinLocalSteps,
+    Pai,
+    ScenarioName,
+    TotalSteps,
+)
+
+Users = Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")]
+MethodName = Annotated[
+    str, typer.Option(metavar="METHOD", help="How to decide: a name from the list below, or package.module:function.")
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PolicyName = Annotated[
+    str | None, typer.Option(help="Policy of the method drl: a shipped name or a .safetensors file. [set-general]")
+]
+FixedOffload = Annotated[
+    int | None, typer.Option(help="Steps that offload-all-fixed offloads; as many as allowed without this option.")
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="Seconds that ilp-fixed or ilp-joint may take for the whole plan. The time to build a large program "
+        "counts, but it is not cut short. [60]",
+    ),
+]
+Population = Annotated[int | None, typer.Option(min=4, help="Population of genetic and genetic-joint. [100]")]
+Generations = Annotated[int | None, typer.Option(min=1, help="Generations of genetic and genetic-joint. [200]")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint. [0]")]
+Compare = Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")]
+Uncertain = Annotated[bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")]
+GpuSweep = Annotated[
+    str | None, typer.Option(metavar="FROM:TO[:STEP]", help="Plan for each number of GPUs and draw it.")
+]
 
 
-class Methods(StrEnum):
-    """The keys of planner.METHODS, here so that --help needs no NumPy."""
+class PlanGroup(console.CommandGroup):
+    """`plan`, whose help lists the methods, those of installed packages too."""
 
-    DRL = "drl"
-    EXACT = "exact"
-    GENETIC = "genetic"
-    GENETIC_JOINT = "genetic-joint"
-    ILP_FIXED = "ilp-fixed"
-    ILP_JOINT = "ilp-joint"
-    ALL_LOCAL = "all-local"
-    OFFLOAD_ALL = "offload-all"
-    OFFLOAD_ALL_FIXED = "offload-all-fixed"
+    FILE_OPTION = "--users"
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Typer's signature
+        """The methods with their summaries."""
+        from .methods.registry import known_methods
+
+        with formatter.section("Methods"):
+            formatter.write_dl([(name, entry.summary) for name, entry in known_methods().items()])
 
 
 app = console.make_app(
     "Grant or deny every user's offloading request and split the denoising steps, with the proven gap to the "
-    "optimum. `plan --users users.csv` does the whole job; `plan init` writes files to start from."
+    "optimum. `plan --users users.csv` does the whole job; `plan init` writes files to start from.",
+    PlanGroup,
 )
-
-SCENARIO = "Replace the scenario's"
 
 
 @app.callback(invoke_without_command=True)
 def plan(
     context: typer.Context,
-    users: Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")] = None,
-    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    method: Annotated[
-        Methods, typer.Option(metavar="METHOD", help=f"How to decide: {', '.join(Methods)}; drl is DRL-convex.")
-    ] = Methods.DRL,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
-    pai: Annotated[
-        str | None, typer.Option(help=f"{SCENARIO} PAI curve, total and least local steps: a name or file.")
-    ] = None,
-    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs; alpha stays.")] = None,
-    max_batch: Annotated[int | None, typer.Option(help=f"{SCENARIO} most granted users of a round.")] = None,
-    bandwidth_mhz: Annotated[float | None, typer.Option(help=f"{SCENARIO} shared bandwidth, MHz.")] = None,
-    latent_bits: Annotated[float | None, typer.Option(help=f"{SCENARIO} size of an intermediate, bit.")] = None,
-    total_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} steps of one image.")] = None,
-    min_local_steps: Annotated[int | None, typer.Option(help=f"{SCENARIO} last steps that stay local.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="The policy of drl: a shipped name or a .safetensors file; default: set-general.")
-    ] = None,
-    fixed_offload: Annotated[
-        int | None, typer.Option(help="Steps that offload-all-fixed offloads; default: all it may.")
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            help="Seconds that ilp-fixed or ilp-joint may take for the whole plan; default: 60. Building a large "
-            "program counts, but is not cut short.",
-        ),
-    ] = None,
-    population: Annotated[
-        int | None, typer.Option(min=4, help="Population of genetic and genetic-joint; default: 100.")
-    ] = None,
-    generations: Annotated[int | None, typer.Option(min=1, help="Generations of them; default: 200.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of them; default: 0.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")] = False,
-    uncertain: Annotated[
-        bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")
-    ] = False,
-    gpu_sweep: Annotated[
-        str | None, typer.Option(metavar="FROM:TO[:STEP]", help="Plan for each number of GPUs and draw it.")
-    ] = None,
+    users: Users = None,
+    scenario: ScenarioName = "default",
+    method: MethodName = "drl",
+    output: Output = None,
+    as_json: AsJson = False,
+    edge: Edge = None,
+    pai: Pai = None,
+    gpus: Gpus = None,
+    max_batch: MaxBatch = None,
+    bandwidth_mhz: Bandwidth = None,
+    latent_bits: LatentBits = None,
+    total_steps: TotalSteps = None,
+    min_local_steps: MinLocalSteps = None,
+    policy: PolicyName = None,
+    fixed_offload: FixedOffload = None,
+    time_limit: TimeLimit = None,
+    population: Population = None,
+    generations: Generations = None,
+    seed: Seed = None,
+    compare: Compare = False,
+    uncertain: Uncertain = False,
+    gpu_sweep: GpuSweep = None,
 ) -> None:
     """Plan for the users of a file."""
     if context.invoked_subcommand:
         return
     if users is None:
         raise InputError("--users: found nothing, accepted: a users file; `plan init` writes one to start from")
-    options = {
+    from .plan_command import PlanRequest, run_plan
+
+    changes = {
         "edge": edge, "pai": pai, "gpus": gpus, "max_batch": max_batch, "bandwidth_mhz": bandwidth_mhz,
         "latent_bits": latent_bits, "total_steps": total_steps, "min_local_steps": min_local_steps,
     }  # fmt: skip
-    from .plan_command import Request, run
-
-    given = {
-        "fixed_offload": fixed_offload, "time_limit_s": time_limit, "population": population,
+    named = {
+        "policy": policy, "offloaded_steps": fixed_offload, "time_limit_s": time_limit, "population": population,
         "generations": generations, "seed": seed,
     }  # fmt: skip
-    told = {name: value for name, value in given.items() if value is not None}
-    run(Request(users, scenario, options, str(method), policy, told, output, as_json, compare, gpu_sweep, uncertain))
+    settings = {name: value for name, value in named.items() if value is not None}
+    run_plan(PlanRequest(
+        users=users, scenario=scenario, changes=changes, method=method, settings=settings, output=output,
+        as_json=as_json, compare=compare, gpu_sweep=gpu_sweep, uncertain=uncertain,
+    ))  # fmt: skip
 
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a scenario.json and a users.csv to start from."""
@@ -134,10 +153,10 @@ def train(
         Scopes.GENERAL
     ),
     preset: Annotated[Presets, typer.Option(help="Network and hyper-parameters; docs/drl.md has them.")] = Presets.SET,
-    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs.")] = None,
-    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
-    pai: Annotated[str | None, typer.Option(help=f"{SCENARIO} PAI curve: a name or file.")] = None,
+    scenario: ScenarioName = "default",
+    gpus: Gpus = None,
+    edge: Edge = None,
+    pai: Pai = None,
     users: Annotated[Path | None, typer.Option(help="The round that --scope specific is for.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Learning steps; default: by scope.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Training instances; default: by scope.")] = None,

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..common.tables import Columns, plain_table
-from .inputs.users import UserTable
-from .model.qoe import Scenario
-from .planner import Outcome, SweepPoint, Totals
+from .methods.scoring import Totals
+from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
 
 ROWS_SHOWN = 60
@@ -23,48 +21,24 @@ NUMBERS_WIDTH = 65
 """What the columns behind the names take of a line."""
 
 
-def plan_columns(scenario: Scenario, table: UserTable, outcome: Outcome) -> Columns:
-    """The plan file's columns, one entry per user in file order; `cell` only where the input has it."""
-    plan, e = outcome.plan, outcome.evaluation
-    columns: dict[str, Sequence[Any]] = {"user_id": table.user_id}
+def plan_json(outcome: Outcome, *, with_users: bool) -> dict[str, Any]:
+    """The object of `--json`, with the rows of users or without."""
+    result = {**method_json(outcome), "scenario": asdict(outcome.scenario)}
+    table = outcome.table
     if table.cell is not None:
-        columns["cell"] = table.cell
-    return columns | {
-        "decision": np.where(plan.granted, "grant", "deny").tolist(),
-        "local_steps": plan.local_steps.tolist(),
-        "offloaded_steps": (scenario.total_steps - plan.local_steps).tolist(),
-        "pai": e.pai.tolist(),
-        "latency_s": e.latency_s.tolist(),
-        "wait_s": e.wait_s.tolist(),
-        "transmit_s": e.transmit_s.tolist(),
-        "edge_s": e.edge_s.tolist(),
-        "local_s": e.local_s.tolist(),
-        "alpha": table.users.alpha.tolist(),
-        "qoe": e.qoe.tolist(),
-    }
-
-
-def plan_json(scenario: Scenario, table: UserTable, outcome: Outcome, columns: Columns | None) -> dict[str, Any]:
-    """The object of `--json`; `columns` None leaves the users out."""
-    result = {
-        "method": outcome.method,
-        **asdict(outcome.total()),
-        "planning_s": outcome.planning_s,
-        **note(outcome),
-        "scenario": asdict(scenario),
-    }
-    if table.cell is not None:
-        cells = enumerate(table.cell_names)
-        result["cells"] = [{"cell": name, **asdict(outcome.cell(number))} for number, name in cells]
-    if columns is not None:
+        cells = zip(table.cell_names, outcome.score.cells, strict=True)
+        result["cells"] = [{"cell": name, **asdict(totals)} for name, totals in cells]
+    if with_users:
+        columns = outcome.columns()
         rows = zip(*columns.values(), strict=True)
         result["users"] = [dict(zip(columns, row, strict=True)) for row in rows]
     return result
 
 
-def note(outcome: Outcome) -> dict[str, str]:
-    """What the method says of its plan, where it says something."""
-    return {"note": outcome.plan.note} if outcome.plan.note else {}
+def method_json(outcome: Outcome) -> dict[str, Any]:
+    """A method's name, totals, planning time and note, where it has one."""
+    note = {"note": outcome.plan.note} if outcome.plan.note else {}
+    return {"method": outcome.method, **asdict(outcome.totals), "planning_s": outcome.planning_s, **note}
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -80,56 +54,56 @@ def _json_value(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
-def print_plan(scenario: Scenario, edge_name: str, table: UserTable, outcome: Outcome) -> None:
+def print_plan(edge_name: str, outcome: Outcome) -> None:
     """The plan for a person: a row per user (the first ones of a long list), then the summary."""
-    console = Console(highlight=False)
-    columns = plan_columns(scenario, table, outcome)
-    console.print(_user_table(columns, console.width))
-    hidden = len(table.user_id) - ROWS_SHOWN
-    if hidden > 0:
-        console.print(f"... and {hidden:,} more users: -o plan.csv writes all of them")
+    console, table = Console(highlight=False), outcome.table
+    console.print(_user_table(outcome.columns(), console.width))
+    _say_hidden(console, len(table) - ROWS_SHOWN, "users: -o plan.csv writes all of them")
     console.print()
     if table.cell is not None:
-        console.print(_cell_table(table, outcome))
-        hidden = len(table.cell_names) - CELLS_SHOWN
-        if hidden > 0:
-            console.print(f"... and {hidden:,} more cells: --json has all of them")
+        console.print(_cell_table(outcome))
+        _say_hidden(console, len(table.cell_names) - CELLS_SHOWN, "cells: --json has all of them")
         console.print()
-    for line in summary(scenario, edge_name, outcome):
+    for line in summary(edge_name, outcome):
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _user_table(columns: Columns, width: int) -> Table:
+def _say_hidden(console: Console, count: int, what: str) -> None:
+    if count > 0:
+        console.print(f"... and {count:,} more {what}")
+
+
+NUMBER_HEADINGS = (
+    "steps\nedge+own", "latency\ns", "\nwait", "\nsend", "\nedge", "\nown", "\nPAI", "QoE\ns",
+)  # fmt: skip
+
+
+def _user_table(columns: Columns, width: int) -> "Table":
     names = [name for name in ("user_id", "cell") if name in columns]
     room = max(8, (width - NUMBERS_WIDTH) // len(names) - 1)
     rows = plain_table(*(f"\n{name.removesuffix('_id')}" for name in names), "\ndecision", right_from=len(names) + 1)
-    for heading in (
-        "steps\nedge+own",
-        "latency\ns",
-        "\nwait",
-        "\nsend",
-        "\nedge",
-        "\nown",
-        "\nPAI",
-        "QoE\ns",
-    ):
+    for heading in NUMBER_HEADINGS:
         rows.add_column(heading, justify="right", no_wrap=True)
     keys = [*names, "decision", "offloaded_steps", "local_steps", "latency_s"]
     keys += ["wait_s", "transmit_s", "edge_s", "local_s", "pai", "qoe"]
     for row in zip(*(columns[key][:ROWS_SHOWN] for key in keys), strict=True):
         named = [_name(text, room) for text in row[: len(names)]]
-        decision, offloaded, own, *seconds, pai, qoe = row[len(names) :]
-        steps = f"{offloaded}+{own}"
-        times = [f"{s:.2f}" if s else "-" for s in seconds]
-        style = "green" if decision == "grant" else "dim"
-        rows.add_row(*named, Text(decision, style=style), steps, *times, f"{pai:.3f}", f"{qoe:.2f}")
+        rows.add_row(*named, *_number_cells(*row[len(names) :]))
     return rows
 
 
-def _cell_table(table: UserTable, outcome: Outcome) -> Table:
+def _number_cells(decision: str, offloaded: int, own: int, *numbers: float) -> list[str | Text]:
+    """A user's decision, steps, latency with its parts, PAI and QoE."""
+    *seconds, pai, qoe = numbers
+    colour = "green" if decision == "grant" else "dim"
+    times = [f"{s:.2f}" if s else "-" for s in seconds]
+    return [Text(decision, style=colour), f"{offloaded}+{own}", *times, f"{pai:.3f}", f"{qoe:.2f}"]
+
+
+def _cell_table(outcome: Outcome) -> "Table":
     rows = plain_table("cell", "granted", "objective s", "all local s", "captured", "gap s")
-    for number, name in enumerate(table.cell_names[:CELLS_SHOWN]):
-        rows.add_row(_name(name, 20), *_total_fields(outcome.cell(number)))
+    for name, totals in zip(outcome.table.cell_names[:CELLS_SHOWN], outcome.score.cells, strict=False):
+        rows.add_row(_name(name, 20), *_total_fields(totals))
     return rows
 
 
@@ -138,29 +112,32 @@ def _total_fields(total: Totals) -> list[str]:
     return [str(total.granted), *seconds, f"{total.captured_share:.2%}", f"{total.gap:.3g}"]
 
 
-def summary(scenario: Scenario, edge_name: str, outcome: Outcome) -> list[str]:
-    """What the plan achieves, in a few lines."""
-    total, e = outcome.total(), outcome.evaluation
-    users, gpus = e.pai.size, scenario.gpus
+def summary(edge_name: str, outcome: Outcome) -> list[str]:
+    """What the plan achieves, in a few lines of at most 80 characters."""
+    t = outcome.totals
+    step = f", {1e3 * t.edge_step_latency_s:.1f} ms a step" if t.edge_step_latency_s else ""
     return [
-        f"{outcome.method}: {total.granted} of {users} users granted; edge {gpus} x {edge_name}"
-        + (f", {1e3 * total.edge_step_latency_s:.1f} ms a step" if total.edge_step_latency_s else ""),
-        f"mean latency {e.latency_s.mean():.2f} s, mean PAI {e.pai.mean():.3f}",
-        f"objective {total.objective:.3f} s; all local {total.all_local_objective:.3f} s; "
-        f"optimum {total.optimum_objective:.3f} s",
-        f"captured share {total.captured_share:.2%} of what offloading can gain; proven gap {total.gap:.3g} s",
+        f"{outcome.method}: {t.granted} of {len(outcome.table)} users granted; "
+        f"edge {outcome.scenario.gpus} x {edge_name}{step}",
+        f"mean latency {t.mean_latency_s:.2f} s (all local {t.all_local_mean_latency_s:.2f} s), "
+        f"mean PAI {t.mean_pai:.3f} (all local {t.all_local_mean_pai:.3f})",
+        f"95th percentile of latency {t.p95_latency_s:.2f} s (all local {t.all_local_p95_latency_s:.2f} s)",
+        f"objective {t.objective:.3f} s; all local {t.all_local_objective:.3f} s; optimum {t.optimum_objective:.3f} s",
+        "(the objective is the sum over the users of alpha x PAI - latency)",
+        f"captured share {t.captured_share:.2%} of what offloading can gain; proven gap {t.gap:.3g} s",
     ]
 
 
-def print_uncertainty(method: str, found: Uncertainty) -> None:
+def print_uncertainty(method: str, intervals: Uncertainty) -> None:
     """The intervals over the PAI curve's draws, in a few lines."""
-    (low, high), (least, most), (few, many) = found.objective_ci, found.optimum_ci, found.granted_ci
-    left_out = f" ({found.left_out} more do not rise and are left out)" if found.left_out else ""
+    (low, high), (least, most), (few, many) = intervals.objective_ci, intervals.optimum_ci, intervals.granted_ci
+    left_out = f" ({intervals.left_out} more do not rise and are left out)" if intervals.left_out else ""
+    regret, most_regret = f"{intervals.regret_s:.3g} s", f"{intervals.regret_high_s:.3g} s"
     for line in (
-        f"over {found.draws} draws of the PAI curve{left_out}, 95 % of the time:",
+        f"over {intervals.draws} draws of the PAI curve{left_out}, 95 % of the time:",
         f"  this plan ({method}) is worth {low:.3f} to {high:.3f} s, the optimum {least:.3f} to {most:.3f} s",
         f"  the optimum grants {few:.0f} to {many:.0f} users",
-        f"knowing the curve would gain {found.regret_s:.3g} s on average, below {found.regret_high_s:.3g} s in 97.5 %",
+        f"knowing the curve would gain {regret} on average, and less than {most_regret} in 97.5 % of the draws",
     ):
         Console(highlight=False).print(line, soft_wrap=True, markup=False)
 
@@ -168,20 +145,14 @@ def print_uncertainty(method: str, found: Uncertainty) -> None:
 def print_comparison(outcomes: Sequence[Outcome]) -> None:
     """All methods side by side."""
     headings = (
-        "objective\ns",
-        "captured\nshare",
-        "gap\ns",
-        "\ngranted",
-        "mean\nlatency s",
-        "mean\nPAI",
-        "planned\nin ms",
-    )
+        "objective\ns", "captured\nshare", "gap\ns", "\ngranted", "mean\nlatency s", "mean\nPAI", "planned\nin ms",
+    )  # fmt: skip
     rows = plain_table("\nmethod", *headings)
     for outcome in outcomes:
-        total, e = outcome.total(), outcome.evaluation
-        means = [f"{e.latency_s.mean():.2f}", f"{e.pai.mean():.3f}", f"{1e3 * outcome.planning_s:.2f}"]
-        share, gap = f"{total.captured_share:.1%}", f"{total.gap:.2f}"
-        rows.add_row(outcome.method, f"{total.objective:.2f}", share, gap, str(total.granted), *means)
+        t = outcome.totals
+        worth = [f"{t.objective:.2f}", f"{t.captured_share:.1%}", f"{t.gap:.2f}", str(t.granted)]
+        means = [f"{t.mean_latency_s:.2f}", f"{t.mean_pai:.3f}", f"{1e3 * outcome.planning_s:.2f}"]
+        rows.add_row(outcome.method, *worth, *means)
     console = Console(highlight=False)
     console.print(rows)
     for outcome in outcomes:

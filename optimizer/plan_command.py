@@ -15,37 +15,41 @@ from ..common.tables import check_table, write_table
 from . import output
 from .agent.decide import default_policy, fall_backs
 from .agent.policies import Policy, load_policy
-from .inputs.scenario import Resolved, load_scenario, overrides
+from .inputs.scenario import Resolved, overrides, resolve_scenario
 from .inputs.users import UserTable, read_users
+from .methods.registry import BUILT_IN, entry_of, known_methods
 from .model.qoe import Scenario, Users
-from .planner import METHODS, SLOW, Outcome, Settings, compare, knee, sweep_gpus
+from .planner import Outcome, compare, knee, sweep_gpus
 from .uncertainty import Uncertainty, uncertainty
 
 MOST_GPUS = 1_000_000
 SLOW_USERS = 200
 """Users up to which a comparison has the methods that take seconds."""
-ILP, GENETIC = ("ilp-fixed", "ilp-joint"), ("genetic", "genetic-joint")
-READERS = {
-    "policy": ("--policy", ("drl",)),
-    "fixed_offload": ("--fixed-offload", ("offload-all-fixed",)),
-    "time_limit_s": ("--time-limit", ILP),
-    "population": ("--population", GENETIC),
-    "generations": ("--generations", GENETIC),
-    "seed": ("--seed", GENETIC),
+OPTIONS = {
+    "policy": "--policy",
+    "offloaded_steps": "--fixed-offload",
+    "time_limit_s": "--time-limit",
+    "population": "--population",
+    "generations": "--generations",
+    "seed": "--seed",
 }
-"""What a method may be told: the option, and the methods that read it."""
+"""The command-line option of every argument that a method may have."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """The options of one `plan`; see its help."""
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """The options of one `plan`; see its help.
+
+    Attributes:
+        changes: options that replace fields of the scenario, by field.
+        settings: further arguments of methods, by name; only those that the user named.
+    """
 
     users: Path
     scenario: str
-    options: dict[str, Any]
+    changes: dict[str, Any]
     method: str
-    policy: str | None
-    told: dict[str, Any]
+    settings: dict[str, Any]
     output: Path | None
     as_json: bool
     compare: bool
@@ -53,25 +57,24 @@ class Request:
     uncertain: bool
 
 
-def run(request: Request) -> None:
+def run_plan(request: PlanRequest) -> None:
     """Do what was asked for.
 
     Raises:
         InputError: one line; nothing is printed or written then.
     """
     _check_together(request)
-    resolved = load_scenario(request.scenario, overrides(**request.options))
+    resolved = resolve_scenario(request.scenario, overrides(**request.changes))
     table = read_users(request.users, resolved.for_alpha)
-    settings = Settings(policy=_policy(request), **request.told)
-    if request.gpu_sweep is not None:
-        notices = _sweep(request, resolved, table, settings)
-    else:
-        notices = _plan(request, resolved, table, settings)
+    policy = _policy(request)
+    settings = request.settings | ({"policy": policy} if policy else {})
+    act = _sweep if request.gpu_sweep is not None else _plan
+    notices = act(request, resolved, table, settings)
     for notice in [*resolved.notices, *notices]:  # last: an error stays the only line
         say(f"plan: {notice}")
 
 
-def _check_together(request: Request) -> None:
+def _check_together(request: PlanRequest) -> None:
     """Refuse options that would be ignored beside each other."""
     if request.compare and request.gpu_sweep is not None:
         raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
@@ -81,18 +84,21 @@ def _check_together(request: Request) -> None:
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
         check_table(request.output)
-    given = [*request.told, *(["policy"] if request.policy is not None else [])]
-    for option, readers in (READERS[name] for name in given):
-        if not request.compare and request.method not in readers:
-            accepted = " or ".join(f"--method {name}" for name in readers)
-            raise InputError(f"{option}: found --method {request.method}, accepted: {accepted} or --compare")
+    entry = entry_of(request.method)
+    for name in request.settings:
+        if not request.compare and name not in entry.options:
+            readers = (f"--method {known}" for known, known_entry in BUILT_IN.items() if name in known_entry.options)
+            raise InputError(
+                f"{OPTIONS[name]}: found --method {request.method}, accepted: {' or '.join(readers)} or --compare"
+            )
 
 
-def _policy(request: Request) -> Policy | None:
+def _policy(request: PlanRequest) -> Policy | None:
     """The policy, where the method or a comparison needs one."""
     if not (request.compare or request.method == "drl"):
         return None
-    return default_policy() if request.policy is None else load_policy(request.policy)
+    reference = request.settings.get("policy")
+    return default_policy() if reference is None else load_policy(reference)
 
 
 def _policy_json(policy: Policy | None, scenario: Scenario, users: Users) -> dict[str, Any]:
@@ -120,91 +126,82 @@ def write_start_files(folder: Path, force: bool) -> None:
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
-def _plan(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
-    scenario = resolved.scenario
-    names = _compared(request, table.users) if request.compare else [request.method]
-    outcomes = compare(scenario, table.users, names, settings)
+def _plan(request: PlanRequest, resolved: Resolved, table: UserTable, settings: dict[str, Any]) -> list[str]:
+    names = _compared(request, table) if request.compare else [request.method]
+    outcomes = compare(resolved.scenario, table, names, **settings)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
     uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
-    columns = output.plan_columns(scenario, table, chosen)
     if request.output:
-        write_table(request.output, columns)
+        write_table(request.output, chosen.columns())
     if request.as_json:
-        result = output.plan_json(scenario, table, chosen, None if request.output else columns)
-        result |= _policy_json(settings.policy, scenario, table.users)
-        if uncertain:
-            result["uncertainty"] = asdict(uncertain)
-        if request.compare:
-            result["methods"] = [_method_json(outcome) for outcome in outcomes]
+        result = output.plan_json(chosen, with_users=request.output is None)
+        result |= _policy_json(settings.get("policy"), resolved.scenario, table.users)
+        result |= {"uncertainty": asdict(uncertain)} if uncertain else {}
+        result |= {"methods": [output.method_json(outcome) for outcome in outcomes]} if request.compare else {}
         output.print_json(result)
     else:
-        _print(scenario, resolved.edge_name, table, chosen, outcomes if request.compare else [])
-        if uncertain:
-            output.print_uncertainty(chosen.method, uncertain)
+        _print(resolved.edge_name, chosen, outcomes if request.compare else [], uncertain)
     if request.output:
         say(f"wrote {request.output}")
-    told = [] if request.compare else _notes({chosen.method: chosen.plan.note})
-    return [*told, *_left_out(request, names)]
+    notes = {} if request.compare else {chosen.method: chosen.plan.note}
+    return [*_notes(notes), *_left_out(request, names)]
 
 
 def _notes(note_of: Mapping[str, str]) -> list[str]:
-    """What methods say of their plans, such as a solver's status and bound."""
+    """What methods say about their plans, such as a solver's status and bound."""
     return [f"{name}: {note}" for name, note in note_of.items() if note]
 
 
-def _compared(request: Request, users: Users) -> list[str]:
-    """The methods of a comparison: all, or for many users those that answer soon."""
-    slow = () if len(users) <= SLOW_USERS else SLOW
-    return [name for name in METHODS if name not in slow or name == request.method]
+def _compared(request: PlanRequest, table: UserTable) -> list[str]:
+    """The methods of a comparison: all, or for many users those that answer soon, and the one that was asked for."""
+    few = len(table) <= SLOW_USERS
+    names = [name for name, entry in known_methods().items() if few or not entry.slow or name == request.method]
+    return names if request.method in names else [*names, request.method]
 
 
-def _left_out(request: Request, names: Collection[str]) -> list[str]:
+def _left_out(request: PlanRequest, names: Collection[str]) -> list[str]:
     """A line on the methods that a comparison has left out."""
-    missing = [name for name in METHODS if name not in names] if request.compare else []
+    missing = [name for name in BUILT_IN if name not in names] if request.compare else []
     words = f"--compare: left out {', '.join(missing)} for more than {SLOW_USERS} users; --method runs one of them"
     return [words] if missing else []
 
 
-def _print(scenario: Scenario, edge_name: str, table: UserTable, chosen: Outcome, compared: list[Outcome]) -> None:
+def _print(edge_name: str, chosen: Outcome, compared: list[Outcome], uncertain: Uncertainty | None) -> None:
     if compared:
         output.print_comparison(compared)
     else:
-        output.print_plan(scenario, edge_name, table, chosen)
+        output.print_plan(edge_name, chosen)
         say(f"planned in {1e3 * chosen.planning_s:.2f} ms")
+    if uncertain:
+        output.print_uncertainty(chosen.method, uncertain)
 
 
 def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncertainty:
     drawn = resolved.drawn_curves
-    found = uncertainty(resolved.scenario, table.users, chosen.plan, drawn)
-    if found is None:
+    intervals = uncertainty(resolved.scenario, table.users, chosen.plan, drawn)
+    if intervals is None:
         what = f"whose {len(drawn)} bootstrap draws all fail to rise" if drawn else "without bootstrap draws"
         raise InputError(
             f"--uncertainty: found a PAI curve {what}, accepted: one that pai-sweep made (--pai FILE) of more prompts "
             "and seeds"
         )
-    return found
+    return intervals
 
 
-def _method_json(outcome: Outcome) -> dict[str, Any]:
-    seconds = {"planning_s": outcome.planning_s}
-    return {"method": outcome.method, **asdict(outcome.total()), **seconds, **output.note(outcome)}
-
-
-def _sweep(request: Request, resolved: Resolved, table: UserTable, settings: Settings) -> list[str]:
+def _sweep(request: PlanRequest, resolved: Resolved, table: UserTable, settings: dict[str, Any]) -> list[str]:
     from .figures import draw_sweep  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.for_alpha, table.users, gpus, request.method, settings, resolved.edge.max_batch)
+    points = sweep_gpus(resolved.for_alpha, table, gpus, request.method, resolved.edge.max_batch, **settings)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:
         knee_at = bend.gpus if bend else None
-        scenario = asdict(resolved.scenario)
         rows = [asdict(point) for point in points]
-        result = {"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": scenario}
-        output.print_json(result | ({"policy": settings.policy.card.name} if settings.policy else {}))
+        result = {"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": asdict(resolved.scenario)}
+        output.print_json(result | ({"policy": settings["policy"].card.name} if "policy" in settings else {}))
     else:
         output.print_sweep(points, bend)
     say(f"wrote {picture}")

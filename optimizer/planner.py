@@ -1,111 +1,25 @@
-"""Every method behind one signature, scored by the one evaluator, with its proven gap to the optimum."""
+"""Planning with any method, and what comes out: decisions, what they are worth, and the proven gap to the optimum."""
 
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
-from typing import Any, Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..common.arrays import Floats, Ints
-from .agent.decide import default_policy, drl_convex
-from .agent.policies import Policy
-from .methods.baselines import offload_all, offload_all_fixed
-from .methods.exact import captured_share, optimum
-from .methods.genetic import GENERATIONS, POPULATION, genetic, genetic_joint
-from .methods.ilp import TIME_LIMIT_S, ilp_fixed, ilp_joint
-from .model.qoe import Evaluation, Plan, Scenario, Users, all_local, batch_of, edge_step_latency, evaluate, objective
+from ..common.errors import InputError, reason_of
+from .inputs.users import UserTable, numbered
+from .methods.registry import BUILT_IN, DEFAULT_METHOD, Method, entry_of, find_method, known_methods
+from .methods.scoring import Score, Totals, check_plan, score, yardstick
+from .model.qoe import Evaluation, Plan, Scenario, Users
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class Method(Protocol):
-    """What every method is: numbers in, a plan out."""
-
-    def __call__(self, scenario: Scenario, users: Users, /) -> Plan:
-        """Plan every cell."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What methods can be told.
-
-    Attributes:
-        fixed_offload: steps that "offload-all-fixed" offloads; None for N - N-hat.
-        policy: that "drl" decides with; None for the default.
-        time_limit_s: of integer programs, for a whole plan.
-        population: P of the genetic algorithms.
-        generations: M of them.
-        seed: of them.
-    """
-
-    fixed_offload: int | None = None
-    policy: Policy | None = None
-    time_limit_s: float = TIME_LIMIT_S
-    population: int = POPULATION
-    generations: int = GENERATIONS
-    seed: int = 0
-
-
-DEFAULTS = Settings()
-
-
-def methods(settings: Settings = DEFAULTS) -> dict[str, Method]:
-    """Every method by name."""
-    s = settings
-    evolved: dict[str, Any] = {"population": s.population, "generations": s.generations, "seed": s.seed}
-    return {
-        "drl": partial(drl_convex, policy=s.policy),
-        "exact": optimum,
-        "genetic": partial(genetic, **evolved),
-        "genetic-joint": partial(genetic_joint, **evolved),
-        "ilp-fixed": partial(ilp_fixed, time_limit_s=s.time_limit_s),
-        "ilp-joint": partial(ilp_joint, time_limit_s=s.time_limit_s),
-        "all-local": all_local,
-        "offload-all": offload_all,
-        "offload-all-fixed": partial(offload_all_fixed, offloaded_steps=s.fixed_offload),
-    }
-
-
-METHODS = tuple(methods())
-SLOW = ("genetic", "genetic-joint", "ilp-fixed", "ilp-joint")
-"""Seconds for twenty users."""
-_GENETIC, _ILP = ("pymoo.algorithms.soo.nonconvex.ga", "pymoo.optimize"), ("highspy", "scipy.sparse")
-LIBRARIES = {"genetic": _GENETIC, "genetic-joint": _GENETIC, "ilp-fixed": _ILP, "ilp-joint": _ILP}
-"""What methods import when they are first called, which is not planning."""
-DEFAULT_METHOD = "drl"
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """What every plan of a scenario is measured against; shape (cells,), seconds."""
-
-    all_local: Floats
-    optimum: Floats
-
-
-@dataclass(frozen=True)
-class Totals:
-    """The totals of one plan over one cell or several; the keys of `--json`.
-
-    Attributes:
-        objective: the value of (P1), seconds, waiting included.
-        all_local_objective: its value with every request denied.
-        optimum_objective: its largest possible value.
-        gap: optimum_objective - objective, proven; seconds.
-        captured_share: share of the possible gain over all-local.
-        granted: users who offload.
-        edge_step_latency_s: seconds of one edge step at that batch; None where none is granted, or for a
-            sum over several cells.
-    """
-
-    objective: float
-    all_local_objective: float
-    optimum_objective: float
-    gap: float
-    captured_share: float
-    granted: int
-    edge_step_latency_s: float | None
+Methods = Iterable[str | Method] | Mapping[str, Method]
+"""Methods by name, as functions, or functions under names of their own."""
 
 
 @dataclass(frozen=True)
@@ -113,84 +27,179 @@ class Outcome:
     """A plan and all that is known of it.
 
     Attributes:
-        method: its name.
+        method: name of the method.
         plan: the decisions.
-        evaluation: what each user gets.
-        planning_s: from checked arrays in memory to decisions and splits in memory.
-        objective: of every cell, shape (cells,).
-        batch: granted users of every cell, shape (cells,).
-        step_latency_s: of one edge step in every cell, shape (cells,).
-        yardstick: all-local and optimum of every cell.
+        planning_s: seconds from checked arrays in memory to decisions and splits in memory.
+        score: what the plan is worth.
+        scenario: the system that was planned for.
+        table: the users, with their names.
     """
 
     method: str
     plan: Plan
-    evaluation: Evaluation
     planning_s: float
-    objective: Floats
-    batch: Ints
-    step_latency_s: Floats
-    yardstick: Yardstick
+    score: Score
+    scenario: Scenario
+    table: UserTable
 
-    def cell(self, number: int) -> Totals:
-        """The totals of one cell."""
-        granted = int(self.batch[number])
-        step = float(self.step_latency_s[number]) if granted else None
-        return _totals(self, slice(number, number + 1), granted, step)
+    @property
+    def evaluation(self) -> Evaluation:
+        """What every user gets."""
+        return self.score.evaluation
 
-    def total(self) -> Totals:
+    @cached_property
+    def totals(self) -> Totals:
         """The totals over all cells."""
-        granted = int(self.batch.sum())
-        one_batch = granted and self.batch.size == 1
-        return _totals(self, slice(None), granted, float(self.step_latency_s[0]) if one_batch else None)
+        return self.score.totals
+
+    @cached_property
+    def users(self) -> "pd.DataFrame":
+        """One row per user, with the columns of the plan file."""
+        import pandas as pd  # costs half a second
+
+        return pd.DataFrame(self.columns())
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """The columns of the plan file, one entry per user in file order; `cell` only where the input has it."""
+        plan, e, table = self.plan, self.evaluation, self.table
+        names: dict[str, Sequence[Any]] = {"user_id": table.user_id}
+        if table.cell is not None:
+            names["cell"] = table.cell
+        return names | {
+            "decision": np.where(plan.granted, "grant", "deny").tolist(),
+            "local_steps": plan.local_steps.tolist(),
+            "offloaded_steps": (self.scenario.total_steps - plan.local_steps).tolist(),
+            "pai": e.pai.tolist(),
+            "latency_s": e.latency_s.tolist(),
+            "wait_s": e.wait_s.tolist(),
+            "transmit_s": e.transmit_s.tolist(),
+            "edge_s": e.edge_s.tolist(),
+            "local_s": e.local_s.tolist(),
+            "alpha": table.users.alpha.tolist(),
+            "qoe": e.qoe.tolist(),
+        }
 
 
-class OptimumBeatenError(AssertionError):
-    """A plan scored above the exact optimum: a defect in this package, never to be hidden."""
-
-
-def plan_users(scenario: Scenario, users: Users, name: str = DEFAULT_METHOD, settings: Settings = DEFAULTS) -> Outcome:
-    """Plan with one method and prove its gap."""
-    return compare(scenario, users, [name], settings)[0]
-
-
-def compare(
-    scenario: Scenario, users: Users, names: Iterable[str] = METHODS, settings: Settings = DEFAULTS
-) -> list[Outcome]:
-    """Plan with several methods; the optimum that all are measured against is computed once.
+def plan(
+    scenario: Scenario, users: UserTable | Users, method: str | Method = DEFAULT_METHOD, **options: Any
+) -> Outcome:
+    """Plan with one method and prove its gap.
 
     Args:
         scenario: the system.
-        users: of one or more cells.
-        names: some of `METHODS`.
-        settings: what methods are told.
+        users: users of one or more cells.
+        method: name of a known method, "package.module:function", or a function of scenario and users.
+        options: further arguments of the method, such as `time_limit_s` or `policy`.
+
+    Raises:
+        InputError: for an unknown method or option, and for an infeasible plan.
     """
-    known, names = methods(settings), list(names)
-    if "drl" in names and settings.policy is None:
-        default_policy()  # reading it is not planning
-    for library in (library for name in names for library in LIBRARIES.get(name, ())):
-        import_module(library)
-    plans = {name: _timed(known[name], scenario, users) for name in names}
-    best = plans["exact"][0] if "exact" in plans else optimum(scenario, users)
-    yardstick = Yardstick(
-        all_local=objective(users, evaluate(scenario, users, all_local(scenario, users))),
-        optimum=objective(users, evaluate(scenario, users, best)),
-    )
-    return [_outcome(scenario, users, name, *plans[name], yardstick) for name in plans]
+    return compare(scenario, users, [method], **options)[0]
+
+
+def compare(
+    scenario: Scenario, users: UserTable | Users, methods: Methods | None = None, **options: Any
+) -> list[Outcome]:
+    """Plan with several methods, all measured against one optimum.
+
+    Args:
+        scenario: the system.
+        users: users of one or more cells.
+        methods: names, functions, or functions under names of their own; None for all known methods.
+        options: further arguments of methods; each method gets those that it has.
+
+    Raises:
+        InputError: for an unknown method or option, and for an infeasible plan.
+    """
+    table = numbered(users) if isinstance(users, Users) else users
+    chosen = _named(list(known_methods()) if methods is None else methods)
+    _check_options([method for method in chosen.values() if isinstance(method, str)], options)
+    settings = _read_policy(options)
+    ready = {name: find_method(m, settings) if isinstance(m, str) else m for name, m in chosen.items()}
+    plans = {name: _planned(name, method, scenario, table) for name, method in ready.items()}
+    best = plans["exact"][0] if chosen.get("exact") == "exact" else None
+    against = yardstick(scenario, table.users, best)
+    return [
+        Outcome(name, made, seconds, score(scenario, table.users, made, against), scenario, table)
+        for name, (made, seconds) in plans.items()
+    ]
+
+
+def _named(methods: Methods) -> dict[str, str | Method]:
+    """Methods by the name that tables show; a function's own is its place, module:function."""
+    if isinstance(methods, Mapping):
+        return dict(methods)
+    named: dict[str, str | Method] = {}
+    for method in methods:
+        name = method if isinstance(method, str) else _place(method)
+        if name in named:
+            raise InputError(
+                f"methods: found {name!r} twice, accepted: each once, or names and functions in a dictionary"
+            )
+        named[name] = method
+    return named
+
+
+def _place(method: Method) -> str:
+    """Where a function or an object that can be called is defined, as module:name."""
+    function = method.func if isinstance(method, partial) else method
+    return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _check_options(names: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Refuse an option that none of the methods has."""
+    for option in options:
+        if not any(option in entry_of(name).options for name in names):
+            readers = [name for name, entry in known_methods().items() if option in entry.options]
+            accepted = f"method {' or '.join(readers)}" if readers else "an option that a method has"
+            raise InputError(f"option {option}: found method {', '.join(names) or 'of your own'}, accepted: {accepted}")
+
+
+def _read_policy(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the policy that is named read from its file: reading is not planning."""
+    if not isinstance(options.get("policy"), str):
+        return options
+    from .agent.policies import load_policy
+
+    return {**options, "policy": load_policy(options["policy"])}
+
+
+def _planned(name: str, method: Method, scenario: Scenario, table: UserTable) -> tuple[Plan, float]:
+    """A method's plan, checked, and the seconds that it took."""
+    start = time.perf_counter()
+    made = method(scenario, table.users) if name in BUILT_IN else _own_plan(name, method, scenario, table.users)
+    seconds = time.perf_counter() - start
+    try:
+        check_plan(scenario, table.users, made, table.user_id)
+    except InputError as error:
+        raise InputError(f"method {name}: {error}") from error
+    return made, seconds
+
+
+def _own_plan(name: str, method: Method, scenario: Scenario, users: Users) -> Plan:
+    """The plan of a method that is not ours, whose errors are told with their place."""
+    try:
+        return method(scenario, users)
+    except InputError as error:
+        raise InputError(f"method {name}: {error}") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where, what = f"{frame.filename}, line {frame.lineno}", f"{type(error).__name__}: {reason_of(error)}"
+        raise InputError(f"method {name}: failed in {where} ({what}); mend the method") from error
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One number of GPUs; the keys of `--gpu-sweep --json`.
+    """The plan for one number of GPUs; the keys of `--gpu-sweep --json`.
 
     Attributes:
-        gpus: G.
-        objective: of (P1), summed over cells.
-        captured_share: of the possible gain over all-local.
-        granted: users who offload.
-        mean_latency_s: over all users.
-        mean_pai: over all users.
-        note: what the method says of its plan.
+        gpus: number of edge GPUs, G.
+        objective: value of (P1), summed over cells, seconds.
+        captured_share: share of the possible gain over all local that the plan captures.
+        granted: number of users who offload.
+        mean_latency_s: mean over all users, seconds.
+        mean_pai: mean over all users.
+        note: what the method says about its plan.
     """
 
     gpus: int
@@ -204,34 +213,34 @@ class SweepPoint:
 
 def sweep_gpus(
     scenario: Scenario,
-    users: Users,
+    users: UserTable | Users,
     gpus: Iterable[int],
-    name: str = DEFAULT_METHOD,
-    settings: Settings = DEFAULTS,
+    method: str | Method = DEFAULT_METHOD,
     images_each: int | None = None,
+    **options: Any,
 ) -> list[SweepPoint]:
     """Plan the same users with each number of GPUs; alpha stays as it is, so that objectives compare.
 
     Args:
-        scenario: the system; its number of GPUs does not matter.
-        users: of one or more cells.
-        gpus: every G.
-        name: of the method.
-        settings: of the method.
-        images_each: what a GPU's memory holds; None where that is not known.
+        scenario: the system; its own number of GPUs does not matter.
+        users: users of one or more cells.
+        gpus: every number of edge GPUs to plan for.
+        method: name of a known method, "package.module:function", or a function.
+        images_each: images that the memory of one GPU holds; None if that is not known.
+        options: further arguments of the method.
     """
+    settings = _read_policy(options)
     points = []
     for g in gpus:
-        outcome = plan_users(scenario.with_gpus(g, images_each), users, name, settings)
-        total, gained = outcome.total(), outcome.evaluation
-        latency, pai = float(gained.latency_s.mean()), float(gained.pai.mean())
-        note = outcome.plan.note
-        points.append(SweepPoint(g, total.objective, total.captured_share, total.granted, latency, pai, note))
+        outcome = plan(scenario.with_gpus(g, images_each), users, method, **settings)
+        t = outcome.totals
+        means = t.mean_latency_s, t.mean_pai
+        points.append(SweepPoint(g, t.objective, t.captured_share, t.granted, *means, outcome.plan.note))
     return points
 
 
-def knee(points: list[SweepPoint]) -> SweepPoint | None:
-    """The point from which on more GPUs pay less; None where the objective nowhere bends.
+def knee(points: Sequence[SweepPoint]) -> SweepPoint | None:
+    """The point from which on more GPUs pay less; None where the objective bends nowhere.
 
     It is the point farthest above the straight line from the first objective to the last.
     """
@@ -241,41 +250,3 @@ def knee(points: list[SweepPoint]) -> SweepPoint | None:
         return None
     above = (y - y[0]) / np.ptp(y) - (x - x[0]) / np.ptp(x)
     return points[int(np.argmax(above))] if above.max() > 1e-9 else None
-
-
-def _timed(method: Method, scenario: Scenario, users: Users) -> tuple[Plan, float]:
-    start = time.perf_counter()
-    plan = method(scenario, users)
-    return plan, time.perf_counter() - start
-
-
-def _outcome(
-    scenario: Scenario, users: Users, name: str, plan: Plan, planning_s: float, yardstick: Yardstick
-) -> Outcome:
-    evaluation = evaluate(scenario, users, plan)
-    value, batch = objective(users, evaluation), batch_of(plan, users)
-    _check_optimum(name, value, yardstick.optimum)
-    step = edge_step_latency(scenario, batch)
-    return Outcome(name, plan, evaluation, planning_s, value, batch, step, yardstick)
-
-
-def _check_optimum(name: str, value: Floats, best: Floats) -> None:
-    excess = np.max(value - best - _rounding(best))
-    if excess > 0:
-        raise OptimumBeatenError(f"{name} beats the exact optimum by {excess:g} s")
-
-
-def _rounding(value: Floats | float) -> Floats:
-    """What rounding may make of a sum of this size."""
-    return 1e-9 * np.maximum(1, np.abs(value))
-
-
-def _totals(outcome: Outcome, cells: slice, granted: int, step_latency_s: float | None) -> Totals:
-    value = float(outcome.objective[cells].sum())
-    local = float(outcome.yardstick.all_local[cells].sum())
-    best = float(outcome.yardstick.optimum[cells].sum())
-    gap = best - value
-    if -_rounding(best) <= gap < 0:  # another plan of the same value, summed in another order
-        gap = 0.0
-    share = float(captured_share(np.array(best - gap), np.array(local), np.array(best)))
-    return Totals(value, local, best, gap, share, granted, step_latency_s)

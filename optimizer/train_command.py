@@ -22,12 +22,12 @@ from .agent.instances import Instance, paper_instance
 from .agent.policies import Policy, load_policy
 from .agent.scores import Draw, Result, as_rows, score_all
 from .agent.tasks import ONE, Scope, Task, ranges, settings_of, user_task
-from .inputs.scenario import load_scenario, overrides
+from .inputs.scenario import overrides, resolve_scenario
 from .inputs.users import read_users
 from .methods.baselines import offload_all, offload_all_fixed
 from .methods.exact import optimum
+from .methods.registry import Method
 from .model.qoe import Scenario, Users, all_local
-from .planner import Method
 
 if TYPE_CHECKING:
     from .learn.training import Progress  # needs torch, and scoring does not
@@ -87,7 +87,7 @@ def run_training(request: TrainRequest) -> None:
 def _task(request: TrainRequest) -> Task:
     """What was asked for."""
     _check_options(request)
-    resolved = load_scenario(request.scenario, overrides(**request.options))
+    resolved = resolve_scenario(request.scenario, overrides(**request.options))
     users = _one_cell(request.users, resolved.for_alpha) if request.users else None
     task = user_task(request.scope, request.preset, resolved.scenario, users)
     wanted: dict[str, Any] = {
@@ -210,7 +210,7 @@ def _settings(policy: Policy, request: EvaluateRequest) -> Mapping[str, Draw]:
     """Where the policy is scored: on what the user names, else on what it was trained for."""
     if request.users is None and request.scenario is None:
         return settings_of(policy.card.gpus, policy.card.case)
-    resolved = load_scenario(request.scenario or "default", overrides())
+    resolved = resolve_scenario(request.scenario or "default", overrides())
     if request.users:
         instance = Instance(resolved.scenario, _one_cell(request.users, resolved.for_alpha))
         return {request.users.name: lambda _: instance}

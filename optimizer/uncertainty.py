@@ -7,8 +7,8 @@ import numpy as np
 
 from ..common.arrays import Floats
 from ..fitting.pai import LEVEL, PaiCurve
-from .methods.exact import optimum
-from .model.qoe import Plan, Scenario, Users, evaluate, objective
+from .methods.scoring import score
+from .model.qoe import Plan, Scenario, Users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +16,13 @@ class Uncertainty:
     """95 % intervals over bootstrap draws of the PAI curve; the keys of `--uncertainty --json`.
 
     Attributes:
-        draws: curves that were drawn and rise.
-        left_out: drawn curves that do not rise, for which nothing can be planned.
-        objective_ci: of this plan's objective, seconds.
-        optimum_ci: of the optimum for the drawn curve, seconds.
-        regret_s: mean of optimum - objective over the draws: what knowing the curve would gain, seconds.
-        regret_high_s: its 97.5 % quantile.
-        granted_ci: of the users that the optimum grants.
+        draws: number of drawn curves that rise.
+        left_out: number of drawn curves that do not rise, for which nothing can be planned.
+        objective_ci: interval of this plan's objective, seconds.
+        optimum_ci: interval of the optimum for the drawn curve, seconds.
+        regret_s: mean of optimum - objective over the draws, which knowing the curve would gain; seconds.
+        regret_high_s: 97.5 % quantile of optimum - objective, seconds.
+        granted_ci: interval of the number of users that the optimum grants.
     """
 
     draws: int
@@ -38,8 +38,8 @@ def uncertainty(scenario: Scenario, users: Users, plan: Plan, curves: Sequence[P
     """Re-score a plan on every drawn curve, and plan again for it; alpha stays.
 
     Args:
-        scenario: that the plan was made for.
-        users: of one or more cells, whose objectives are summed.
+        scenario: system that the plan was made for.
+        users: users of one or more cells, whose objectives are summed.
         plan: the decisions.
         curves: bootstrap draws of the scenario's PAI curve.
 
@@ -63,10 +63,10 @@ def uncertainty(scenario: Scenario, users: Users, plan: Plan, curves: Sequence[P
 
 
 def _on(scenario: Scenario, users: Users, plan: Plan) -> tuple[float, float, int]:
-    """The plan's objective, the optimum, and how many users that grants."""
-    best = optimum(scenario, users)
-    value = float(objective(users, evaluate(scenario, users, plan)).sum())
-    return value, float(objective(users, evaluate(scenario, users, best)).sum()), int(best.granted.sum())
+    """The plan's objective, the optimum, and the number of users that the optimum grants."""
+    scored = score(scenario, users, plan)
+    totals = scored.totals
+    return totals.objective, totals.optimum_objective, int(scored.yardstick.best.granted.sum())
 
 
 def _interval(values: Floats) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from ..fitting.library import load_curve, load_profile
 from ..fitting.schemas import LatencyProfile, PaiCurveFile
 from ..optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
 from ..optimizer.agent.policies import Policy, find_policy, load_policy
-from ..optimizer.inputs.scenario import Overrides, load_scenario
+from ..optimizer.inputs.scenario import Overrides, resolve_scenario
 from ..optimizer.methods.genetic import GENERATIONS, POPULATION
 from ..optimizer.methods.ilp import TIME_LIMIT_S
 from ..optimizer.model.qoe import Scenario
@@ -175,7 +175,7 @@ def make_setup(
     Raises:
         InputError: one line naming the file or option.
     """
-    resolved = load_scenario(scenario, options)
+    resolved = resolve_scenario(scenario, options)
     profiles = sorted((load_profile(name) for name in devices or DEVICES), key=_step_latency, reverse=True)
     _check_names(profiles)
     setup = Setup(

@@ -150,7 +150,7 @@ def _gainful(instance: Instance) -> bool:
 @cache
 def default_scenario() -> Scenario:
     """The shipped one."""
-    return load_scenario("default").scenario
+    return load_scenario("default")
 
 
 def device_latencies(rng: np.random.Generator | None = None, count: int = 0) -> np.ndarray:

@@ -66,14 +66,14 @@ class Overrides(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A scenario ready to plan with.
+    """A scenario ready to plan with, and the files that it was made from.
 
     Attributes:
-        scenario: every number, options applied; B_max is no more than the edge GPUs' memory holds.
-        for_alpha: the same with the scenario file's own G, whatever the memory: `--gpus` does not move alpha.
-        edge: the edge GPU's profile.
-        curve: the PAI curve's file.
-        notices: what the user should know about the numbers.
+        scenario: system with the options applied; B_max is no more than the edge GPUs' memory holds.
+        for_alpha: the same system with the scenario file's own G, whatever the memory: `--gpus` does not move alpha.
+        edge: latency profile of the edge GPU.
+        curve: file of the PAI curve.
+        notices: sentences that the user should know about the numbers.
     """
 
     scenario: Scenario
@@ -84,12 +84,12 @@ class Resolved:
 
     @property
     def edge_name(self) -> str:
-        """The edge GPU, for people."""
+        """The edge GPU's name for people."""
         return self.edge.device
 
     @property
     def drawn_curves(self) -> list[PaiCurve]:
-        """Bootstrap draws of the PAI curve; empty for one without."""
+        """The bootstrap draws of the PAI curve; empty for a curve without."""
         return self.curve.fit.drawn_curves()
 
 
@@ -97,7 +97,7 @@ NO_OVERRIDES = Overrides()
 
 
 def overrides(**options: Any) -> Overrides:
-    """Check the values of command-line options.
+    """Check the values of options that replace fields of a scenario.
 
     Raises:
         InputError: one line naming the option, what was found and what is accepted.
@@ -106,24 +106,45 @@ def overrides(**options: Any) -> Overrides:
         return Overrides(**options)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        name = "--" + str(problem["loc"][0]).replace("_", "-")
-        raise InputError(f"{name}: found {shown(problem['input'])}, accepted: {problem['msg']}") from error
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            raise InputError(f"{name}: unknown option; {nearest(name, Overrides.model_fields)}") from error
+        option = "--" + name.replace("_", "-")
+        raise InputError(f"{option}: found {shown(problem['input'])}, accepted: {problem['msg']}") from error
 
 
-def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved:
-    """Read a scenario by name or path and apply the options.
+def load_scenario(reference: "str | Path" = "default", **options: Any) -> Scenario:
+    """The numbers of a scenario, by a shipped name or a file.
+
+    Args:
+        reference: "default", or the path of a JSON file.
+        options: edge, pai, gpus, max_batch, bandwidth_mhz, latent_bits, total_steps or min_local_steps, each in
+            place of the scenario's own.
 
     Raises:
         InputError: one line naming the file or option, what was found and what is accepted.
     """
+    return resolve_scenario(str(reference), overrides(**options)).scenario
+
+
+def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved:
+    """A scenario with everything that a command says about it; arguments and errors as in `load_scenario`."""
     path = _find(reference)
     file = read_record(path, ScenarioFile)
     edge = load_profile(options.edge) if options.edge else load_profile(file.edge, path.parent)
     curve = load_curve(options.pai) if options.pai else load_curve(file.pai, path.parent)
     _check_curve(options.pai or file.pai, curve)
+    own = _scenario(file, edge, curve, options)
+    scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
+    notices = [*_memory_notice(own, scenario, edge), *_notices(own, curve)]
+    return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
+
+
+def _scenario(file: ScenarioFile, edge: LatencyProfile, curve: PaiCurveFile, options: Overrides) -> Scenario:
+    """The scenario file's numbers with the options applied, except for the number of GPUs."""
     total, least = _steps(file, curve, options)
     radio = file.radio
-    own = Scenario(
+    return Scenario(
         edge=edge.fit.model(),
         gpus=file.gpus,
         max_batch=options.max_batch or file.max_batch,
@@ -138,9 +159,6 @@ def load_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved
         min_local_steps=least,
         pai=curve.fit.curve(),
     )
-    scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
-    notices = [*_memory_notice(own, scenario, edge), *_notices(own, curve)]
-    return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
 
 
 def _find(reference: str) -> Path:

@@ -6,16 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...common.arrays import Bools, Floats, Ints
-from ...common.errors import InputError, nearest, shown
+from ...common.errors import InputError, nearest, reason_of, shown
 from ...common.files import read_text
+from ...common.tables import PARQUET
 from ...fitting.library import load_profile
 from ...fitting.schemas import LARGEST, SMALLEST
 from ..model.qoe import Scenario, Users
 from ..model.split import alpha_from_emphasis
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("user_id", "device", "step_latency_s", "alpha", "emphasis", "request_slot", "cell")
 DEFAULT_EMPHASIS = 0.25
@@ -23,13 +28,13 @@ DEFAULT_EMPHASIS = 0.25
 
 @dataclass(frozen=True)
 class UserTable:
-    """A checked users file.
+    """Checked users with their names.
 
     Attributes:
-        user_id: one name per row, unique.
-        cell: each row's cell, or None where the file has no such column.
-        cell_names: the cells in order of first appearance; one without a name where there is no column.
-        users: the arrays to plan with.
+        user_id: name of every user, unique.
+        cell: name of every user's cell; None where the input has no such column.
+        cell_names: names of the cells in order of first appearance; one empty name where there is no column.
+        users: arrays to plan with.
     """
 
     user_id: Sequence[str]
@@ -37,18 +42,33 @@ class UserTable:
     cell_names: Sequence[str]
     users: Users
 
+    def __len__(self) -> int:
+        return len(self.user_id)
+
+
+def numbered(users: Users) -> UserTable:
+    """Users that have no names yet, as user-1, user-2 and so on; cells by their numbers, where there are several."""
+    names = [f"user-{number + 1}" for number in range(len(users))]
+    if users.cells <= 1:
+        return UserTable(names, None, [""], users)
+    cells = [str(number) for number in range(users.cells)]
+    return UserTable(names, [cells[number] for number in users.cell], cells, users)
+
 
 class Rows:
-    """The rows of a file as columns of text; blank means not given.
+    """The rows of a users table as columns of text; a blank text means that the value is not given.
 
     Attributes:
-        path: the file.
-        columns: name -> one stripped text per row.
-        lines: the line in the file of every row; None where it has no lines.
+        source: name of the table in messages, such as its path.
+        folder: folder that relative paths in the table start from.
+        columns: stripped texts of every column, one per row.
+        lines: line of every row in the file; None where the table has no lines.
     """
 
-    def __init__(self, path: Path, columns: dict[str, Sequence[str]], lines: Sequence[int] | None) -> None:
-        self.path, self.columns, self.lines = path, columns, lines
+    def __init__(
+        self, source: object, folder: Path, columns: dict[str, Sequence[str]], lines: Sequence[int] | None = None
+    ) -> None:
+        self.source, self.folder, self.columns, self.lines = source, folder, columns, lines
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -61,30 +81,31 @@ class Rows:
         return np.array([text != "" for text in self[column]], bool)
 
     def place(self, row: int) -> str:
-        """Where row number `row` (from 0) stands."""
+        """The place of row number `row`, counted from 0, for a message."""
         line = f" (line {self.lines[row]})" if self.lines else ""
-        return f"{self.path}: row {row + 1}{line}"
+        return f"{self.source}: row {row + 1}{line}"
 
     def refuse(self, row: int, column: str, accepted: str) -> InputError:
-        """The error for one cell of the table."""
+        """The error for one value of the table."""
         found = shown(self[column][row]) if self[column][row] else "nothing"
         return InputError(f"{self.place(row)}, column '{column}': found {found}, accepted: {accepted}")
 
 
-def read_users(path: Path, scenario: Scenario) -> UserTable:
-    """Read and check a users file, and resolve devices and emphasis.
+def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> UserTable:
+    """Read and check users, and turn devices into step latencies and emphasis into alpha.
 
     Args:
-        path: CSV, or Parquet by its suffix.
-        scenario: at whose own G and reference batch emphasis becomes alpha, and whose K bounds the slots.
+        source: file in CSV, or in Parquet by its suffix; or a table with the same columns.
+        scenario: system at whose number of GPUs and reference batch emphasis becomes alpha, and whose K bounds the
+            request slots. To compare numbers of GPUs, read the users once: their alpha then stays.
 
     Raises:
         InputError: one line naming file, row, column, what was found and what is accepted.
     """
-    rows = _read_parquet(path) if path.suffix.casefold() in (".parquet", ".pq") else _read_csv(path)
+    rows = _read_file(Path(source)) if isinstance(source, str | Path) else _read_frame(source)
     _check_columns(rows)
     if not len(rows):
-        raise InputError(f"{path}: no rows below the header; add one row per user")
+        raise InputError(f"{rows.source}: no rows below the header; add one row per user")
     _check_user_ids(rows)
     latency = _step_latencies(rows)
     names = list(dict.fromkeys(rows["cell"]))
@@ -96,6 +117,18 @@ def read_users(path: Path, scenario: Scenario) -> UserTable:
         cell=np.array([number[name] for name in rows["cell"]], np.int64),
     )
     return UserTable(rows["user_id"], rows.columns.get("cell"), names, users)
+
+
+def _read_file(path: Path) -> Rows:
+    return _read_parquet(path) if path.suffix.casefold() in PARQUET else _read_csv(path)
+
+
+def _read_frame(frame: "pd.DataFrame") -> Rows:
+    """A table in memory; its index does not matter."""
+    header = [str(name) for name in frame.columns]
+    _check_header("users", header)
+    texts = [_as_text(frame[name].astype(object).where(frame[name].notna(), None).tolist()) for name in frame.columns]
+    return Rows("users", Path(), dict(zip(header, texts, strict=True)))
 
 
 def _read_csv(path: Path) -> Rows:
@@ -114,7 +147,7 @@ def _read_csv(path: Path) -> Rows:
     columns: dict[str, Sequence[str]] = {name: [] for name in header}
     for name, column in zip(header, zip(*records[1:], strict=True), strict=False):  # none where there are no rows
         columns[name] = [text.strip() for text in column]
-    return Rows(path, columns, lines[1:])
+    return Rows(path, path.parent, columns, lines[1:])
 
 
 def _csv_records(path: Path) -> tuple[list[list[str]], list[int]]:
@@ -140,35 +173,34 @@ def _read_parquet(path: Path) -> Rows:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not valid Parquet ({reason[:80]}); write the file again") from error
+        raise InputError(f"{path}: not valid Parquet ({reason_of(error, 80)}); write the file again") from error
     _check_header(path, table.column_names)
     columns: dict[str, Sequence[str]] = {}
     for name in table.column_names:
         columns[name] = _as_text(table.column(name).to_pylist())
-    return Rows(path, columns, None)
+    return Rows(path, path.parent, columns)
 
 
 def _as_text(values: list[object]) -> list[str]:
     return ["" if value is None else str(value).strip() for value in values]
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def _check_header(source: object, header: Sequence[str]) -> None:
     for name in header:
         if name not in COLUMNS:
             one_column = any(separator in name for separator in ";\t|")
             hint = "separate columns with commas" if one_column else nearest(name, COLUMNS)
-            raise InputError(f"{path}: header: found unknown column {shown(name)}; {hint}")
+            raise InputError(f"{source}: header: found unknown column {shown(name)}; {hint}")
         if header.count(name) > 1:
-            raise InputError(f"{path}: header: column {shown(name)} stands twice; keep one of them")
+            raise InputError(f"{source}: header: column {shown(name)} stands twice; keep one of them")
 
 
 def _check_columns(rows: Rows) -> None:
     if "user_id" not in rows.columns:
-        raise InputError(f"{rows.path}: header: column 'user_id' is missing; add it, with a unique name per row")
+        raise InputError(f"{rows.source}: header: column 'user_id' is missing; add it, with a unique name per row")
     if not {"device", "step_latency_s"} & rows.columns.keys():
         raise InputError(
-            f"{rows.path}: header: column 'device' or 'step_latency_s' is missing; add one of them, "
+            f"{rows.source}: header: column 'device' or 'step_latency_s' is missing; add one of them, "
             "with a profile's name or the seconds of one step"
         )
 
@@ -201,7 +233,7 @@ def _device_latencies(rows: Rows) -> dict[str, float]:
     for row, name in enumerate(rows["device"]):
         if name and name not in latencies:
             try:
-                profile = load_profile(name, rows.path.parent)
+                profile = load_profile(name, rows.folder)
             except InputError as error:
                 raise InputError(f"{rows.place(row)}, column 'device': {error}") from error
             latencies[name] = float(profile.fit.model().step_latency(1))

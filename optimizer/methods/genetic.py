@@ -11,7 +11,7 @@ import numpy as np
 
 from ...common.arrays import Bools, Floats, Ints
 from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
-from ..model.split import best_split, pai_loss, split_gain, split_granted
+from ..model.split import best_split, split_gain, split_granted
 from .counts import cells_by_size
 
 POPULATION, GENERATIONS = 100, 200
@@ -120,13 +120,12 @@ def _local_steps(scenario: Scenario, genes: Any) -> Ints:
 
 def _joint_problem(scenario: Scenario, users: Users) -> Any:
     """Minimise the negative value of a population of decisions with their splits."""
-    table = pai_loss(scenario)
 
     def value(x: Any) -> tuple[Floats, Ints]:
         n = _local_steps(scenario, x)
         b = (n < scenario.total_steps).sum(axis=1)
         saving = users.step_latency_s - edge_step_latency(scenario, np.maximum(b, 1))[:, None]
-        gain = split_gain(scenario, users.alpha, saving, n, table).sum(axis=1)
+        gain = split_gain(scenario, users.alpha, saving, n).sum(axis=1)
         return gain - b * transmit_time(scenario, b), b
 
     ends = (0, scenario.min_local_steps), (1, scenario.total_steps)

@@ -16,7 +16,7 @@ import numpy as np
 from ...common.arrays import Floats, Ints
 from ...common.errors import InputError
 from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
-from ..model.split import pai_loss
+from ..model.split import pai_change
 from .counts import cells_by_size
 
 TIME_LIMIT_S = 60.0
@@ -141,7 +141,7 @@ def _program(scenario: Scenario, users: Users, splits: Ints) -> tuple[Any, int]:
         most = MOST_VARIABLES // (splits.size + batch.size)
         raise InputError(f"--method ilp: found {count} users in a cell, accepted: {most} at most")
     offloaded = (scenario.total_steps - splits).astype(float)
-    kept = users.alpha[:, None] * pai_loss(scenario)[splits] + offloaded * users.step_latency_s[:, None]
+    kept = users.alpha[:, None] * pai_change(scenario)[splits] + offloaded * users.step_latency_s[:, None]
     edge = np.broadcast_to(edge_step_latency(scenario, np.maximum(batch, 1)), (count, batch.size))
     worth = np.concatenate([kept.ravel(), -batch * transmit_time(scenario, batch), -edge.ravel()])
     per_user, one = eye_array(count), np.ones((1, count))

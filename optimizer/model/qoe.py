@@ -1,7 +1,7 @@
-"""The system model of the paper, sections 3.3 to 4: one function per term, and the evaluator of every plan.
+"""The system model of the paper, sections 3.3 to 4: one function for each term, and the evaluation of any plan.
 
 N: total steps. N-hat: least local steps. n: local steps of a user. b: granted users of a round (the batch).
-G: edge GPUs. L_i: seconds per local step of user i. L_e: seconds per edge step. All times in seconds.
+G: edge GPUs. L_i: seconds per local step of user i. L_e: seconds per edge step. All times are in seconds.
 Functions broadcast: users and batches may stand on different axes.
 """
 
@@ -17,22 +17,22 @@ from ...fitting.pai import PaiCurve
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Every number of the system, resolved; symbols as in the paper.
+    """Every number of the system; symbols as in the paper.
 
     Attributes:
-        edge: k_e, h_e (and floor) of one edge GPU.
-        gpus: G.
-        max_batch: B_max, granted users of a round at most.
-        bandwidth_hz: W_max, shared equally by the granted users.
-        spectral_efficiency: eta, bit/s/Hz.
-        prompt_bits: s_p, bits.
-        latent_bits: s_m, bits.
-        interval_s: Delta, seconds of a round.
-        slots: K, request slots of a round.
-        reference_batch: b-hat, the batch at which emphasis is turned into alpha.
-        total_steps: N.
-        min_local_steps: N-hat.
-        pai: the PAI expected at a split point.
+        edge: step latency of one edge GPU, with k_e, h_e and a floor.
+        gpus: number of edge GPUs, G.
+        max_batch: largest number of granted users in a round, B_max.
+        bandwidth_hz: bandwidth W_max in Hz, shared equally by the granted users.
+        spectral_efficiency: eta in bit/s/Hz.
+        prompt_bits: size of a prompt, s_p, in bits.
+        latent_bits: size of an intermediate, s_m, in bits.
+        interval_s: length of a round, Delta, in seconds.
+        slots: number of request slots in a round, K.
+        reference_batch: batch b-hat at which an emphasis is turned into an alpha.
+        total_steps: denoising steps of an image, N.
+        min_local_steps: last steps that stay on the user's device, N-hat.
+        pai: PAI that is expected at a split point, F.
     """
 
     edge: LatencyModel
@@ -51,11 +51,16 @@ class Scenario:
 
     @property
     def steps(self) -> Ints:
-        """Every number of steps, 0..N."""
+        """Every number of local steps, 0..N."""
         return np.arange(self.total_steps + 1)
 
     def with_gpus(self, gpus: int, images_each: int | None = None) -> "Scenario":
-        """The same with G edge GPUs; B_max is at most what their memory holds, of which None says nothing."""
+        """The same scenario with another number of edge GPUs.
+
+        Args:
+            gpus: new number of edge GPUs, G.
+            images_each: images that the memory of one GPU holds, which bounds B_max; None if that is not known.
+        """
         held = self.max_batch if images_each is None else gpus * images_each
         return replace(self, gpus=gpus, max_batch=min(self.max_batch, held))
 
@@ -65,10 +70,10 @@ class Users:
     """The users of one or more cells, as arrays of shape (users,).
 
     Attributes:
-        step_latency_s: L_i(1), seconds per step on the user's own device.
+        step_latency_s: seconds of one step on the user's own device, L_i(1).
         alpha: seconds of latency that a PAI of 1 is worth to the user.
-        request_slot: k_i, 1..K.
-        cell: number of the user's cell, 0..cells-1; every cell is a round of its own.
+        request_slot: slot of the user's request, k_i, from 1 to K.
+        cell: number of the user's cell, from 0; every cell is a round of its own.
     """
 
     step_latency_s: Floats
@@ -80,12 +85,12 @@ class Users:
         return self.step_latency_s.size
 
     def take(self, places: Ints) -> "Users":
-        """The users at these places."""
+        """The users at these places, arrays of the shape of `places`."""
         return Users(self.step_latency_s[places], self.alpha[places], self.request_slot[places], self.cell[places])
 
     @property
     def cells(self) -> int:
-        """How many cells there are."""
+        """Number of cells."""
         return int(self.cell.max()) + 1 if len(self) else 0
 
 
@@ -94,9 +99,9 @@ class Plan:
     """The decisions for all users, as arrays of shape (users,).
 
     Attributes:
-        granted: x_i^g.
-        local_steps: n_i; N where the request is denied.
-        note: what the method says of it, such as a solver's status.
+        granted: whether the user's request is granted, x_i^g.
+        local_steps: split point n_i; N where the request is denied.
+        note: what the method says about its plan, such as a solver's status.
     """
 
     granted: Bools
@@ -106,46 +111,47 @@ class Plan:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a plan gives each user: arrays of shape (users,), seconds but for `pai`.
+    """What a plan gives each user, as arrays of shape (users,), in seconds except for `pai`.
 
     Attributes:
-        pai: F(n_i).
-        wait_s: from the request to the end of the round.
-        transmit_s: prompt up and intermediate down.
-        edge_s: steps N..n_i + 1.
-        local_s: steps n_i..1.
-        qoe: alpha_i F(n_i) - L_i.
+        pai: expected PAI, F(n_i).
+        latency_s: time from request to image, L_i.
+        wait_s: time from the request to the end of its round.
+        transmit_s: time to send the prompt up and the intermediate down; 0 if denied.
+        edge_s: time of the steps N..n_i + 1 at the edge; 0 if denied.
+        local_s: time of the steps n_i..1 on the user's device.
+        qoe: quality of experience, alpha_i F(n_i) - L_i.
     """
 
     pai: Floats
+    latency_s: Floats
     wait_s: Floats
     transmit_s: Floats
     edge_s: Floats
     local_s: Floats
     qoe: Floats
 
-    @property
-    def latency_s(self) -> Floats:
-        """L_i, eq. (6)."""
-        return self.wait_s + self.transmit_s + self.edge_s + self.local_s
-
 
 def edge_step_latency(scenario: Scenario, batch: ArrayLike) -> Floats:
-    """L_e(b, G) = k_e (b / G) + h_e, section 3.3; never below the profile's floor."""
+    """L_e(b, G) = k_e (b / G) + h_e, section 3.3; never below the profile's floor. Seconds, any shape."""
     return scenario.edge.step_latency(np.asarray(batch) / scenario.gpus)
 
 
 def wait_time(scenario: Scenario, request_slot: ArrayLike) -> Floats:
-    """l^R: a request at slot k waits for the remaining K - k slots of the round, section 4."""
+    """l^R = (K - k) Delta / K: a request at slot k waits for the round's remaining slots, section 4."""
     delta, slots, k = scenario.interval_s, scenario.slots, np.asarray(request_slot)
     return (slots - k) * delta / slots
 
 
 def transmit_time(scenario: Scenario, batch: ArrayLike) -> Floats:
-    """l^T = (s_p + s_m) / (eta W_max / b), eqs. (7) and (8)."""
-    bits = scenario.prompt_bits + scenario.latent_bits
-    rate = scenario.spectral_efficiency * scenario.bandwidth_hz
-    return bits * np.asarray(batch, float) / rate
+    """l^T = s_p / (eta W_i) + s_m / (eta W_i), eq. (7): the prompt up and the intermediate down.
+
+    Every granted user has an equal share of the bandwidth, W_i = W_max / b, eq. (8). Both legs have that share, so
+    they are one fraction here, over eta W_max, which rounds only once.
+    """
+    s_p, s_m, b = scenario.prompt_bits, scenario.latent_bits, np.asarray(batch, float)
+    eta, w_max = scenario.spectral_efficiency, scenario.bandwidth_hz
+    return (s_p + s_m) * b / (eta * w_max)
 
 
 def edge_time(scenario: Scenario, local_steps: ArrayLike, step_latency_s: ArrayLike) -> Floats:
@@ -160,22 +166,33 @@ def local_time(local_steps: ArrayLike, step_latency_s: ArrayLike) -> Floats:
     return seconds
 
 
+def latency(granted: Bools, wait_s: Floats, transmit_s: Floats, edge_s: Floats, local_s: Floats) -> Floats:
+    """L_i = l^R + x_i^g l^T + x_i^g l^E + l^L, eq. (6)."""
+    seconds: Floats = wait_s + granted * transmit_s + granted * edge_s + local_s
+    return seconds
+
+
+def quality_of_experience(alpha: ArrayLike, pai: ArrayLike, latency_s: ArrayLike) -> Floats:
+    """QoE of a user: alpha_i F(n_i) - L_i, section 4; seconds."""
+    qoe: Floats = np.asarray(alpha, float) * np.asarray(pai, float) - np.asarray(latency_s, float)
+    return qoe
+
+
 def batch_of(plan: Plan, users: Users) -> Ints:
     """b_g of every cell, eq. (9); shape (cells,)."""
     return np.bincount(users.cell[plan.granted], minlength=users.cells)
 
 
 def evaluate(scenario: Scenario, users: Users, plan: Plan) -> Evaluation:
-    """Score a plan, whichever method made it: eqs. (6) to (10) and the objective's terms of (P1)."""
+    """What a plan gives every user, whichever method made it; the terms of the objective of (P1)."""
     n, granted = plan.local_steps, plan.granted
     b = batch_of(plan, users)[users.cell]
-    pai = scenario.pai.value(n)
-    wait = wait_time(scenario, users.request_slot)
-    transmit = granted * transmit_time(scenario, b)
-    edge = granted * edge_time(scenario, n, edge_step_latency(scenario, b))
+    wait, transmit = wait_time(scenario, users.request_slot), transmit_time(scenario, b)
+    edge = edge_time(scenario, n, edge_step_latency(scenario, b))
     local = local_time(n, users.step_latency_s)
-    qoe = users.alpha * pai - (wait + transmit + edge + local)
-    return Evaluation(pai, wait, transmit, edge, local, qoe)
+    latency_s, pai = latency(granted, wait, transmit, edge, local), scenario.pai.value(n)
+    qoe = quality_of_experience(users.alpha, pai, latency_s)
+    return Evaluation(pai, latency_s, wait, granted * transmit, granted * edge, local, qoe)
 
 
 def objective(users: Users, evaluation: Evaluation) -> Floats:
@@ -184,13 +201,25 @@ def objective(users: Users, evaluation: Evaluation) -> Floats:
 
 
 def all_local(scenario: Scenario, users: Users) -> Plan:
-    """Every request denied: all steps on the users' own devices."""
+    """The plan that denies every request: all steps run on the users' own devices."""
     return Plan(np.zeros(len(users), bool), np.full(len(users), scenario.total_steps))
 
 
+def constraints(scenario: Scenario, users: Users, plan: Plan) -> dict[str, Bools]:
+    """Who keeps the constraints of (P1), section 4: the name of each, and an array of shape (users,).
+
+    C1, eq. (2), one handling for each request, holds by construction: `granted` has one entry for each user.
+    """
+    n, granted = plan.local_steps, plan.granted
+    n_hat, total = scenario.min_local_steps, scenario.total_steps
+    b = batch_of(plan, users)[users.cell]
+    return {
+        "C2": ~granted | (b <= scenario.max_batch),  # eq. (3)
+        "C3": (n_hat <= n) & (n <= total),  # eq. (4)
+        "C4": granted | (n == total),  # eq. (5)
+    }
+
+
 def feasible(scenario: Scenario, users: Users, plan: Plan) -> bool:
-    """Constraints C2 to C4, eqs. (3) to (5): batch size, range of the split, denied means all local."""
-    n = plan.local_steps
-    in_range = (scenario.min_local_steps <= n) & (n <= scenario.total_steps)
-    local = plan.granted | (n == scenario.total_steps)
-    return bool(np.all(in_range & local) and np.all(batch_of(plan, users) <= scenario.max_batch))
+    """Whether a plan keeps C1 to C4, eqs. (2) to (5)."""
+    return all(bool(kept.all()) for kept in constraints(scenario, users, plan).values())

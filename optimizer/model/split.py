@@ -5,11 +5,13 @@ F: the PAI curve. A, a: its amplitude and steepness. N-hat, N: the least and the
 The gain of a split n over n = N is alpha (F(n) - F(N)) + (N - n) d.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ...common.arrays import Bools, Floats, Ints
-from ...fitting.pai import log_odds
+from ...fitting.pai import PaiCurve, log_odds
 from .qoe import Plan, Scenario, Users, edge_step_latency
 
 
@@ -24,26 +26,26 @@ def split_point(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) 
     elsewhere N-hat may be better, which `best_split` checks.
 
     Args:
-        scenario: N, N-hat and the PAI curve.
+        scenario: the system, of which N, N-hat and the PAI curve matter.
         alpha: seconds, >= 0, any shape.
         step_saving_s: d, seconds, broadcast against alpha.
     """
-    lo, hi = scenario.min_local_steps, scenario.total_steps
+    n_hat, total, curve = scenario.min_local_steps, scenario.total_steps, scenario.pai
     q = _scaled_saving(scenario, alpha, step_saving_s)
-    n = scenario.pai.midpoint + log_odds(np.maximum(q, 0)) / scenario.pai.steepness
-    n = np.where(q > 0.25, lo, np.clip(n, lo, hi))
-    return np.where(np.asarray(step_saving_s) <= 0, hi, n)
+    n = curve.midpoint + log_odds(np.maximum(q, 0)) / curve.steepness
+    n = np.where(q > 0.25, n_hat, np.clip(n, n_hat, total))
+    return np.where(np.asarray(step_saving_s) <= 0, total, n)
 
 
 def best_split(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -> tuple[Ints, Floats]:
-    """The best integer split of granted users, and its gain over n = N in seconds.
+    """(P2): the best integer split of granted users, and its gain over n = N in seconds.
 
     The gain is concave where F >= 1/2, so the integers beside the stationary point are enough there; where
     F(N-hat) < 1/2 it first falls and then rises to that point, so the ends are compared as well. Of equal
     splits the one with more local steps is taken.
 
     Args:
-        scenario: N, N-hat and the PAI curve.
+        scenario: the system, of which N, N-hat and the PAI curve matter.
         alpha: seconds, >= 0, any shape.
         step_saving_s: d, seconds, broadcast against alpha.
 
@@ -51,20 +53,51 @@ def best_split(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -
         (n, gain): both of the broadcast shape; the gain is >= 0, as n = N is always allowed.
     """
     alpha, saving = np.broadcast_arrays(np.asarray(alpha, float), np.asarray(step_saving_s, float))
-    table = pai_loss(scenario)
     stationary = split_point(scenario, alpha, saving)
-    best = np.full(alpha.shape, scenario.total_steps)
-    gain = np.zeros(alpha.shape)
-    ends = scenario.min_local_steps
-    for n in (np.ceil(stationary).astype(int), np.floor(stationary).astype(int), ends):
-        candidate = split_gain(scenario, alpha, saving, n, table)
+    best, gain = np.full(alpha.shape, scenario.total_steps), np.zeros(alpha.shape)
+    for n in (np.ceil(stationary).astype(int), np.floor(stationary).astype(int), scenario.min_local_steps):
+        candidate = split_gain(scenario, alpha, saving, n)
         better = candidate > gain
         best, gain = np.where(better, n, best), np.where(better, candidate, gain)
     return best, gain
 
 
+def split_gain(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike) -> Floats:
+    """alpha (F(n) - F(N)) + (N - n) d: what offloading to the split n is worth, eq. (20) less its value at N.
+
+    Args:
+        scenario: the system, of which N and the PAI curve matter.
+        alpha: seconds, >= 0, any shape.
+        step_saving_s: d, seconds, broadcast against alpha.
+        n: local steps, whole numbers from 0 to N, broadcast against alpha.
+    """
+    saved = (scenario.total_steps - np.asarray(n, float)) * np.asarray(step_saving_s, float)
+    gain: Floats = np.asarray(alpha, float) * pai_change(scenario)[np.asarray(n)] + saved
+    return gain
+
+
+def pai_change(scenario: Scenario) -> Floats:
+    """F(n) - F(N) for n = 0..N, shape (N + 1,); read-only."""
+    return _pai_change(scenario.pai, scenario.total_steps)
+
+
+@lru_cache
+def _pai_change(curve: PaiCurve, total_steps: int) -> Floats:
+    values = curve.amplitude * curve.sigmoid(np.arange(total_steps + 1))  # the offset cancels: leave it out
+    change: Floats = values - values[-1]
+    change.flags.writeable = False
+    return change
+
+
 def split_granted(scenario: Scenario, users: Users, granted: Bools, note: str = "") -> Plan:
-    """The plan that grants these users, each with its best split (P2); granted (users,)."""
+    """The plan that grants these users, each with its best split (P2).
+
+    Args:
+        scenario: the system.
+        users: users of one or more cells.
+        granted: whether each user is granted, shape (users,); at most B_max in a cell.
+        note: what the plan's method says about it.
+    """
     chosen, cell = np.flatnonzero(granted), users.cell[granted]
     b = np.bincount(cell, minlength=users.cells)[cell]
     saving = users.step_latency_s[chosen] - edge_step_latency(scenario, b)
@@ -73,24 +106,10 @@ def split_granted(scenario: Scenario, users: Users, granted: Bools, note: str = 
     return Plan(granted, local_steps, note)
 
 
-def pai_loss(scenario: Scenario) -> Floats:
-    """F(n) - F(N) for n = 0..N, shape (N + 1,)."""
-    values = scenario.pai.amplitude * scenario.pai.sigmoid(scenario.steps)  # the offset cancels: leave it out
-    loss: Floats = values - values[-1]
-    return loss
-
-
-def split_gain(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike, table: Floats) -> Floats:
-    """alpha (F(n) - F(N)) + (N - n) d: what offloading to the split n is worth, eq. (20) less its value at N."""
-    saved = (scenario.total_steps - np.asarray(n, float)) * np.asarray(step_saving_s, float)
-    gain: Floats = np.asarray(alpha, float) * table[np.asarray(n)] + saved
-    return gain
-
-
 def alpha_of_split(scenario: Scenario, step_latency_s: ArrayLike, n: ArrayLike) -> Floats:
     """The alpha whose split point is n at the reference batch: |L_i - L_e(b-hat, G)| / F'(n), Remark 1.
 
-    Infinite where the curve is flat at n.
+    Infinite where the curve is flat at n. Seconds, of the broadcast shape of `step_latency_s` and `n`.
     """
     saving = np.abs(np.asarray(step_latency_s) - edge_step_latency(scenario, scenario.reference_batch))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -98,16 +117,16 @@ def alpha_of_split(scenario: Scenario, step_latency_s: ArrayLike, n: ArrayLike) 
 
 
 def alpha_range(scenario: Scenario, step_latency_s: ArrayLike) -> tuple[Floats, Floats]:
-    """Remark 1's bounds: below the first only latency counts, above the second only PAI."""
+    """Remark 1's bounds on alpha: below the first only latency counts, above the second only PAI."""
     ends = scenario.min_local_steps, scenario.total_steps
     low, high = (alpha_of_split(scenario, step_latency_s, n) for n in ends)
     return low, high
 
 
 def alpha_from_emphasis(scenario: Scenario, step_latency_s: ArrayLike, emphasis: ArrayLike) -> Floats:
-    """The alpha that puts the split point at N-hat + e (N - N-hat); e = 0 and 1 are Remark 1's bounds."""
-    lo, hi = scenario.min_local_steps, scenario.total_steps
-    return alpha_of_split(scenario, step_latency_s, lo + np.asarray(emphasis) * (hi - lo))
+    """The alpha that puts the split point at N-hat + e (N - N-hat); e = 0 and 1 give Remark 1's bounds."""
+    n_hat, total = scenario.min_local_steps, scenario.total_steps
+    return alpha_of_split(scenario, step_latency_s, n_hat + np.asarray(emphasis) * (total - n_hat))
 
 
 def _scaled_saving(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -> Floats:

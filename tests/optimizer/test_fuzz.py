@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_curve, load_profile
-from edgesplit.optimizer.inputs.scenario import NO_OVERRIDES, load_scenario, overrides
+from edgesplit.optimizer.inputs.scenario import NO_OVERRIDES, resolve_scenario, overrides
 from edgesplit.optimizer.inputs.users import COLUMNS, read_users
 from edgesplit.optimizer.planner import plan_users
 
@@ -30,7 +30,7 @@ HEADER = st.one_of(
 
 
 def must_plan_or_refuse(path, scenario=None):
-    resolved = scenario or load_scenario("default")
+    resolved = scenario or resolve_scenario("default")
     try:
         table = read_users(path, resolved.for_alpha)
     except InputError as error:
@@ -128,7 +128,7 @@ def test_fuzzed_parameter_files(tmp_path, source, option, draw):
     edited.write_text(text[:cut])
     try:
         options = overrides(**{option: str(edited)}) if option else NO_OVERRIDES
-        resolved = load_scenario("default" if option else str(edited), options)
+        resolved = resolve_scenario("default" if option else str(edited), options)
     except InputError as error:
         assert "\n" not in str(error)
         return
@@ -138,7 +138,7 @@ def test_fuzzed_parameter_files(tmp_path, source, option, draw):
 @FUZZ
 @given(reference=st.text(max_size=20))
 def test_fuzzed_names(reference):
-    for load in (load_profile, load_curve, load_scenario):
+    for load in (load_profile, load_curve, resolve_scenario):
         try:
             load(reference)
         except InputError as error:

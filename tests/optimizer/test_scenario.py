@@ -7,7 +7,7 @@ import pytest
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer.inputs.scenario import load_scenario, overrides
+from edgesplit.optimizer.inputs.scenario import resolve_scenario, overrides
 
 DEFAULT = data.shipped("scenarios")["default"]
 CURVE = data.shipped("pai")["paper"]
@@ -30,7 +30,7 @@ def edited(tmp_path):
 
 
 def test_default_scenario_is_the_papers():
-    s = load_scenario("default").scenario
+    s = resolve_scenario("default").scenario
     assert (s.total_steps, s.min_local_steps, s.reference_batch, s.gpus) == (200, 80, 20, 8)
     assert (s.bandwidth_hz, s.spectral_efficiency, s.prompt_bits, s.latent_bits) == (1e6, 10, 216, 4.4e6)
     assert (s.pai.steepness, s.pai.midpoint) == (0.0413, 71.44)
@@ -38,7 +38,7 @@ def test_default_scenario_is_the_papers():
 
 
 def test_options_override_the_file():
-    s = load_scenario(
+    s = resolve_scenario(
         "default",
         overrides(
             edge="H200",
@@ -56,23 +56,23 @@ def test_options_override_the_file():
 
 
 def test_gpus_option_does_not_move_alpha():
-    resolved = load_scenario("default", overrides(gpus=2, max_batch=5))
+    resolved = resolve_scenario("default", overrides(gpus=2, max_batch=5))
     assert resolved.for_alpha.gpus == 8
     assert resolved.for_alpha.max_batch == 5
 
 
 def test_a_curve_brings_its_steps_unless_options_set_them(edited):
     curve = edited(CURVE, total_steps=50, min_local_steps=21, fit__midpoint=20.5)
-    taken = load_scenario("default", overrides(pai=curve)).scenario
+    taken = resolve_scenario("default", overrides(pai=curve)).scenario
     assert (taken.total_steps, taken.min_local_steps) == (50, 21)
-    set_by_hand = load_scenario("default", overrides(pai=curve, total_steps=60)).scenario
+    set_by_hand = resolve_scenario("default", overrides(pai=curve, total_steps=60)).scenario
     assert (set_by_hand.total_steps, set_by_hand.min_local_steps) == (60, 21)
 
 
 def test_paths_in_a_scenario_start_at_its_folder(edited, tmp_path):
     edited(data.shipped("profiles")["rtx-4090"], "card.json")
     scenario = edited(DEFAULT, "scenario.json", edge="card.json")
-    assert load_scenario(scenario).edge_name == "RTX 4090"
+    assert resolve_scenario(scenario).edge_name == "RTX 4090"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_paths_in_a_scenario_start_at_its_folder(edited, tmp_path):
 )
 def test_bad_options_are_refused_in_one_line(options, says):
     with pytest.raises(InputError, match=says):
-        load_scenario("default", overrides(**options))
+        resolve_scenario("default", overrides(**options))
 
 
 @pytest.mark.parametrize(
@@ -112,34 +112,34 @@ def test_bad_options_are_refused_in_one_line(options, says):
 )
 def test_bad_scenarios_are_refused_in_one_line(edited, changes, says):
     with pytest.raises(InputError, match=says) as caught:
-        load_scenario(edited(DEFAULT, **changes))
+        resolve_scenario(edited(DEFAULT, **changes))
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_scenario_suggests_the_nearest():
     with pytest.raises(InputError, match=r"--scenario: found 'defualt', .*did you mean 'default'"):
-        load_scenario("defualt")
+        resolve_scenario("defualt")
 
 
 @pytest.mark.parametrize(("field", "value"), [("steepness", 0.0), ("steepness", -0.1), ("amplitude", -0.5)])
 def test_a_curve_that_does_not_rise_is_refused(edited, field, value):
     curve = edited(CURVE, **{f"fit__{field}": value})
     with pytest.raises(InputError, match=f"field 'fit.{field}': found {value}, accepted: a curve that rises"):
-        load_scenario("default", overrides(pai=curve))
+        resolve_scenario("default", overrides(pai=curve))
 
 
 def test_notices_say_where_the_curve_is_used_outside_its_range():
-    assert load_scenario("default").notices == []
-    (mismatch,) = load_scenario("default", overrides(total_steps=100)).notices
+    assert resolve_scenario("default").notices == []
+    (mismatch,) = resolve_scenario("default", overrides(total_steps=100)).notices
     assert "measured with 200 total steps" in mismatch
-    (not_concave,) = load_scenario("default", overrides(min_local_steps=60)).notices
+    (not_concave,) = resolve_scenario("default", overrides(min_local_steps=60)).notices
     assert "Proposition 2 does not hold" in not_concave
 
 
 @pytest.mark.parametrize(("gpus", "fit", "expected"), [(1, 2, 2), (3, 2, 6), (8, 2, 16), (10, 2, 20), (1, None, 20)])
 def test_no_more_are_granted_than_the_memory_of_all_edge_gpus_holds(edited, gpus, fit, expected):
     edge = edited(data.shipped("profiles")["h200"], "edge.json", max_batch=fit)
-    resolved = load_scenario("default", overrides(edge=edge, gpus=gpus))
+    resolved = resolve_scenario("default", overrides(edge=edge, gpus=gpus))
     assert (resolved.scenario.max_batch, resolved.for_alpha.max_batch) == (expected, 20)
     says = f"one .* holds 2 images at most in its memory .*, so B_max is {expected} with {gpus} of them, not 20"
     assert len(resolved.notices) == (expected < 20)

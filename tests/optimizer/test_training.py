@@ -23,7 +23,7 @@ from edgesplit.optimizer.agent.instances import Range, paper_instance
 from edgesplit.optimizer.agent.policies import Policy, load_policy
 from edgesplit.optimizer.agent.scores import SETTINGS, gain_possible, held_out, score_policy, value_of
 from edgesplit.optimizer.agent.tasks import Task, settings_of, shipped_tasks, user_task
-from edgesplit.optimizer.inputs.scenario import load_scenario, overrides
+from edgesplit.optimizer.inputs.scenario import resolve_scenario, overrides
 from edgesplit.optimizer.inputs.users import read_users
 from edgesplit.optimizer.learn import training
 from edgesplit.optimizer.learn.training import CURVE, train, training_instances
@@ -240,7 +240,7 @@ def test_steep_curves_train_the_set_network_and_are_refused_for_flat_ones(tmp_pa
     curve = json.loads((data.FOLDER / "pai/paper.json").read_text())
     curve["fit"]["steepness"] = 60.0
     (tmp_path / "steep.json").write_text(json.dumps(curve))
-    scenario = load_scenario("default", overrides(pai=str(tmp_path / "steep.json"))).scenario
+    scenario = resolve_scenario("default", overrides(pai=str(tmp_path / "steep.json"))).scenario
     for preset in ("paper", "literal"):
         task = replace(user_task("general", preset, scenario, None), seeds=5, steps=5, held_out=1)
         with pytest.raises(InputError, match=r"found alpha 1e\+09 s .* accepted: 100000 s at most; or --preset set"):
@@ -339,7 +339,7 @@ def test_every_task_is_shipped():
 
 @pytest.mark.parametrize(("name", "gpus"), [("specific", 8), ("specific-1", 1), ("specific-2", 2), ("specific-4", 4)])
 def test_the_specific_policies_reach_the_optimum_of_the_committed_round(name, gpus):
-    scenario = load_scenario("default")
+    scenario = resolve_scenario("default")
     users = read_users(SPECIFIC, scenario.for_alpha).users
     own = replace(scenario.scenario, gpus=gpus)
     plan = drl_convex(own, users, load_policy(name))

@@ -7,11 +7,11 @@ import pytest
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_profile
-from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.inputs.scenario import resolve_scenario
 from edgesplit.optimizer.inputs.users import read_users
 from edgesplit.optimizer.model.split import alpha_from_emphasis
 
-SCENARIO = load_scenario("default").for_alpha
+SCENARIO = resolve_scenario("default").for_alpha
 GOOD = "user_id,step_latency_s\na,0.5\n"
 
 
@@ -139,7 +139,7 @@ def test_what_is_not_parquet_is_refused(read, content):
 
 
 def test_an_emphasis_that_no_alpha_can_give_is_refused(read):
-    flat = load_scenario("default").for_alpha
+    flat = resolve_scenario("default").for_alpha
     steep = type(flat.pai)(steepness=50.0, midpoint=20)
     with pytest.raises(InputError, match=r"an alpha instead: .*a flat PAI curve"):
         read_users(data.sample("users.csv"), type(flat)(**vars(flat) | {"pai": steep}))

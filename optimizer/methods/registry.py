@@ -1,0 +1,178 @@
+"""The methods that `plan --method` and the Python API know by name, and how an own one is found.
+
+A method is a function of a scenario and users that returns a plan. Installed packages add theirs through the
+entry-point group `edgesplit.methods`; any other function is named as package.module:function. Nothing is imported
+before a method is asked for, so that help stays quick.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...common.errors import InputError, nearest, reason_of, shown
+
+if TYPE_CHECKING:
+    from ..model.qoe import Plan, Scenario, Users
+
+GROUP = "edgesplit.methods"
+DEFAULT_METHOD = "drl"
+
+
+class Method(Protocol):
+    """What every method is: numbers in, a plan out."""
+
+    def __call__(self, scenario: "Scenario", users: "Users", /) -> "Plan":
+        """Plan every cell of the users."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method that is known by its name.
+
+    Attributes:
+        target: place of the function, as package.module:function.
+        summary: line for the help.
+        options: names of the function's further arguments.
+        slow: whether twenty users take seconds.
+        prepare: modules to import, or functions to call as package.module:function, before planning is timed.
+    """
+
+    target: str
+    summary: str
+    options: tuple[str, ...] = ()
+    slow: bool = False
+    prepare: tuple[str, ...] = ()
+
+
+_AGENT = "edgesplit.optimizer.agent.decide"
+_METHODS = "edgesplit.optimizer.methods"
+_GENETIC: dict[str, Any] = {
+    "options": ("population", "generations", "seed"),
+    "slow": True,
+    "prepare": ("pymoo.algorithms.soo.nonconvex.ga", "pymoo.optimize"),
+}
+_PROGRAM: dict[str, Any] = {"options": ("time_limit_s",), "slow": True, "prepare": ("highspy", "scipy.sparse")}
+
+BUILT_IN: Mapping[str, Entry] = {
+    "drl": Entry(
+        f"{_AGENT}:drl_convex",
+        "DRL-convex: a trained policy grants or denies, the closed form splits. The default policy has our own "
+        "network; --policy paper-general is the paper's.",
+        options=("policy",),
+        prepare=(f"{_AGENT}:default_policy",),
+    ),
+    "exact": Entry(f"{_METHODS}.exact:optimum", "The proven optimum, in time proportional to users times max_batch."),
+    "genetic": Entry(
+        f"{_METHODS}.genetic:genetic",
+        "The paper's genetic algorithm over who is granted; every split is optimised.",
+        **_GENETIC,
+    ),
+    "genetic-joint": Entry(
+        f"{_METHODS}.genetic:genetic_joint", "The same algorithm with every split as a gene.", **_GENETIC
+    ),
+    "ilp-fixed": Entry(
+        f"{_METHODS}.ilp:ilp_fixed", "The paper's branch and bound: all splits at min_local_steps.", **_PROGRAM
+    ),
+    "ilp-joint": Entry(f"{_METHODS}.ilp:ilp_joint", "Branch and bound over decisions and splits.", **_PROGRAM),
+    "all-local": Entry("edgesplit.optimizer.model.qoe:all_local", "Baseline 3: every request is denied."),
+    "offload-all": Entry(
+        f"{_METHODS}.baselines:offload_all",
+        "Baseline 1: the first max_batch requests offload, each with its best split.",
+    ),
+    "offload-all-fixed": Entry(
+        f"{_METHODS}.baselines:offload_all_fixed",
+        "Baseline 2: the same requests offload, all with one split.",
+        options=("offloaded_steps",),
+    ),
+}
+
+
+def known_methods() -> dict[str, Entry]:
+    """The built-in methods, and those of installed packages, by name."""
+    from importlib.metadata import entry_points
+
+    installed = {point.name: _entry_of(point) for point in entry_points(group=GROUP)}
+    return {**installed, **BUILT_IN}  # a built-in name always means ours
+
+
+def _entry_of(point: Any) -> Entry:
+    package = point.dist.name if point.dist else point.module
+    return Entry(f"{point.module}:{point.attr}", f"From the installed package {package}.")
+
+
+def entry_of(reference: str) -> Entry:
+    """The entry of a method: a known name, or package.module:function.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if reference in BUILT_IN:
+        return BUILT_IN[reference]
+    known = known_methods()
+    if reference in known:
+        return known[reference]
+    if ":" in reference:
+        return Entry(reference, "An own method.")
+    raise InputError(
+        f"method: found {shown(reference)}, accepted: a name or package.module:function; {nearest(reference, known)}"
+    )
+
+
+def find_method(reference: str, options: Mapping[str, Any] | None = None) -> Method:
+    """The function of a method, ready to plan with those of the options that it takes.
+
+    Args:
+        reference: known name, or package.module:function; modules are looked up in the working directory too.
+        options: values of further arguments, of which those that the method does not have are left out.
+
+    Raises:
+        InputError: for a method that cannot be found or imported.
+    """
+    entry = entry_of(reference)
+    for target in entry.prepare:
+        _prepare(target)
+    taken = {name: value for name, value in (options or {}).items() if name in entry.options}
+    return partial(load_function(entry.target), **taken)
+
+
+def _prepare(target: str) -> None:
+    module, _, function = target.partition(":")
+    import_module(module)
+    if function:
+        load_function(target)()
+
+
+def load_function(target: str) -> Callable[..., Any]:
+    """Import a function by its place, package.module:function.
+
+    Raises:
+        InputError: where there is none.
+    """
+    module, _, name = target.partition(":")
+    function: Any = _imported(module, target)
+    for part in name.split("."):
+        if part not in vars(function):
+            raise InputError(f"method {target}: found no {part!r} in {module}, accepted: the name of a function there")
+        function = vars(function)[part]
+    if not callable(function):
+        raise InputError(f"method {target}: found {shown(function)}, accepted: a function of scenario and users")
+    return function  # type: ignore[no-any-return]
+
+
+def _imported(module: str, target: str) -> Any:
+    """A module, from the working directory too: an own method lies where one works."""
+    try:
+        try:
+            return import_module(module)
+        except ModuleNotFoundError:
+            if os.getcwd() in sys.path:
+                raise
+            sys.path.insert(0, os.getcwd())
+            return import_module(module)
+    except Exception as error:  # whatever an own module raises when it is imported
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise InputError(f"method {target}: cannot import {module} ({reason}); mend it or name another") from error
