@@ -24,7 +24,8 @@ from rich.table import Table
 from torch.utils.benchmark import Timer
 
 from edgesplit.profiler.timing import CpuTimer, CudaTimer, relative_half_width, warm_up
-from edgesplit.profiler.workloads import Bench, Workload
+from edgesplit.profiler.unets import TimedUnet
+from edgesplit.profiler.workload import Workload
 
 BATCHES = (1, 2, 4, 8, 16)
 TURNS = 80
@@ -75,13 +76,13 @@ def main() -> None:
         return
     gpu = torch.cuda.is_available()
     workload = Workload(model="sd15", device="cuda:0") if gpu else Workload(model="tiny", device="cpu", dtype="fp32")
-    bench = Bench(workload)
+    unet = TimedUnet(workload)
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for heading in ("batch", "ours ms", "torch Timer ms", "ratio", "our interval"):
         table.add_column(heading, justify="right")
     off = []
     for batch in BATCHES:
-        ours, theirs, width = medians(CudaTimer() if gpu else CpuTimer(), bench.make_step(batch))
+        ours, theirs, width = medians(CudaTimer() if gpu else CpuTimer(), unet.make_step(batch))
         off.append(abs(ours / theirs - 1) - width)
         figures = [f"{1e3 * ours:.3f}", f"{1e3 * theirs:.3f}", f"{ours / theirs:.3f}", f"+-{width:.1%}"]
         table.add_row(str(batch), *figures)

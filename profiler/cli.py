@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ..common import console
+from .workload import Dtype
 
 app = console.make_app(
     "Measure one denoising step at growing batch sizes, fit L(b) = k b + h with intervals, and write the latency "
@@ -14,85 +15,101 @@ app = console.make_app(
 )
 
 
-Dtype = Literal["fp16", "bf16", "fp32"]
-
-
 class Device(StrEnum):
-    """Where to measure."""
+    """The kind of device to measure."""
 
     CUDA = "cuda"
     CPU = "cpu"
 
 
+Gpu = Annotated[int, typer.Option(min=0, help="Number of the NVIDIA GPU.")]
+DeviceKind = Annotated[Device, typer.Option(help="What to measure: an NVIDIA GPU, or this machine's processor.")]
+Unet = Annotated[str, typer.Option(help="sd15, sd21, sdxl, bk-sdm-small, tiny, or a diffusers UNet folder.")]
+Batches = Annotated[str, typer.Option(help="Batch sizes: 1:16, 1:16:3, 1,2,4 or a mix.")]
+Side = Annotated[int | None, typer.Option(help="Pixels of a side; default: the model's own.")]
+NumberFormat = Annotated[Dtype | None, typer.Option(help="Number format; default: fp16, on a CPU fp32.")]
+Guidance = Annotated[
+    bool, typer.Option("--guidance/--no-guidance", help="Whether the UNet sees a batch of b images as 2 b samples.")
+]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Keep channels last in memory.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the UNet with torch.compile.")]
+CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="Capture a step as a CUDA graph and replay it.")]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        help="Relative half-width wanted of the medians' 95 % intervals; default: 0.01, for tiny on a CPU 0.02."
+    ),
+]
+MaxSeconds = Annotated[
+    float | None, typer.Option(help="Sampling time for all batch sizes together; default: 120, for tiny on a CPU 40.")
+]
+ProfileName = Annotated[str | None, typer.Option(help="The profile's name; default: derived from the device.")]
+ProfileFile = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The profile's file; default: one of your own profiles.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")]
+AllAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+SamplesFile = Annotated[Path, typer.Argument(help="CSV with columns batch and duration_s, one row per step.")]
+PictureFile = Annotated[Path, typer.Option("-o", "--output", help="The picture, written as .png and as .svg.")]
+
+
 @app.command()
 def bench(
-    gpu: Annotated[int, typer.Option(min=0, help="Number of the NVIDIA GPU.")] = 0,
-    device: Annotated[Device, typer.Option(help="cpu measures this machine's processor.")] = Device.CUDA,
-    model: Annotated[
-        str, typer.Option(help="sd15, sd21, sdxl, bk-sdm-small, tiny, or a diffusers UNet folder.")
-    ] = "sd15",
-    batches: Annotated[str, typer.Option(help="Sizes: 1:16, 1:16:3, 1,2,4 or a mix.")] = "1:16",
-    resolution: Annotated[int | None, typer.Option(help="Pixels of a side; default: the model's own.")] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Number format; default fp16, on a CPU fp32.")] = None,
-    guidance: Annotated[bool, typer.Option("--guidance/--no-guidance", help="The UNet sees 2 b.")] = True,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Memory format.")] = False,
-    compile_: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
-    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="Replay a captured step.")] = False,
-    precision: Annotated[
-        float | None, typer.Option(help="Wanted half-width of the medians' 95 % intervals; default 0.01, tiny 0.02.")
-    ] = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(help="Sampling time in all, shared over the batches; default 120, tiny 40.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The profile's name; default: after the device.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Profile file; default: your own.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
+    gpu: Gpu = 0,
+    device: DeviceKind = Device.CUDA,
+    model: Unet = "sd15",
+    batches: Batches = "1:16",
+    resolution: Side = None,
+    dtype: NumberFormat = None,
+    guidance: Guidance = True,
+    channels_last: ChannelsLast = False,
+    compile_: Compile = False,
+    cuda_graph: CudaGraph = False,
+    precision: Precision = None,
+    max_seconds: MaxSeconds = None,
+    name: ProfileName = None,
+    output: ProfileFile = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure, fit, and write a profile and its picture."""
-    from .hwprof_command import BenchRequest, run_bench
+    from .hwprof_command import run_bench
+    from .options import BenchRequest
 
-    run_bench(
-        BenchRequest(
-            device="cpu" if device is Device.CPU else f"cuda:{gpu}",
-            model=model,
-            batches=batches,
-            resolution=resolution,
-            dtype=dtype,
-            guidance=guidance,
-            channels_last=channels_last,
-            compile=compile_,
-            cuda_graph=cuda_graph,
-            precision=precision,
-            max_seconds=max_seconds,
-            name=name,
-            output=output,
-            resume=resume,
-            as_json=as_json,
-        )
-    )
+    request = BenchRequest(
+        device="cpu" if device is Device.CPU else f"cuda:{gpu}", model=model, batches=batches, resolution=resolution,
+        dtype=dtype, guidance=guidance, channels_last=channels_last, compile=compile_, cuda_graph=cuda_graph,
+        precision=precision, max_seconds=max_seconds, name=name, output=output, resume=resume, as_json=as_json,
+    )  # fmt: skip
+    run_bench(request)
 
 
 @app.command()
 def fit(
-    samples: Annotated[Path, typer.Argument(help="CSV with columns batch and duration_s, one row per step.")],
+    samples: SamplesFile,
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
-    device: Annotated[str, typer.Option(help="What was measured.")] = "unknown",
-    model: Annotated[str, typer.Option(help="The UNet.")] = "sd15",
+    device: Annotated[str, typer.Option(help="Name of the device that was measured.")] = "unknown",
+    model: Annotated[str, typer.Option(help="Name of the UNet.")] = "sd15",
     resolution: Annotated[int, typer.Option(min=1, help="Pixels of a side.")] = 512,
     dtype: Annotated[Dtype, typer.Option(help="Number format.")] = "fp16",
-    guidance: Annotated[bool, typer.Option("--guidance/--no-guidance", help="The UNet saw 2 b.")] = True,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Profile file; default: your own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
+    guidance: Guidance = True,
+    output: ProfileFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fit measurements from elsewhere."""
-    from .hwprof_command import FitRequest, run_fit
+    from .hwprof_command import run_fit
+    from .options import FitRequest
 
-    run_fit(FitRequest(samples, name, device, model, resolution, dtype, guidance, output, as_json))
+    request = FitRequest(
+        samples=samples, name=name, device=device, model=model, resolution=resolution, dtype=dtype, guidance=guidance,
+        output=output, as_json=as_json,
+    )  # fmt: skip
+    run_fit(request)
 
 
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+def list_(as_json: AllAsJson = False) -> None:
     """List shipped and own profiles."""
     from .hwprof_command import list_profiles
 
@@ -102,7 +119,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.
 @app.command()
 def show(
     profile: Annotated[str, typer.Argument(help="A profile's name or file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the profile.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one profile: fit, points, provenance."""
     from .hwprof_command import show_profile
@@ -113,10 +130,8 @@ def show(
 @app.command()
 def compare(
     profiles: Annotated[list[str], typer.Argument(help="Two or more names or files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture, written as .png and .svg.")] = Path(
-        "compare.png"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    output: PictureFile = Path("compare.png"),
+    as_json: AllAsJson = False,
 ) -> None:
     """Compare profiles: a table, and a picture like the paper's figure 3."""
     from .hwprof_command import compare_profiles
@@ -125,5 +140,5 @@ def compare(
 
 
 def main() -> None:
-    """The `hwprof` command."""
+    """Run `hwprof`."""
     console.run(app, "hwprof")

@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..common.arrays import Floats
-from ..common.files import whole_file
 from ..fitting.latency import bootstrap_lines
 from ..fitting.schemas import LatencyProfile
 
-FORMATS = ("png", "svg")
 MARKERS = "osD^vP"
 POINTS_SHOWN = 200
-"""Samples drawn per batch size; more only darken the picture."""
+"""Most samples that are drawn per batch size; more would only darken the picture."""
 
 
 def draw_profiles(profiles: Sequence[LatencyProfile]) -> Any:
-    """Samples, medians with interval, fitted line with band, and the residuals; a matplotlib figure."""
+    """A matplotlib figure: samples, medians with intervals, fitted lines with bands, and residuals below."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -36,15 +33,6 @@ def draw_profiles(profiles: Sequence[LatencyProfile]) -> Any:
     lower.axhline(0, color="0.4", linewidth=1)
     lower.set(xlabel="batch, images", ylabel="measured / fit - 1, %")
     return figure
-
-
-def save_figure(stem: Path, figure: Any) -> list[Path]:
-    """Write a figure as PNG and SVG beside each other; returns both paths."""
-    paths = [stem.with_suffix(f".{kind}") for kind in FORMATS]
-    for path, kind in zip(paths, FORMATS, strict=True):
-        with whole_file(path, "wb") as handle:
-            figure.savefig(handle, format=kind, dpi=150)
-    return paths
 
 
 def _draw_samples(axis: Any, profile: LatencyProfile, colour: Any, marker: str) -> None:
@@ -81,7 +69,7 @@ def _draw_residuals(axis: Any, profile: LatencyProfile, colour: Any, marker: str
 
 
 def _medians(profile: LatencyProfile) -> tuple[Floats, Floats, Floats, Floats]:
-    """Batch sizes, medians and their intervals; an unknown interval is drawn as none."""
+    """Batch sizes, medians, and both ends of their intervals, which are the median itself where nothing is known."""
     rows = [
         (s.batch, s.median_s, s.median_s if s.ci_low_s is None else s.ci_low_s, s.ci_high_s or s.median_s)
         for s in profile.samples

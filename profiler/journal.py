@@ -1,9 +1,10 @@
-"""The journal of a sweep: one line per visit, flushed, so that a killed run goes on where it was."""
+"""The journal of a measurement: one flushed line per visit, so that a run that was killed can go on where it was."""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from ..common.errors import InputError
 from ..common.files import make_folder, read_text, whole_file
@@ -16,14 +17,17 @@ Measured = tuple[Visit, Reading]
 class Journal:
     """A JSON-lines file beside the output: a header with the configuration, then the visits.
 
+    Used in a `with` statement, it removes its file at the end, when the profile is written; after an error the file
+    stays if it holds a visit.
+
     Attributes:
-        done: the visits of the interrupted run, each with its telemetry.
+        done: visits of the interrupted run, each with its telemetry.
         used: whether the file holds a visit.
 
     Args:
-        path: the file.
-        config: what decides the samples; a journal of another configuration is refused.
-        resume: go on with what the file holds; False starts it anew.
+        path: file of the journal.
+        config: what the samples depend on; a journal of another configuration is refused.
+        resume: whether to go on with what the file holds, or to begin it anew.
 
     Raises:
         InputError: where the file cannot be written, or holds another configuration.
@@ -34,9 +38,17 @@ class Journal:
         self.done = self._read(config) if resume and path.exists() else []
         self.used = bool(self.done)
         make_folder(path.parent)
-        with whole_file(path) as handle:  # without the line that a kill cut short
+        with whole_file(path) as handle:  # leaves out the line that a kill cut short
             handle.writelines(_line(entry) for entry in [{"config": config}, *map(_entry, self.done)])
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open for the whole sweep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(remove=kind is None or not self.used)
 
     def add(self, visit: Visit, reading: Reading) -> None:
         """Note a finished visit."""
@@ -44,7 +56,7 @@ class Journal:
         self._write(_entry((visit, reading)))
 
     def close(self, remove: bool) -> None:
-        """End the journal; it is not needed once the profile is written."""
+        """Close the file and, if asked, remove it."""
         self._file.close()
         if remove:
             self.path.unlink(missing_ok=True)
@@ -59,13 +71,11 @@ class Journal:
     def _read(self, config: dict[str, Any]) -> list[Measured]:
         header, *lines = read_text(self.path).splitlines() or [""]
         try:
-            found = json.loads(header)["config"]
+            old = json.loads(header)["config"]
         except (ValueError, TypeError, KeyError):
-            found = None
-        if found != config:
-            raise InputError(
-                f"{self.path}: {_difference(found, config)}; repeat the old options, or leave out --resume"
-            )
+            old = None
+        if old != config:
+            raise InputError(f"{self.path}: {_difference(old, config)}; repeat the old options, or leave out --resume")
         return list(_whole(lines))
 
 
@@ -88,10 +98,9 @@ def _line(entry: dict[str, Any]) -> str:
     return json.dumps(entry) + "\n"
 
 
-def _difference(found: Any, config: dict[str, Any]) -> str:
-    if not isinstance(found, dict):
+def _difference(old: Any, config: dict[str, Any]) -> str:
+    """What differs between the interrupted run's configuration and this one's."""
+    if not isinstance(old, dict):
         return "not a journal of hwprof bench"
-    changed = [
-        f"{key} was {found.get(key)!r} and is {config[key]!r}" for key in config if found.get(key) != config[key]
-    ]
+    changed = [f"{key} was {old.get(key)!r} and is {config[key]!r}" for key in config if old.get(key) != config[key]]
     return "the interrupted run had other options: " + ", ".join(changed)

@@ -1,4 +1,4 @@
-"""What the GPU was doing while it was timed, through NVML: read between visits, never inside a timed step."""
+"""What the GPU was doing while it was timed. NVML tells it, and is asked between visits, never inside a timed step."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,17 +16,17 @@ THROTTLING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One look at the GPU; None where NVML does not answer.
+    """One look at the GPU; a field is None where NVML does not answer.
 
     Attributes:
-        sm_clock_mhz: streaming multiprocessors.
-        memory_clock_mhz: memory.
-        temperature_c: of the chip.
-        power_w: drawn now.
-        throttled_by: reasons that slow the clocks down now; empty for none.
-        memory_used_bytes: on the whole GPU.
-        other_processes: processes with memory on the GPU, without this one.
-        energy_j: counter since the driver was loaded.
+        sm_clock_mhz: clock of the streaming multiprocessors, MHz.
+        memory_clock_mhz: clock of the memory, MHz.
+        temperature_c: temperature of the chip, degrees Celsius.
+        power_w: power drawn now, watts.
+        throttled_by: reasons why the clocks are slowed down now; empty where they are not.
+        memory_used_bytes: memory used on the whole GPU, by all processes.
+        other_processes: number of processes with memory on the GPU, without this one.
+        energy_j: energy drawn since the driver was loaded, joules.
     """
 
     sm_clock_mhz: int | None
@@ -44,13 +44,14 @@ class Reading:
 
 
 NOTHING = Reading(**dict.fromkeys(Reading.__annotations__))
+"""The reading where nothing is known."""
 
 
 class Telemetry:
     """Readings of one GPU.
 
     Attributes:
-        missing: the fields that NVML refused so far, each named once.
+        missing: names of the fields that NVML has refused so far, each once.
     """
 
     def __init__(self, nvml: Any, handle: Any) -> None:
@@ -91,23 +92,26 @@ class Telemetry:
     def _other_processes(self) -> int:
         running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         pids = {process.pid for process in running}
-        return max(0, len(pids) - 1)  # less ours, whose number is another one in a container
+        return max(0, len(pids) - 1)  # without ours, which has another number inside a container
 
 
 class NoTelemetry:
-    """What is known of a GPU without NVML: nothing, said once."""
+    """The telemetry of a GPU without NVML: nothing is known."""
 
     missing = (
         "anything about clocks, power and memory (NVML is absent: install nvidia-ml-py and the driver's library)",
     )
 
     def read(self) -> Reading:
-        """Nothing."""
+        """The reading where nothing is known."""
         return NOTHING
 
 
 def open_telemetry(nvml: Any, uuid: str) -> Telemetry | NoTelemetry:
-    """The telemetry of the GPU with this UUID: CUDA's order of GPUs is not NVML's, its UUIDs have no prefix."""
+    """The telemetry of the GPU with this UUID, which CUDA gives without a prefix.
+
+    A GPU's number would not do: CUDA and NVML count the GPUs in different orders.
+    """
     if nvml is None:
         return NoTelemetry()
     for kind in ("GPU", "MIG"):

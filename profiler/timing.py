@@ -1,13 +1,13 @@
 """How long a step takes: timers, warm-up, and sampling until the medians are known well enough.
 
 A *visit* is a few successive steps at one batch size. A *round* visits every batch size once, in a new random
-order, until all medians are known well enough or the time is up. All batch sizes thus share whatever the machine's
-speed does meanwhile: a drift moves all medians alike instead of posing as slope.
+order. Rounds follow each other until all medians are known well enough or the time is up. All batch sizes thus share
+whatever the machine's speed does meanwhile: a drift moves all medians alike and does not look like a slope.
 
-A processor that others share (a virtual machine's, above all) slows by half for a tenth of a second to seconds at a
-time. A fixed piece of other work, the *control*, is timed before and after each visit; a visit beside which the
-control was slow is *disturbed*: kept and marked, but left out of the medians. As the control is not the step, the
-choice does not look at what it chooses.
+A processor that is shared with others (that of a virtual machine, above all) slows by half for a tenth of a second to
+seconds at a time. A fixed piece of other work, the *control*, is timed before and after each visit. A visit beside a
+slow control is *disturbed*: it is kept and marked, but left out of the medians. Only the control decides this, never
+the timed steps themselves, so that leaving out visits does not favour fast steps.
 """
 
 import time
@@ -23,33 +23,36 @@ from ..common.arrays import Floats
 Step = Callable[[], object]
 
 WARM_UP_BLOCK = 3
+"""Calls between two looks at whether the warm-up has settled."""
 WARM_UP_AGREEMENT = 0.05
-"""Successive block medians that lie this close together, relative, are settled."""
+"""Relative distance within which three successive block medians count as settled."""
 WARM_UP_BLOCKS = 20
+"""Most blocks of a warm-up."""
 VISIT_S = 0.03
-"""A visit takes about this long on average; all have as many steps (at least one), so that all medians get precise."""
+"""Average seconds of a visit; all visits have the same number of steps, so that all medians get precise."""
 LEAST_ROUNDS = 50
-"""However precise the medians are: the intervals of k and h come from how the machine's speed wanders over the run."""
+"""Rounds that are made however precise the medians are: the intervals of k and h follow from how the machine's speed
+wanders over the run."""
 DISTURBED = 1.2
 """A control that took this many times the quiet level was disturbed."""
 QUIET_QUANTILE = 0.25
-"""Of all controls of a run: the quiet level."""
+"""Quantile of all controls of a run that counts as the quiet level."""
 SLOWED = 0.05
-"""A median of the last third this far above that of the first third is worth a notice."""
+"""Relative rise from the median of the first third of the samples to that of the last third that is worth a notice."""
 
 
 class Timer(Protocol):
-    """Seconds of each of several successive calls of a step."""
+    """A way to time successive calls of a step."""
 
     def durations(self, step: Step, count: int) -> list[float]:
-        """Call the step `count` times."""
+        """Call the step `count` times; returns the seconds of each call."""
 
 
 class CpuTimer:
-    """Wall time around each call."""
+    """A timer that reads the wall clock around each call."""
 
     def durations(self, step: Step, count: int) -> list[float]:
-        """Call the step `count` times; seconds of each."""
+        """Call the step `count` times; returns the seconds of each call."""
         seconds = []
         for _ in range(count):
             start = time.perf_counter()
@@ -59,7 +62,7 @@ class CpuTimer:
 
 
 def cpu_control() -> float:
-    """Seconds of a fixed piece of work of about half a millisecond that has nothing to do with any step."""
+    """Seconds that a fixed piece of work takes: about half a millisecond, and nothing to do with any step."""
     start, total = time.perf_counter(), 0
     for number in range(20_000):
         total += number
@@ -67,10 +70,10 @@ def cpu_control() -> float:
 
 
 class CudaTimer:
-    """CUDA events around each step, read after one synchronisation."""
+    """A timer that records CUDA events around each step and reads them after one synchronisation."""
 
     def durations(self, step: Step, count: int) -> list[float]:
-        """Call the step `count` times; seconds of each on the device."""
+        """Call the step `count` times; returns the seconds of each call on the device."""
         import torch
 
         events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
@@ -83,13 +86,13 @@ class CudaTimer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """When to stop.
+class TimingSettings:
+    """When sampling stops, and in which order it visits the batch sizes.
 
     Attributes:
-        precision: half-width of the median's 95 % interval, relative, at which it is known well enough.
-        max_seconds: for all sampling together.
-        seed: of the order of visits.
+        precision: relative half-width of a median's 95 % interval at which the median is known well enough.
+        max_seconds: longest time for all sampling together, seconds.
+        seed: seed of the random order of the visits.
     """
 
     precision: float = 0.01
@@ -99,13 +102,13 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """The calls at one batch size before sampling, kept apart.
+    """The calls at one batch size before sampling, kept apart from the samples.
 
     Attributes:
-        first_s: the first call, which compiles, allocates and loads.
-        calls: how many there were, the first one included.
-        settled: three successive medians agreed; else the cap was reached.
-        step_s: the last median.
+        first_s: duration of the first call, which compiles, allocates and loads, seconds.
+        calls: number of calls, the first one included.
+        settled: whether three successive medians agreed; if not, the warm-up ended at a cap.
+        step_s: last median of a block of calls, seconds.
     """
 
     first_s: float
@@ -119,10 +122,10 @@ class Visit:
     """Successive steps at one batch size.
 
     Attributes:
-        round: number of the round, from 0.
-        batch: images.
-        durations_s: of each step.
-        control_s: the slower of the controls before and after; None where there are none.
+        round: number of the round, counted from 0.
+        batch: images in a step.
+        durations_s: duration of each step, seconds.
+        control_s: duration of the slower of the two controls beside the visit, seconds; None without controls.
     """
 
     round: int
@@ -136,42 +139,42 @@ class Samples:
     """All visits so far, and why sampling ended.
 
     Attributes:
-        visits: in the order in which they were made.
-        stopped_by: "precision" or "time"; None while sampling.
+        visits: all visits, in the order in which they were made.
+        stopped_by: reason why sampling ended, "precision" or "time"; None while it goes on.
     """
 
     visits: list[Visit] = field(default_factory=list)
     stopped_by: str | None = None
 
     def durations(self, batch: int) -> Floats:
-        """Every duration at a batch size that counts, in order; seconds."""
+        """The durations at a batch size that count, in the order of their visits; seconds."""
         return np.concatenate(self._counted([visit for visit in self.visits if visit.batch == batch]))
 
     def by_visit(self) -> dict[int, list[list[float]]]:
-        """Batch size -> the durations of each visit that counts."""
+        """The visits that count: batch size -> visits -> seconds of each step."""
         sizes = sorted({visit.batch for visit in self.visits})
         return {size: self._counted([visit for visit in self.visits if visit.batch == size]) for size in sizes}
 
     def disturbed(self) -> list[bool]:
-        """Whether other load slowed the machine around each visit."""
+        """For each visit, whether other load slowed the machine around it."""
         most = self._most_control_s
         return [(visit.control_s or 0) > most for visit in self.visits]
 
     @property
     def _most_control_s(self) -> float:
-        """The slowest control that passes for quiet."""
+        """Seconds of the slowest control that counts as quiet; infinite without controls."""
         controls = [visit.control_s for visit in self.visits if visit.control_s is not None]
         return DISTURBED * float(np.quantile(controls, QUIET_QUANTILE)) if controls else np.inf
 
     def _counted(self, visits: Sequence[Visit]) -> list[list[float]]:
-        """The durations of the undisturbed visits; of all where there is none."""
+        """The durations of the undisturbed visits, or of all visits where each was disturbed."""
         most = self._most_control_s
         quiet = [visit.durations_s for visit in visits if (visit.control_s or 0) <= most]
         return quiet or [visit.durations_s for visit in visits]
 
 
 def warm_up(timer: Timer, step: Step, most_s: float = np.inf) -> WarmUp:
-    """Call a step until three successive block medians agree, or a cap of calls or of seconds."""
+    """Call a step until three successive block medians agree, or until a cap of calls or of seconds is reached."""
     (first,) = timer.durations(step, 1)
     medians: list[float] = []
     spent_s, block = first, 1 if first > most_s / 10 else WARM_UP_BLOCK
@@ -189,28 +192,28 @@ def sample(
     timer: Timer,
     steps: Mapping[int, Step],
     step_s: Mapping[int, float],
-    settings: Settings,
+    settings: TimingSettings,
     done: Sequence[Visit] = (),
     control: Callable[[], float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Visit]:
-    """Visit batch sizes in shuffled rounds; yields every visit as it ends.
+    """Visit the batch sizes in shuffled rounds; yields every visit as it ends.
 
     Args:
-        timer: how to time a step.
-        steps: batch size -> its step.
-        step_s: batch size -> about how long one takes, for the length of the visits.
+        timer: how a step is timed.
+        steps: batch size -> step.
+        step_s: batch size -> rough duration of a step, seconds; the visits' number of steps follows from it.
         settings: when to stop.
-        done: visits of an earlier, interrupted run: they count.
-        control: runs the control and returns its seconds; None for none.
-        clock: seconds; for tests.
+        done: visits of an earlier run that was interrupted; they count.
+        control: function that runs the control and returns its seconds; None for no control.
+        clock: function that returns the time in seconds; tests replace it.
     """
     samples = Samples(list(done))
     start = clock()
     first_round = 1 + max((visit.round for visit in done), default=-1)
     rng = np.random.default_rng([settings.seed, first_round])
-    before = control() if control else None
     count = max(1, round(VISIT_S / float(np.mean(list(step_s.values())))))
+    before = control() if control else None
     for number in range(first_round, 1_000_000):
         for batch in rng.permutation(sorted(steps)).tolist():
             if clock() - start > settings.max_seconds and number - first_round >= 1:
@@ -219,28 +222,27 @@ def sample(
             after = control() if control else None
             slower = max(before, after) if before is not None and after is not None else None
             before = after
-            visit = Visit(round=number, batch=batch, durations_s=durations, control_s=slower)
-            samples.visits.append(visit)
-            yield visit
+            samples.visits.append(Visit(round=number, batch=batch, durations_s=durations, control_s=slower))
+            yield samples.visits[-1]
         if number + 1 >= LEAST_ROUNDS and precise(samples, settings.precision):
             return
 
 
 def precise(samples: Samples, precision: float) -> bool:
-    """Whether the median of every batch size is known well enough."""
+    """Whether the median at every batch size is known to this relative half-width."""
     return all(relative_half_width(samples.durations(batch)) <= precision for batch in samples.by_visit())
 
 
 def relative_half_width(durations_s: Floats) -> float:
-    """Half the width of the median's interval over the median; infinite below six samples."""
+    """Half the width of the median's 95 % interval, divided by the median; infinite below six samples."""
     low, high = median_interval(durations_s)
     return (high - low) / 2 / float(np.median(durations_s))
 
 
 def median_interval(durations_s: Floats) -> tuple[float, float]:
-    """The distribution-free 95 % interval of the median: order statistics n/2 -+ 0.98 sqrt(n).
+    """The 95 % interval of the median, whatever the distribution: order statistics number n/2 -+ 0.98 sqrt(n).
 
-    Infinite below six samples, where no two order statistics hold the median that often.
+    It is infinite below six samples, where no two order statistics enclose the median that often.
     """
     n = durations_s.size
     if n < 6:
@@ -252,7 +254,7 @@ def median_interval(durations_s: Floats) -> tuple[float, float]:
 
 
 def slowed(durations_s: Floats) -> float | None:
-    """By how much, relative, the last third is slower than the first; None where it is not worth a notice."""
+    """Relative rise from the first third of the durations to the last third; None where it is not worth a notice."""
     third = durations_s.size // 3
     if third < 6:
         return None

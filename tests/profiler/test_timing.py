@@ -8,7 +8,7 @@ from edgesplit.profiler.timing import (
     LEAST_ROUNDS,
     CpuTimer,
     Samples,
-    Settings,
+    TimingSettings,
     Visit,
     median_interval,
     precise,
@@ -65,7 +65,7 @@ def test_interval_of_too_few_samples_is_infinite():
 def test_sampling_stops_at_the_wanted_precision():
     time = FakeTime(noise=0.02)
     samples = run_sweep(
-        time, LatencyModel(0.01, 0.02).step_latency, [1, 4, 8], Settings(precision=0.01, max_seconds=1e9)
+        time, LatencyModel(0.01, 0.02).step_latency, [1, 4, 8], TimingSettings(precision=0.01, max_seconds=1e9)
     )
     assert precise(samples, 0.01)
     earlier = Samples([visit for visit in samples.visits if visit.round < samples.visits[-1].round])
@@ -75,16 +75,16 @@ def test_sampling_stops_at_the_wanted_precision():
 def test_sampling_stops_when_the_time_is_up_and_every_batch_was_visited():
     time = FakeTime(noise=1.0)
     samples = run_sweep(
-        time, LatencyModel(0.01, 0.02).step_latency, range(1, 9), Settings(precision=1e-6, max_seconds=5)
+        time, LatencyModel(0.01, 0.02).step_latency, range(1, 9), TimingSettings(precision=1e-6, max_seconds=5)
     )
     assert 5 <= time.now < 6
     assert set(samples.by_visit()) == set(range(1, 9))
-    hurried = run_sweep(FakeTime(), lambda b: 10.0 * b, [1, 2, 3], Settings(max_seconds=1))
+    hurried = run_sweep(FakeTime(), lambda b: 10.0 * b, [1, 2, 3], TimingSettings(max_seconds=1))
     assert sorted(visit.batch for visit in hurried.visits) == [1, 2, 3]
 
 
 def test_rounds_visit_every_batch_once_in_changing_order():
-    samples = run_sweep(FakeTime(noise=0.1), lambda b: 0.05, range(1, 7), Settings(precision=0.02))
+    samples = run_sweep(FakeTime(noise=0.1), lambda b: 0.05, range(1, 7), TimingSettings(precision=0.02))
     rounds = {}
     for visit in samples.visits:
         rounds.setdefault(visit.round, []).append(visit.batch)
@@ -103,7 +103,7 @@ def test_a_drift_during_the_run_does_not_pose_as_slope(seed):
     def drifting(batch):
         return float(truth.step_latency(batch)) * (0.95 + 0.1 * min(1, time.now / total))
 
-    samples = run_sweep(time, drifting, range(1, 17), Settings(precision=1e-9, max_seconds=total, seed=seed))
+    samples = run_sweep(time, drifting, range(1, 17), TimingSettings(precision=1e-9, max_seconds=total, seed=seed))
     assert fit_samples(samples.by_visit()).model.slope_s == pytest.approx(truth.slope_s, rel=0.01)
 
 
@@ -121,7 +121,7 @@ def test_visits_beside_a_slow_control_are_marked_and_left_out_of_the_medians():
 
     samples = Samples()
     steps = {b: (lambda b=b: 0.01 * b * slowdown()) for b in (1, 2, 4)}
-    settings = Settings(precision=1e-9, max_seconds=60)
+    settings = TimingSettings(precision=1e-9, max_seconds=60)
     for visit in sample(time, steps, {b: 0.01 * b for b in steps}, settings, (), control, time.clock):
         samples.visits.append(visit)
     share = np.mean(samples.disturbed())
@@ -147,9 +147,9 @@ def test_a_step_that_slows_down_after_warm_up_is_noticed():
     def throttled(batch):
         return 0.05 if time.now < 10 else 0.06
 
-    samples = run_sweep(time, throttled, [1, 2], Settings(precision=1e-9, max_seconds=20))
+    samples = run_sweep(time, throttled, [1, 2], TimingSettings(precision=1e-9, max_seconds=20))
     assert slowed(samples.durations(1)) == pytest.approx(0.2, abs=0.05)
-    steady = run_sweep(FakeTime(noise=0.02), lambda b: 0.05, [1, 2], Settings(precision=1e-9, max_seconds=20))
+    steady = run_sweep(FakeTime(noise=0.02), lambda b: 0.05, [1, 2], TimingSettings(precision=1e-9, max_seconds=20))
     assert slowed(steady.durations(1)) is None
 
 
@@ -177,7 +177,7 @@ def test_warm_up_of_slow_steps_ends_when_its_time_is_up():
 
 
 def test_an_interrupted_run_goes_on_with_the_next_round():
-    settings = Settings(precision=0.01, max_seconds=1e9)
+    settings = TimingSettings(precision=0.01, max_seconds=1e9)
     whole = run_sweep(FakeTime(noise=0.05), lambda b: 0.1 * b, [1, 2], settings)
     resumed = run_sweep(FakeTime(noise=0.05), lambda b: 0.1 * b, [1, 2], settings, whole.visits[:6])
     assert resumed.visits[:6] == whole.visits[:6]

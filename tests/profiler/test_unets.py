@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edgesplit.common.errors import InputError
-from edgesplit.profiler.workloads import GUIDANCE_SCALE, Bench, Workload, model_names, read_config, resolution_of
+from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet, model_names, read_config, resolution_of
+from edgesplit.profiler.workload import Workload
 
 PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684, "bk-sdm-small": 482_346_884}
 
@@ -50,15 +51,15 @@ class Transfers(TorchDispatchMode):
 @pytest.mark.parametrize("model", ["tiny", "sdxl"])
 def test_a_step_moves_nothing_between_host_and_device(model):
     """A CUDA graph could not hold it, and the host would wait in every step."""
-    bench = Bench(tiny(model=model, device="meta", dtype="fp16"))
-    assert {parameter.dtype for parameter in bench.unet.parameters()} == {torch.float16}
-    step = bench.make_step(2)
+    unet = TimedUnet(tiny(model=model, device="meta", dtype="fp16"))
+    assert {parameter.dtype for parameter in unet.unet.parameters()} == {torch.float16}
+    step = unet.make_step(2)
     with Transfers() as transfers:
         step()
     assert transfers.seen == []
-    inputs = bench._inputs(2)
+    inputs = unet._inputs(2)
     with Transfers() as transfers:  # the check itself: a timestep on the host is carried over
-        bench.unet(inputs["latents"], torch.tensor(3), inputs["embeddings"][:2], **_added(inputs, 2))
+        unet.unet(inputs["latents"], torch.tensor(3), inputs["embeddings"][:2], **_added(inputs, 2))
     assert len(transfers.seen) > 0
 
 
@@ -82,13 +83,13 @@ def test_captured_steps_share_the_memory_of_living_graphs_and_keep_their_inputs(
     fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": lambda _: nullcontext()}
     for name, fake in (fakes | {"CUDAGraph": Graph, "graph": capture}).items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    bench, inputs = Bench(tiny(cuda_graph=True)), []
-    monkeypatch.setattr(bench, "_inputs", lambda batch: _noted(Bench._inputs(bench, batch), inputs))
-    bench.make_step(1)()
+    unet, inputs = TimedUnet(tiny(cuda_graph=True)), []
+    monkeypatch.setattr(unet, "_inputs", lambda batch: _noted(TimedUnet._inputs(unet, batch), inputs))
+    unet.make_step(1)()
     gc.collect()
     assert inputs.pop()() is None
-    first = bench.make_step(1)
-    second = bench.make_step(2)
+    first = unet.make_step(1)
+    second = unet.make_step(2)
     assert opened == [None, "replayed", None, first.graph.pool()]
     gc.collect()
     assert [reference() is not None for reference in inputs] == [True, True]
@@ -112,44 +113,44 @@ def test_every_shipped_configuration_is_listed():
     assert sides == {"sd15": 512, "sd21": 512, "bk-sdm-small": 512, "sdxl": 1024, "tiny": 64}
 
 
-def calls_of(bench):
+def calls_of(unet):
     """The batch sizes that the UNet sees."""
     seen = []
-    bench.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
+    unet.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
     return seen
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(True, 6), (False, 3)])
 def test_b_counts_images_and_guidance_doubles_what_the_unet_sees(guidance, rows):
-    bench = Bench(tiny(guidance=guidance))
-    seen = calls_of(bench)
-    assert bench.make_step(3)().shape == (3, 4, 8, 8)
+    unet = TimedUnet(tiny(guidance=guidance))
+    seen = calls_of(unet)
+    assert unet.make_step(3)().shape == (3, 4, 8, 8)
     assert seen == [rows]
 
 
 def test_a_step_is_prediction_guidance_and_scheduler():
-    bench = Bench(tiny())
+    unet = TimedUnet(tiny())
     torch.manual_seed(1)
-    step = bench.make_step(2)
+    step = unet.make_step(2)
     torch.manual_seed(1)
-    inputs = bench._inputs(2)
-    t = int(bench.scheduler.timesteps[25])
+    inputs = unet._inputs(2)
+    t = int(unet.scheduler.timesteps[25])
     with torch.inference_mode():
-        both = bench.unet(torch.cat([inputs["latents"]] * 2), t, inputs["embeddings"]).sample
+        both = unet.unet(torch.cat([inputs["latents"]] * 2), t, inputs["embeddings"]).sample
         guided = both[:2] + GUIDANCE_SCALE * (both[2:] - both[:2])
-        expected = bench.scheduler.step(guided, t, inputs["latents"]).prev_sample
+        expected = unet.scheduler.step(guided, t, inputs["latents"]).prev_sample
     torch.testing.assert_close(step(), expected)
 
 
 def test_a_step_changes_no_input_so_that_it_can_be_repeated():
-    step = Bench(tiny()).make_step(2)
+    step = TimedUnet(tiny()).make_step(2)
     torch.testing.assert_close(step(), step())
 
 
 @pytest.mark.parametrize("changes", [{"channels_last": True}, {"resolution": 128}, {"dtype": "bf16"}])
 def test_variants_run(changes):
     side = changes.get("resolution", 64) // 8
-    assert Bench(tiny(**changes)).make_step(1)().shape == (1, 4, side, side)
+    assert TimedUnet(tiny(**changes)).make_step(1)().shape == (1, 4, side, side)
 
 
 def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
@@ -160,7 +161,7 @@ def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
     }
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"_class_name": "UNet2DConditionModel"}))
-    assert Bench(tiny(model=str(tmp_path))).make_step(2)().shape == (2, 4, 8, 8)
+    assert TimedUnet(tiny(model=str(tmp_path))).make_step(2)().shape == (2, 4, 8, 8)
 
 
 @pytest.mark.parametrize(

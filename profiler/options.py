@@ -1,0 +1,133 @@
+"""What the options of `hwprof` mean: the step to time, when to stop, and where the profile goes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common.errors import InputError
+from ..common.figures import FORMATS
+from ..common.ranges import parse_ranges
+from ..fitting.library import own_folder
+from .samples import MOST_BATCH
+from .timing import TimingSettings
+from .unets import read_config
+from .workload import Dtype, Workload
+
+RESOLUTION_STEP, MOST_RESOLUTION = 64, 4096
+"""Pixels of a side: all multiples of the first up to the second are accepted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """The options of `hwprof bench`, which its help explains."""
+
+    device: str
+    model: str
+    batches: str
+    resolution: int | None
+    dtype: Dtype | None
+    guidance: bool
+    channels_last: bool
+    compile: bool
+    cuda_graph: bool
+    precision: float | None
+    max_seconds: float | None
+    name: str | None
+    output: Path | None
+    resume: bool
+    as_json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """The options of `hwprof fit`, which its help explains.
+
+    Raises:
+        InputError: for an empty device or model.
+    """
+
+    samples: Path
+    name: str | None
+    device: str
+    model: str
+    resolution: int
+    dtype: Dtype
+    guidance: bool
+    output: Path | None
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        for option, value in (("--device", self.device), ("--model", self.model)):
+            if not value:
+                raise InputError(f"{option}: found '', accepted: a name")
+
+
+def workload_of(request: BenchRequest) -> Workload:
+    """The step that the options describe.
+
+    Raises:
+        InputError: for an unknown model, or a resolution out of range.
+    """
+    read_config(request.model)
+    side = request.resolution
+    if side is not None and not (0 < side <= MOST_RESOLUTION and side % RESOLUTION_STEP == 0):
+        raise InputError(
+            f"--resolution: found {side}, accepted: a multiple of {RESOLUTION_STEP} up to {MOST_RESOLUTION}"
+        )
+    return Workload(
+        model=request.model,
+        device=request.device,
+        resolution=side,
+        dtype=request.dtype or ("fp32" if request.device == "cpu" else "fp16"),
+        guidance=request.guidance,
+        channels_last=request.channels_last,
+        compile=request.compile,
+        cuda_graph=request.cuda_graph,
+    )
+
+
+def timing_of(request: BenchRequest) -> TimingSettings:
+    """When sampling stops; the tiny model on a CPU is for trying things out, and stops sooner.
+
+    Raises:
+        InputError: for a precision or a time out of range.
+    """
+    trial = request.device == "cpu" and request.model == "tiny"
+    precision = request.precision if request.precision is not None else (0.02 if trial else 0.01)
+    max_seconds = request.max_seconds if request.max_seconds is not None else (40.0 if trial else 120.0)
+    for option, value, most in (("--precision", precision, 1.0), ("--max-seconds", max_seconds, 1e6)):
+        if not 0 < value <= most:
+            raise InputError(f"{option}: found {value}, accepted: a number above 0, up to {most:g}")
+    return TimingSettings(precision=precision, max_seconds=max_seconds)
+
+
+def batches_of(request: BenchRequest) -> list[int]:
+    """The batch sizes to time, ascending.
+
+    Raises:
+        InputError: for fewer than two, or sizes out of range.
+    """
+    return parse_ranges("--batches", request.batches, 1, MOST_BATCH, fewest=2)
+
+
+def profile_path(output: Path | None, name: str) -> Path:
+    """The file of a profile: `output`, or one of its name among the user's own.
+
+    Raises:
+        InputError: for an output whose name does not end in .json.
+    """
+    if output is None:
+        return own_folder("profiles") / f"{name}.json"
+    if output.suffix != ".json":
+        raise InputError(f"{output}: found suffix '{output.suffix}', accepted: .json")
+    return output
+
+
+def check_writable(profile: Path) -> None:
+    """Refuse a profile's file, or one of its pictures, that is no regular file before anything is measured.
+
+    Raises:
+        InputError: naming the file.
+    """
+    for path in (profile, *(profile.with_suffix(f".{kind}") for kind in FORMATS)):
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot write: it is not a regular file; choose another place with -o")

@@ -1,0 +1,111 @@
+"""What the commands of `hwprof` print."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from ..common.files import record_json
+from ..common.tables import plain_table
+from ..fitting.schemas import LatencyProfile
+
+
+def print_profile(profile: LatencyProfile, as_json: bool) -> None:
+    """Print one profile: its points and its fit, or its file."""
+    if as_json:
+        print(record_json(profile), end="")
+        return
+    console = Console(highlight=False)
+    form = f"{profile.resolution} px, {profile.dtype}, {'with' if profile.guidance else 'no'} guidance"
+    console.print(f"{profile.name}: {profile.device}, {profile.model}, {form}", markup=False, soft_wrap=True)
+    table = plain_table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
+    for sample in profile.samples:
+        fitted = float(profile.fit.model().step_latency(sample.batch))
+        known = sample.ci_low_s is not None and sample.ci_high_s is not None
+        interval = f"{1e3 * (sample.ci_low_s or 0):.2f} to {1e3 * (sample.ci_high_s or 0):.2f}" if known else "-"
+        numbers = [f"{1e3 * sample.median_s:.2f}", interval, str(sample.n), f"{1e3 * fitted:.2f}"]
+        table.add_row(str(sample.batch), *numbers, f"{sample.median_s / fitted - 1:+.1%}")
+    if profile.samples:
+        console.print(table)
+    for line in _fit_lines(profile):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_json: bool) -> None:
+    """Print profiles one a line.
+
+    Args:
+        profiles: name -> profile.
+        own: names of the profiles that are the user's own.
+        as_json: whether to print one JSON object instead of a table.
+    """
+    if as_json:
+        entries = {name: {"own": name in own, **_facts(profile)} for name, profile in profiles.items()}
+        print(json.dumps(entries, indent=1))
+        return
+    table = plain_table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
+    for name, profile in profiles.items():
+        origin = "own, " + profile.provenance.kind if name in own else profile.provenance.kind
+        table.add_row(name, profile.model, profile.dtype, *_fit_ms(profile), origin)
+    Console(highlight=False).print(table)
+
+
+def print_comparison(profiles: Sequence[LatencyProfile], as_json: bool) -> None:
+    """Print profiles side by side, each one's L(16) as a multiple of the first one's."""
+    if as_json:
+        print(json.dumps([{"name": profile.name, **_facts(profile)} for profile in profiles], indent=1))
+        return
+    table = plain_table("name", "k ms/image", "h ms", "floor ms", "L(1) ms", "L(8) ms", "L(16) ms", "L(16) / first")
+    first = float(profiles[0].fit.model().step_latency(16))
+    for profile in profiles:
+        latencies_ms = 1e3 * profile.fit.model().step_latency([1, 8, 16])
+        ratio = latencies_ms[2] / 1e3 / first
+        table.add_row(profile.name, *_fit_ms(profile), *(f"{ms:.1f}" for ms in latencies_ms), f"{ratio:.2f}")
+    Console(highlight=False).print(table)
+
+
+def _facts(profile: LatencyProfile) -> dict[str, Any]:
+    """What a list and a comparison print as JSON."""
+    return {
+        "device": profile.device,
+        "model": profile.model,
+        "resolution": profile.resolution,
+        "dtype": profile.dtype,
+        "guidance": profile.guidance,
+        "fit": profile.fit.model_dump(),
+        "max_batch": profile.max_batch,
+        "provenance": profile.provenance.kind,
+    }
+
+
+def _fit_ms(profile: LatencyProfile) -> list[str]:
+    """Slope, intercept and floor in milliseconds."""
+    fit = profile.fit
+    floor = f"{1e3 * fit.floor_s:.1f}" if fit.floor_s else "-"
+    return [f"{1e3 * fit.slope_s:.2f}", f"{1e3 * fit.intercept_s:.2f}", floor]
+
+
+def _fit_lines(profile: LatencyProfile) -> Iterator[str]:
+    fit, origin = profile.fit, profile.provenance
+    yield f"k = {_with_interval(fit.slope_s, fit.slope_ci_s)} ms per image"
+    yield f"h = {_with_interval(fit.intercept_s, fit.intercept_ci_s)} ms"
+    if fit.floor_s:
+        yield f"floor = {_with_interval(fit.floor_s, fit.floor_ci_s)} ms: L(b) = max(floor, k b + h)"
+    quality = [
+        "" if fit.r2 is None else f"R2 {fit.r2:.4f}",
+        "" if fit.max_relative_residual is None else f"largest residual {fit.max_relative_residual:.1%}",
+        "" if fit.held_out_error is None else f"held-out error {fit.held_out_error:.1%}",
+    ]
+    if any(quality):
+        yield ", ".join(text for text in quality if text)
+    if profile.max_batch:
+        yield f"largest batch that fits: {profile.max_batch}"
+    yield f"{origin.kind}, {origin.date}: {origin.source}"
+    yield from (f"note: {note}" for note in origin.notes)
+
+
+def _with_interval(seconds: float, interval: Sequence[float] | None) -> str:
+    """A duration in milliseconds with its interval."""
+    text = f"{1e3 * seconds:.3f}"
+    return text if interval is None else f"{text} ({1e3 * interval[0]:.3f} to {1e3 * interval[1]:.3f})"

@@ -1,0 +1,180 @@
+"""`hwprof` from its options to its exit code; killed and resumed as the installed command."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from commands import BIN, refused
+from inprocess import run_here
+
+from edgesplit.common.files import read_record
+from edgesplit.fitting.schemas import LatencyProfile
+from edgesplit.optimizer.cli import main as plan_main
+from edgesplit.profiler.cli import main
+
+QUICK = ["bench", "--device", "cpu", "--model", "tiny", "--batches", "1,2,4", "--max-seconds", "1"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    result = run_here(main, *QUICK, "--name", "My Laptop", XDG_DATA_HOME=str(home))
+    assert result.returncode == 0, result.stderr
+    return home, result
+
+
+def test_bench_writes_an_own_profile_with_pictures_that_plan_and_show_find(measured):
+    home, result = measured
+    folder = home / "edgesplit" / "profiles"
+    assert sorted(path.name for path in folder.iterdir()) == ["my-laptop.json", "my-laptop.png", "my-laptop.svg"]
+    profile = read_record(folder / "my-laptop.json", LatencyProfile)
+    assert [sample.batch for sample in profile.samples] == [1, 2, 4]
+    assert all(len(sample.durations_s) == sample.n for sample in profile.samples)
+    assert profile.provenance.kind == "measured"
+    assert profile.telemetry["stopped_by"] in ("precision", "time")
+    if profile.fit.slope_ci_s:  # on a busy machine too few undisturbed visits may be left for an interval
+        assert profile.fit.slope_ci_s[0] <= profile.fit.slope_s <= profile.fit.slope_ci_s[1]
+    shown = run_here(main, "show", "My Laptop", XDG_DATA_HOME=str(home))
+    assert shown.stdout == result.stdout
+    planned = run_here(plan_main, "--users", users(home), "--edge", "my-laptop", "--json", XDG_DATA_HOME=str(home))
+    assert json.loads(planned.stdout)["scenario"]["edge"]["slope_s"] == profile.fit.slope_s
+    listed = run_here(main, "list", XDG_DATA_HOME=str(home)).stdout.splitlines()
+    assert listed[-1].split()[0] == "my-laptop"
+    assert listed[-1].endswith("own, measured")
+    assert max(map(len, listed)) <= 80
+
+
+def users(folder):
+    path = folder / "users.csv"
+    path.write_text("user_id,device\na,rtx-3060\n")
+    return path
+
+
+def test_compare_tables_and_draws(measured, tmp_path):
+    home, _ = measured
+    picture = tmp_path / "two.png"
+    result = run_here(main, "compare", "my-laptop", "h200", "-o", picture, XDG_DATA_HOME=str(home))
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "my-laptop", "h200"]
+    assert picture.exists()
+    assert picture.with_suffix(".svg").exists()
+    entries = json.loads(
+        run_here(main, "compare", "my-laptop", "h200", "-o", picture, "--json", XDG_DATA_HOME=str(home)).stdout
+    )
+    assert [entry["name"] for entry in entries] == ["my-laptop", "h200"]
+
+
+def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
+    home, _ = measured
+    own = read_record(home / "edgesplit" / "profiles" / "my-laptop.json", LatencyProfile)
+    rows = [f"{sample.batch},{seconds}" for sample in own.samples for seconds in sample.durations_s]
+    (tmp_path / "theirs.csv").write_text("batch,duration_s\n" + "\n".join(rows))
+    result = run_here(main, "fit", tmp_path / "theirs.csv", "-o", tmp_path / "theirs.json", "--json")
+    profile = json.loads(result.stdout)
+    assert profile["name"] == "theirs"
+    assert [s["median_s"] for s in profile["samples"]] == [s.median_s for s in own.samples]
+    assert (tmp_path / "theirs.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bench", "--model", "tiny"], "no NVIDIA GPU is usable here"),
+        (["bench", "--device", "cpu", "--model", "sd-15"], "did you mean 'sd15'?"),
+        (["bench", "--device", "tpu"], "'--device'"),
+        (
+            ["bench", "--device", "cpu", "--batches", "4"],
+            "--batches: found '4', accepted: 2 numbers or more",
+        ),
+        (["bench", "--device", "cpu", "--batches", "4:1"], "--batches: found '4:1'"),
+        (["bench", "--device", "cpu", "--batches", "1,x"], "--batches: found '1,x'"),
+        (["bench", "--device", "cpu", "--model", "tiny", "--cuda-graph"], "--cuda-graph: found --device cpu"),
+        (["bench", "--device", "cpu", "--resolution", "100"], "--resolution: found 100, accepted: a multiple of 64"),
+        (["bench", "--gpu", "-1"], "'--gpu'"),
+        (["bench", "--device", "cpu", "--precision", "0"], "--precision: found 0.0"),
+        (["bench", "--device", "cpu", "--max-seconds", "-1"], "--max-seconds: found -1.0"),
+        ([*QUICK, "-o", "x.txt"], "x.txt: found suffix '.txt', accepted: .json"),
+        ([*QUICK, "-o", "/dev/null/x.json"], "cannot make this folder"),
+        (["show", "rtx-409"], "did you mean 'rtx-4090'?"),
+        (["compare", "rtx-4090"], "found 1 profile, accepted: two or more"),
+    ],
+)
+def test_wrong_use_is_one_line_with_exit_code_2(tmp_path, arguments, says):
+    if torch.cuda.is_available() and "--device" not in arguments and arguments[0] == "bench":
+        pytest.skip("this machine has the GPU whose absence is tested")
+    assert says in refused(run_here(main, *arguments, cwd=tmp_path, XDG_DATA_HOME=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("option", "says"), [("--device", "--device: found ''"), ("--model", "--model: found ''")])
+def test_fit_without_a_name_of_what_was_measured_is_refused(tmp_path, option, says):
+    (tmp_path / "theirs.csv").write_text("batch,duration_s\n1,0.1\n2,0.2\n")
+    assert says in refused(run_here(main, "fit", tmp_path / "theirs.csv", option, "", "-o", tmp_path / "x.json"))
+
+
+def test_fit_of_medians_alone_may_take_the_floor_model(tmp_path):
+    """The public medians of an H200, seconds."""
+    rows = "".join(f"{b},{s}\n" for b, s in [(1, 0.0249), (2, 0.0261), (4, 0.0388), (8, 0.0709), (16, 0.1272)])
+    (tmp_path / "h200.csv").write_text("batch,duration_s\n" + rows)
+    fit = json.loads(run_here(main, "fit", tmp_path / "h200.csv", "-o", tmp_path / "x.json", "--json").stdout)["fit"]
+    assert 0.0249 < fit["floor_s"] < 0.0261
+    assert fit["slope_ci_s"] is None
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.png"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_measurement(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert f"{name}: cannot write" in refused(run_here(main, *QUICK, "-o", tmp_path / "p.json"))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_spoiled_own_profile_does_not_hide_the_others(tmp_path):
+    (tmp_path / "edgesplit" / "profiles").mkdir(parents=True)
+    (tmp_path / "edgesplit" / "profiles" / "mine.json").write_text("{}")
+    result = run_here(main, "list", XDG_DATA_HOME=str(tmp_path))
+    assert result.returncode == 0
+    assert "mine.json" in result.stderr
+    assert "rtx-4090" in result.stdout
+
+
+def test_a_killed_run_resumes_from_its_journal(tmp_path):
+    profile, journal = tmp_path / "p.json", tmp_path / "p.journal.jsonl"
+    command = [BIN / "hwprof", *QUICK[:-1], "30", "-o", profile]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: journal.exists() and journal.read_text().count("\n") > 20, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not profile.exists()
+    whole = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    journal.write_text(journal.read_text() + '{"visit": {"round"')  # a line cut short
+    other = run_here(main, *QUICK[:-3], "1,2", "--max-seconds", "3", "-o", profile, "--resume")
+    assert "the interrupted run had other options: batches was [1, 2, 4] and is [1, 2]" in refused(other)
+    result = run_here(main, *QUICK, "-o", profile, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert not journal.exists()
+    visits = read_record(profile, LatencyProfile).telemetry["visits"]
+    before = [entry["visit"] for entry in whole[1:]]
+    assert [v["batch"] for v in visits[: len(before)]] == [v["batch"] for v in before]
+    assert len(visits) > len(before)
+    finished = profile.read_bytes()
+    again = run_here(main, *QUICK, "-o", profile, "--resume")
+    assert "there is nothing to resume" in again.stderr
+    assert (again.stdout, profile.read_bytes()) == (result.stdout, finished)
+
+
+def wait_for(condition, process):
+    for _ in range(3000):
+        if condition():
+            return
+        assert process.poll() is None, "the command ended early"
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_without_the_extra_bench_says_what_to_install(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
+    assert "pip install 'edgesplit[models]'" in refused(run_here(main, *QUICK, cwd=tmp_path))
