@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgesplit.optimizer.inputs.scenario import overrides
-from edgesplit.optimizer.planner import METHODS
+from edgesplit.optimizer.methods.registry import BUILT_IN
 from edgesplit.reports.setup import FULL, make_setup
 from edgesplit.reports.timing import measure, table1, units
 
@@ -38,7 +38,7 @@ def methods_table(rows: pd.DataFrame) -> Table:
 def main() -> None:
     """Measure the shipped scenario's methods, one after another."""
     setup, _ = make_setup("default", overrides(), None, FULL, policy="set-general", seed=0)
-    rows = pd.DataFrame([row for unit in units(setup) for row in measure(setup, unit, METHODS)])
+    rows = pd.DataFrame([row for unit in units(setup) for row in measure(setup, unit, BUILT_IN)])
     Console(width=100, highlight=False).print(methods_table(table1(rows)))
 
 

@@ -11,8 +11,8 @@ from ..optimizer.agent.policies import Policy
 from ..optimizer.agent.tasks import shipped_instance
 from ..optimizer.methods.baselines import offload_all_fixed
 from ..optimizer.methods.exact import optimum
+from ..optimizer.methods.registry import find_method
 from ..optimizer.model.qoe import Plan, Scenario, Users, all_local, evaluate, objective
-from ..optimizer.planner import methods
 from .setup import AXES, OWN, SCOPE_GPUS, SCOPES, Setup, policy
 from .shrinking import improve, shrinking_value
 
@@ -170,9 +170,8 @@ def _baselines(setup: Setup, scenario: Scenario, users: Users) -> Iterator[Row]:
 
 def _compared(setup: Setup, scenario: Scenario, users: Users, names: Iterable[str]) -> Iterator[Row]:
     """The proposed method, the optimum and the named ones."""
-    known = methods(setup.told)
     plans = {"drl": _drl(policy(setup.policy), scenario, users)}
-    plans |= {name: known[name](scenario, users) for name in ("exact", *names)}
+    plans |= {name: find_method(name, setup.options)(scenario, users) for name in ("exact", *names)}
     for name, plan in plans.items():
         yield {"method": name, **score(scenario, users, plan), "note": plan.note}
 

@@ -18,7 +18,6 @@ from ..optimizer.inputs.scenario import Overrides, resolve_scenario
 from ..optimizer.methods.genetic import GENERATIONS, POPULATION
 from ..optimizer.methods.ilp import TIME_LIMIT_S
 from ..optimizer.model.qoe import Scenario
-from ..optimizer.planner import Settings
 
 MEASURED_CURVE = "toyworld"
 """Drawn as Fig. 4 where the scenario's own curve has no measured points, as the paper's has none."""
@@ -96,15 +95,15 @@ class Setup:
     generations: int = GENERATIONS
 
     @property
-    def told(self) -> Settings:
-        """What the planner's methods are told."""
-        return Settings(
-            policy=policy(self.policy),
-            time_limit_s=self.time_limit_s,
-            population=self.population,
-            generations=self.generations,
-            seed=self.seed,
-        )
+    def options(self) -> dict[str, Any]:
+        """The further arguments of methods."""
+        return {
+            "policy": policy(self.policy),
+            "time_limit_s": self.time_limit_s,
+            "population": self.population,
+            "generations": self.generations,
+            "seed": self.seed,
+        }
 
     def case(self, users: int, number: int) -> Instance:
         """Random case `number` with so many users, drawn at the scenario's G, section 6.1.1."""

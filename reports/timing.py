@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ..optimizer.agent.decide import out_of_range
 from ..optimizer.methods.ilp import PROVEN
+from ..optimizer.methods.registry import BUILT_IN, Method, find_method
 from ..optimizer.model.qoe import Plan, Scenario, Users
-from ..optimizer.planner import Method, methods
 from .experiments import Row, Unit, score
 from .setup import Setup, policy
 
@@ -38,7 +37,6 @@ def measure(setup: Setup, unit: Unit, names: Iterable[str] = STATED) -> Iterator
     """Every method that may, on one case; seconds NaN where the policy cannot decide it."""
     case = setup.case(unit.point, 0)
     _warm_up(setup)
-    known = methods(setup.told)
     reason = out_of_range(policy(setup.policy), case.scenario, case.users)
     for name in names:
         if unit.point > MOST_USERS.get(name, unit.point):
@@ -46,7 +44,7 @@ def measure(setup: Setup, unit: Unit, names: Iterable[str] = STATED) -> Iterator
         if name == "drl" and reason is not None:
             yield {"method": name, "users": unit.point, "seconds": float("nan"), "note": f"not measured: {reason}"}
             continue
-        plan, seconds = _timed(known[name], case.scenario, case.users)
+        plan, seconds = _timed(find_method(name, setup.options), case.scenario, case.users)
         share = score(case.scenario, case.users, plan)["captured_share"]
         yield {"method": name, "users": unit.point, "seconds": seconds, "captured_share": share, "note": plan.note}
 
@@ -54,8 +52,8 @@ def measure(setup: Setup, unit: Unit, names: Iterable[str] = STATED) -> Iterator
 def _warm_up(setup: Setup) -> None:
     """Let every method import what it needs, which is not planning."""
     case = setup.case(2, 0)
-    for method in methods(replace(setup.told, population=4, generations=1)).values():
-        method(case.scenario, case.users)
+    for name in BUILT_IN:
+        find_method(name, setup.options | {"population": 4, "generations": 1})(case.scenario, case.users)
 
 
 def table1(measured: pd.DataFrame) -> pd.DataFrame:
