@@ -1,7 +1,70 @@
-"""edgesplit: who offloads how many denoising steps to an edge server, with the proven optimum beside every plan."""
+"""edgesplit: who offloads how many denoising steps to an edge server, with the proven optimum beside every plan.
 
+The names below are the Python API; each is imported when it is first used. docs/api.md shows them at work.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .common.errors import InputError
+    from .fitting.latency import LatencyModel
+    from .fitting.library import load_curve, load_profile
+    from .fitting.pai import PaiCurve
+    from .optimizer.agent.instances import draw_instances
+    from .optimizer.inputs.scenario import load_scenario
+    from .optimizer.inputs.users import read_users
+    from .optimizer.methods.exact import optimum
+    from .optimizer.methods.scoring import score
+    from .optimizer.model.qoe import Plan, Scenario, Users, evaluate
+    from .optimizer.model.split import split_granted
+    from .optimizer.planner import Outcome, compare, plan
+
+    __version__: str
+
+_PLACES = {
+    "InputError": "common.errors",
+    "LatencyModel": "fitting.latency",
+    "Outcome": "optimizer.planner",
+    "PaiCurve": "fitting.pai",
+    "Plan": "optimizer.model.qoe",
+    "Scenario": "optimizer.model.qoe",
+    "Users": "optimizer.model.qoe",
+    "compare": "optimizer.planner",
+    "draw_instances": "optimizer.agent.instances",
+    "evaluate": "optimizer.model.qoe",
+    "load_curve": "fitting.library",
+    "load_profile": "fitting.library",
+    "load_scenario": "optimizer.inputs.scenario",
+    "optimum": "optimizer.methods.exact",
+    "plan": "optimizer.planner",
+    "read_users": "optimizer.inputs.users",
+    "score": "optimizer.methods.scoring",
+    "split_granted": "optimizer.model.split",
+}
+__all__ = [
+    "InputError", "LatencyModel", "Outcome", "PaiCurve", "Plan", "Scenario", "Users", "__version__",
+    "compare", "draw_instances", "evaluate", "load_curve", "load_profile", "load_scenario", "optimum", "plan",
+    "read_users", "score", "split_granted",
+]  # fmt: skip
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "pyproject.toml").is_file():  # not installed: edgesplit.<folder> is the folder beside this one
     __path__.append(str(_CHECKOUT))
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the API when it is first used."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("edgesplit")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return vars(import_module(f"{__name__}.{_PLACES[name]}"))[name]
+
+
+def __dir__() -> list[str]:
+    """The names of the API."""
+    return sorted(__all__)

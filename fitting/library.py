@@ -40,6 +40,18 @@ def own(kind: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(own_folder(kind).glob("*.json"))}
 
 
+def shadowing(kind: str, reference: str, beside: Path | None = None) -> Path | None:
+    """The user's own file that a reference means although a file of that name ships, or None.
+
+    Args:
+        kind: folder of the files, "profiles" or "pai".
+        reference: name or path, as in `load_profile`.
+        beside: folder that a relative path starts from.
+    """
+    path = _find(kind, kind, reference, beside)
+    return path if path.parent == own_folder(kind) and path.stem in data.shipped(kind) else None
+
+
 def slug(name: str) -> str:
     """A profile's name from a device's: lower case, words joined by hyphens ("RTX 4090" -> "rtx-4090")."""
     return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or "device"

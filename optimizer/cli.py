@@ -105,19 +105,18 @@ def plan(
         raise InputError("--users: found nothing, accepted: a users file; `plan init` writes one to start from")
     from .plan_command import PlanRequest, run_plan
 
-    changes = {
-        "edge": edge, "pai": pai, "gpus": gpus, "max_batch": max_batch, "bandwidth_mhz": bandwidth_mhz,
-        "latent_bits": latent_bits, "total_steps": total_steps, "min_local_steps": min_local_steps,
-    }  # fmt: skip
-    named = {
-        "policy": policy, "offloaded_steps": fixed_offload, "time_limit_s": time_limit, "population": population,
-        "generations": generations, "seed": seed,
-    }  # fmt: skip
-    settings = {name: value for name, value in named.items() if value is not None}
-    run_plan(PlanRequest(
-        users=users, scenario=scenario, changes=changes, method=method, settings=settings, output=output,
-        as_json=as_json, compare=compare, gpu_sweep=gpu_sweep, uncertain=uncertain,
-    ))  # fmt: skip
+    changes = given(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
+                    latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
+    settings = given(policy=policy, offloaded_steps=fixed_offload, time_limit_s=time_limit, population=population,
+                     generations=generations, seed=seed)  # fmt: skip
+    run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method, settings=settings,
+                         output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
+                         uncertain=uncertain))  # fmt: skip
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the user named."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.command()

@@ -24,9 +24,9 @@ NUMBERS_WIDTH = 65
 def plan_json(outcome: Outcome, *, with_users: bool) -> dict[str, Any]:
     """The object of `--json`, with the rows of users or without."""
     result = {**method_json(outcome), "scenario": asdict(outcome.scenario)}
-    table = outcome.table
-    if table.cell is not None:
-        cells = zip(table.cell_names, outcome.score.cells, strict=True)
+    users = outcome.planned_users
+    if users.cell_of is not None:
+        cells = zip(users.cell_names, outcome.score.cells, strict=True)
         result["cells"] = [{"cell": name, **asdict(totals)} for name, totals in cells]
     if with_users:
         columns = outcome.columns()
@@ -56,13 +56,13 @@ def _json_value(value: Any) -> str:
 
 def print_plan(edge_name: str, outcome: Outcome) -> None:
     """The plan for a person: a row per user (the first ones of a long list), then the summary."""
-    console, table = Console(highlight=False), outcome.table
+    console, users = Console(highlight=False), outcome.planned_users
     console.print(_user_table(outcome.columns(), console.width))
-    _say_hidden(console, len(table) - ROWS_SHOWN, "users: -o plan.csv writes all of them")
+    _say_hidden(console, len(users) - ROWS_SHOWN, "users: -o plan.csv writes all of them")
     console.print()
-    if table.cell is not None:
+    if users.cell_of is not None:
         console.print(_cell_table(outcome))
-        _say_hidden(console, len(table.cell_names) - CELLS_SHOWN, "cells: --json has all of them")
+        _say_hidden(console, len(users.cell_names) - CELLS_SHOWN, "cells: --json has all of them")
         console.print()
     for line in summary(edge_name, outcome):
         console.print(line, soft_wrap=True, markup=False)
@@ -102,7 +102,7 @@ def _number_cells(decision: str, offloaded: int, own: int, *numbers: float) -> l
 
 def _cell_table(outcome: Outcome) -> "Table":
     rows = plain_table("cell", "granted", "objective s", "all local s", "captured", "gap s")
-    for name, totals in zip(outcome.table.cell_names[:CELLS_SHOWN], outcome.score.cells, strict=False):
+    for name, totals in zip(outcome.planned_users.cell_names[:CELLS_SHOWN], outcome.score.cells, strict=False):
         rows.add_row(_name(name, 20), *_total_fields(totals))
     return rows
 
@@ -117,7 +117,7 @@ def summary(edge_name: str, outcome: Outcome) -> list[str]:
     t = outcome.totals
     step = f", {1e3 * t.edge_step_latency_s:.1f} ms a step" if t.edge_step_latency_s else ""
     return [
-        f"{outcome.method}: {t.granted} of {len(outcome.table)} users granted; "
+        f"{outcome.method}: {t.granted} of {len(outcome.planned_users)} users granted; "
         f"edge {outcome.scenario.gpus} x {edge_name}{step}",
         f"mean latency {t.mean_latency_s:.2f} s (all local {t.all_local_mean_latency_s:.2f} s), "
         f"mean PAI {t.mean_pai:.3f} (all local {t.all_local_mean_pai:.3f})",

@@ -15,8 +15,9 @@ from ..common.tables import check_table, write_table
 from . import output
 from .agent.decide import default_policy, fall_backs
 from .agent.policies import Policy, load_policy
+from .inputs.notices import workload_notices
 from .inputs.scenario import Resolved, overrides, resolve_scenario
-from .inputs.users import UserTable, read_users
+from .inputs.users import NamedUsers, read_users
 from .methods.registry import BUILT_IN, entry_of, known_methods
 from .model.qoe import Scenario, Users
 from .planner import Outcome, compare, knee, sweep_gpus
@@ -65,12 +66,13 @@ def run_plan(request: PlanRequest) -> None:
     """
     _check_together(request)
     resolved = resolve_scenario(request.scenario, overrides(**request.changes))
-    table = read_users(request.users, resolved.for_alpha)
+    users = read_users(request.users, resolved.for_alpha)
     policy = _policy(request)
     settings = request.settings | ({"policy": policy} if policy else {})
     act = _sweep if request.gpu_sweep is not None else _plan
-    notices = act(request, resolved, table, settings)
-    for notice in [*resolved.notices, *notices]:  # last: an error stays the only line
+    notices = act(request, resolved, users, settings)
+    unlike = workload_notices(resolved.edge, users.devices.values())
+    for notice in [*resolved.notices, *users.notices, *unlike, *notices]:  # last: an error stays the only line
         say(f"plan: {notice}")
 
 
@@ -126,16 +128,16 @@ def write_start_files(folder: Path, force: bool) -> None:
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
-def _plan(request: PlanRequest, resolved: Resolved, table: UserTable, settings: dict[str, Any]) -> list[str]:
-    names = _compared(request, table) if request.compare else [request.method]
-    outcomes = compare(resolved.scenario, table, names, **settings)
+def _plan(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:
+    names = _compared(request, users) if request.compare else [request.method]
+    outcomes = compare(resolved.scenario, users, names, **settings)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
-    uncertain = _uncertainty(resolved, table, chosen) if request.uncertain else None
+    uncertain = _uncertainty(resolved, users, chosen) if request.uncertain else None
     if request.output:
         write_table(request.output, chosen.columns())
     if request.as_json:
         result = output.plan_json(chosen, with_users=request.output is None)
-        result |= _policy_json(settings.get("policy"), resolved.scenario, table.users)
+        result |= _policy_json(settings.get("policy"), resolved.scenario, users)
         result |= {"uncertainty": asdict(uncertain)} if uncertain else {}
         result |= {"methods": [output.method_json(outcome) for outcome in outcomes]} if request.compare else {}
         output.print_json(result)
@@ -152,9 +154,9 @@ def _notes(note_of: Mapping[str, str]) -> list[str]:
     return [f"{name}: {note}" for name, note in note_of.items() if note]
 
 
-def _compared(request: PlanRequest, table: UserTable) -> list[str]:
+def _compared(request: PlanRequest, users: NamedUsers) -> list[str]:
     """The methods of a comparison: all, or for many users those that answer soon, and the one that was asked for."""
-    few = len(table) <= SLOW_USERS
+    few = len(users) <= SLOW_USERS
     names = [name for name, entry in known_methods().items() if few or not entry.slow or name == request.method]
     return names if request.method in names else [*names, request.method]
 
@@ -176,9 +178,9 @@ def _print(edge_name: str, chosen: Outcome, compared: list[Outcome], uncertain: 
         output.print_uncertainty(chosen.method, uncertain)
 
 
-def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncertainty:
+def _uncertainty(resolved: Resolved, users: NamedUsers, chosen: Outcome) -> Uncertainty:
     drawn = resolved.drawn_curves
-    intervals = uncertainty(resolved.scenario, table.users, chosen.plan, drawn)
+    intervals = uncertainty(resolved.scenario, users, chosen.plan, drawn)
     if intervals is None:
         what = f"whose {len(drawn)} bootstrap draws all fail to rise" if drawn else "without bootstrap draws"
         raise InputError(
@@ -188,13 +190,13 @@ def _uncertainty(resolved: Resolved, table: UserTable, chosen: Outcome) -> Uncer
     return intervals
 
 
-def _sweep(request: PlanRequest, resolved: Resolved, table: UserTable, settings: dict[str, Any]) -> list[str]:
+def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:
     from .figures import draw_sweep  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
     picture = request.output or request.users.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.for_alpha, table, gpus, request.method, resolved.edge.max_batch, **settings)
+    points = sweep_gpus(resolved.for_alpha, users, gpus, request.method, resolved.edge.max_batch, **settings)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:

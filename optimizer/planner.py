@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common.errors import InputError, reason_of
-from .inputs.users import UserTable, numbered
+from .inputs.users import NamedUsers, named
 from .methods.registry import BUILT_IN, DEFAULT_METHOD, Method, entry_of, find_method, known_methods
 from .methods.scoring import Score, Totals, check_plan, score, yardstick
 from .model.qoe import Evaluation, Plan, Scenario, Users
@@ -32,7 +32,7 @@ class Outcome:
         planning_s: seconds from checked arrays in memory to decisions and splits in memory.
         score: what the plan is worth.
         scenario: the system that was planned for.
-        table: the users, with their names.
+        planned_users: the users, with their names.
     """
 
     method: str
@@ -40,7 +40,7 @@ class Outcome:
     planning_s: float
     score: Score
     scenario: Scenario
-    table: UserTable
+    planned_users: NamedUsers
 
     @property
     def evaluation(self) -> Evaluation:
@@ -61,10 +61,10 @@ class Outcome:
 
     def columns(self) -> dict[str, Sequence[Any]]:
         """The columns of the plan file, one entry per user in file order; `cell` only where the input has it."""
-        plan, e, table = self.plan, self.evaluation, self.table
-        names: dict[str, Sequence[Any]] = {"user_id": table.user_id}
-        if table.cell is not None:
-            names["cell"] = table.cell
+        plan, e, users = self.plan, self.evaluation, self.planned_users
+        names: dict[str, Sequence[Any]] = {"user_id": users.user_id}
+        if users.cell_of is not None:
+            names["cell"] = users.cell_of
         return names | {
             "decision": np.where(plan.granted, "grant", "deny").tolist(),
             "local_steps": plan.local_steps.tolist(),
@@ -75,14 +75,12 @@ class Outcome:
             "transmit_s": e.transmit_s.tolist(),
             "edge_s": e.edge_s.tolist(),
             "local_s": e.local_s.tolist(),
-            "alpha": table.users.alpha.tolist(),
+            "alpha": users.alpha.tolist(),
             "qoe": e.qoe.tolist(),
         }
 
 
-def plan(
-    scenario: Scenario, users: UserTable | Users, method: str | Method = DEFAULT_METHOD, **options: Any
-) -> Outcome:
+def plan(scenario: Scenario, users: Users, method: str | Method = DEFAULT_METHOD, **options: Any) -> Outcome:
     """Plan with one method and prove its gap.
 
     Args:
@@ -97,9 +95,7 @@ def plan(
     return compare(scenario, users, [method], **options)[0]
 
 
-def compare(
-    scenario: Scenario, users: UserTable | Users, methods: Methods | None = None, **options: Any
-) -> list[Outcome]:
+def compare(scenario: Scenario, users: Users, methods: Methods | None = None, **options: Any) -> list[Outcome]:
     """Plan with several methods, all measured against one optimum.
 
     Args:
@@ -111,16 +107,16 @@ def compare(
     Raises:
         InputError: for an unknown method or option, and for an infeasible plan.
     """
-    table = numbered(users) if isinstance(users, Users) else users
+    users = named(users)
     chosen = _named(list(known_methods()) if methods is None else methods)
     _check_options([method for method in chosen.values() if isinstance(method, str)], options)
     settings = _read_policy(options)
     ready = {name: find_method(m, settings) if isinstance(m, str) else m for name, m in chosen.items()}
-    plans = {name: _planned(name, method, scenario, table) for name, method in ready.items()}
+    plans = {name: _planned(name, method, scenario, users) for name, method in ready.items()}
     best = plans["exact"][0] if chosen.get("exact") == "exact" else None
-    against = yardstick(scenario, table.users, best)
+    against = yardstick(scenario, users, best)
     return [
-        Outcome(name, made, seconds, score(scenario, table.users, made, against), scenario, table)
+        Outcome(name, made, seconds, score(scenario, users, made, against), scenario, users)
         for name, (made, seconds) in plans.items()
     ]
 
@@ -164,13 +160,13 @@ def _read_policy(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**options, "policy": load_policy(options["policy"])}
 
 
-def _planned(name: str, method: Method, scenario: Scenario, table: UserTable) -> tuple[Plan, float]:
+def _planned(name: str, method: Method, scenario: Scenario, users: NamedUsers) -> tuple[Plan, float]:
     """A method's plan, checked, and the seconds that it took."""
     start = time.perf_counter()
-    made = method(scenario, table.users) if name in BUILT_IN else _own_plan(name, method, scenario, table.users)
+    made = method(scenario, users) if name in BUILT_IN else _own_plan(name, method, scenario, users)
     seconds = time.perf_counter() - start
     try:
-        check_plan(scenario, table.users, made, table.user_id)
+        check_plan(scenario, users, made, users.user_id)
     except InputError as error:
         raise InputError(f"method {name}: {error}") from error
     return made, seconds
@@ -213,7 +209,7 @@ class SweepPoint:
 
 def sweep_gpus(
     scenario: Scenario,
-    users: UserTable | Users,
+    users: Users,
     gpus: Iterable[int],
     method: str | Method = DEFAULT_METHOD,
     images_each: int | None = None,

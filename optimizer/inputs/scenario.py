@@ -13,6 +13,7 @@ from ...fitting.library import load_curve, load_profile
 from ...fitting.pai import PaiCurve
 from ...fitting.schemas import LARGEST, SMALLEST, Count, LatencyProfile, PaiCurveFile, Provenance, Seconds, Steps, Text
 from ..model.qoe import Scenario
+from .notices import curve_notices, memory_notice, shadow_notices
 
 Bits = Annotated[float, Field(ge=0, le=LARGEST)]
 Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
@@ -136,7 +137,12 @@ def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resol
     _check_curve(options.pai or file.pai, curve)
     own = _scenario(file, edge, curve, options)
     scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
-    notices = [*_memory_notice(own, scenario, edge), *_notices(own, curve)]
+    notices = [
+        *memory_notice(own, scenario, edge),
+        *curve_notices(own, curve),
+        *shadow_notices("profiles", [(options.edge, None) if options.edge else (file.edge, path.parent)]),
+        *shadow_notices("pai", [(options.pai, None) if options.pai else (file.pai, path.parent)]),
+    ]
     return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
 
 
@@ -195,28 +201,3 @@ def _check_curve(name: str, curve: PaiCurveFile) -> None:
                 f"PAI curve {name}: field 'fit.{field}': found {value}, accepted: a curve that rises with local "
                 f"steps ({field} {'above 0' if least else '0 or more'}); measure or fit it again"
             )
-
-
-def _memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> list[str]:
-    if scenario.max_batch == asked.max_batch:
-        return []
-    return [
-        f"one {edge.device} holds {edge.max_batch} images at most in its memory (max_batch of its profile), so B_max "
-        f"is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
-    ]
-
-
-def _notices(scenario: Scenario, curve: PaiCurveFile) -> list[str]:
-    notices = []
-    if scenario.total_steps != curve.total_steps:
-        notices.append(
-            f"the PAI curve was measured with {curve.total_steps} total steps and this plan has "
-            f"{scenario.total_steps}: F(n) is taken at the same n"
-        )
-    if scenario.min_local_steps < scenario.pai.midpoint:
-        notices.append(
-            f"min_local_steps {scenario.min_local_steps} lies left of the PAI curve's midpoint "
-            f"{scenario.pai.midpoint:g}, so the split objective is not concave (Proposition 2 does not hold); "
-            "the ends are compared too, and the plan stays optimal"
-        )
-    return notices

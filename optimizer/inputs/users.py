@@ -3,8 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ from ...common.errors import InputError, nearest, reason_of, shown
 from ...common.files import read_text
 from ...common.tables import PARQUET
 from ...fitting.library import load_profile
-from ...fitting.schemas import LARGEST, SMALLEST
+from ...fitting.schemas import LARGEST, SMALLEST, LatencyProfile
 from ..model.qoe import Scenario, Users
 from ..model.split import alpha_from_emphasis
+from .notices import shadow_notices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,32 +28,32 @@ DEFAULT_EMPHASIS = 0.25
 
 
 @dataclass(frozen=True)
-class UserTable:
-    """Checked users with their names.
+class NamedUsers(Users):
+    """Users with the names of people and cells, as a file has them.
 
     Attributes:
         user_id: name of every user, unique.
-        cell: name of every user's cell; None where the input has no such column.
-        cell_names: names of the cells in order of first appearance; one empty name where there is no column.
-        users: arrays to plan with.
+        cell_of: name of every user's cell; None where the input has no such column.
+        cell_names: names of the cells by their numbers; one empty name where there is no column.
+        devices: latency profile of every device that the input names.
+        notices: sentences that the user should know about those profiles.
     """
 
     user_id: Sequence[str]
-    cell: Sequence[str] | None
+    cell_of: Sequence[str] | None
     cell_names: Sequence[str]
-    users: Users
-
-    def __len__(self) -> int:
-        return len(self.user_id)
+    devices: Mapping[str, LatencyProfile] = field(default_factory=dict)
+    notices: Sequence[str] = ()
 
 
-def numbered(users: Users) -> UserTable:
-    """Users that have no names yet, as user-1, user-2 and so on; cells by their numbers, where there are several."""
-    names = [f"user-{number + 1}" for number in range(len(users))]
-    if users.cells <= 1:
-        return UserTable(names, None, [""], users)
-    cells = [str(number) for number in range(users.cells)]
-    return UserTable(names, [cells[number] for number in users.cell], cells, users)
+def named(users: Users) -> NamedUsers:
+    """Users as they are if they have names, else as user-1, user-2 and so on; cells by their numbers."""
+    if isinstance(users, NamedUsers):
+        return users
+    people = [f"user-{number + 1}" for number in range(len(users))]
+    cells = [str(number) for number in range(users.cells)] if users.cells > 1 else [""]
+    cell_of = [cells[number] for number in users.cell] if users.cells > 1 else None
+    return NamedUsers(users.step_latency_s, users.alpha, users.request_slot, users.cell, people, cell_of, cells)
 
 
 class Rows:
@@ -91,7 +92,7 @@ class Rows:
         return InputError(f"{self.place(row)}, column '{column}': found {found}, accepted: {accepted}")
 
 
-def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> UserTable:
+def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> NamedUsers:
     """Read and check users, and turn devices into step latencies and emphasis into alpha.
 
     Args:
@@ -107,16 +108,22 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> UserT
     if not len(rows):
         raise InputError(f"{rows.source}: no rows below the header; add one row per user")
     _check_user_ids(rows)
-    latency = _step_latencies(rows)
+    _check_step_latency_given(rows)
+    devices = _device_profiles(rows)
+    latency = _step_latencies(rows, devices)
     names = list(dict.fromkeys(rows["cell"]))
     number = {name: i for i, name in enumerate(names)}
-    users = Users(
+    return NamedUsers(
         step_latency_s=latency,
         alpha=_alphas(rows, latency, scenario),
         request_slot=_request_slots(rows, scenario.slots),
         cell=np.array([number[name] for name in rows["cell"]], np.int64),
+        user_id=rows["user_id"],
+        cell_of=rows.columns.get("cell"),
+        cell_names=names,
+        devices=devices,
+        notices=list(shadow_notices("profiles", ((device, rows.folder) for device in devices))),
     )
-    return UserTable(rows["user_id"], rows.columns.get("cell"), names, users)
 
 
 def _read_file(path: Path) -> Rows:
@@ -216,28 +223,31 @@ def _check_user_ids(rows: Rows) -> None:
             raise rows.refuse(row, "user_id", f"a name that no other row has ({other})")
 
 
-def _step_latencies(rows: Rows) -> Floats:
-    """L_i(1) of every row: given, or of the named device."""
+def _check_step_latency_given(rows: Rows) -> None:
+    """Refuse a row that does not have exactly one of a device and a step latency."""
     by_device, by_number = rows.given("device"), rows.given("step_latency_s")
     _refuse_first(rows, by_device & by_number, "step_latency_s", "a blank cell where 'device' is filled")
     column = "device" if "device" in rows.columns else "step_latency_s"
     _refuse_first(rows, ~by_device & ~by_number, column, "a device or a step latency; fill one of the two")
-    latency = _numbers(rows, "step_latency_s", "a number of seconds above 0", SMALLEST, LARGEST)
-    devices = _device_latencies(rows)
-    return np.where(by_device, [devices.get(name, math.nan) for name in rows["device"]], latency)
 
 
-def _device_latencies(rows: Rows) -> dict[str, float]:
-    """Device name -> L(1) of its profile; each profile is read once."""
-    latencies = {}
+def _step_latencies(rows: Rows, devices: Mapping[str, LatencyProfile]) -> Floats:
+    """L_i(1) of every row: its own number, or that of the device which it names."""
+    numbers = _numbers(rows, "step_latency_s", "a number of seconds above 0", SMALLEST, LARGEST)
+    latency_of = {name: float(profile.fit.model().step_latency(1)) for name, profile in devices.items()}
+    return np.where(rows.given("device"), [latency_of.get(name, math.nan) for name in rows["device"]], numbers)
+
+
+def _device_profiles(rows: Rows) -> dict[str, LatencyProfile]:
+    """The profile of every device that the rows name; each is read once."""
+    profiles: dict[str, LatencyProfile] = {}
     for row, name in enumerate(rows["device"]):
-        if name and name not in latencies:
+        if name and name not in profiles:
             try:
-                profile = load_profile(name, rows.folder)
+                profiles[name] = load_profile(name, rows.folder)
             except InputError as error:
                 raise InputError(f"{rows.place(row)}, column 'device': {error}") from error
-            latencies[name] = float(profile.fit.model().step_latency(1))
-    return latencies
+    return profiles
 
 
 def _alphas(rows: Rows, latency: Floats, scenario: Scenario) -> Floats:

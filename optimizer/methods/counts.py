@@ -16,23 +16,23 @@ from ..model.qoe import Scenario, edge_step_latency, transmit_time
 from ..model.split import best_split
 
 BLOCK_RATINGS = 1 << 19
-"""Ratings (one user at one count) held in memory at a time."""
+"""Largest number of ratings, each of one user at one count, in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells of equal size: users as a matrix.
+    """The users of cells of equal size, as matrices.
 
     Attributes:
-        latency: L_i(1), seconds, shape (cells, users).
-        alpha: seconds, shape (cells, users).
+        latency: seconds of one step on the user's own device, L_i(1), shape (cells, users).
+        alpha: seconds that a PAI of 1 is worth, shape (cells, users).
     """
 
     latency: Floats
     alpha: Floats
 
     def take(self, index: Ints | Bools | slice) -> "Group":
-        """The users at these places, of every cell."""
+        """The users at these places of every cell."""
         return Group(self.latency[:, index], self.alpha[:, index])
 
 
@@ -49,8 +49,8 @@ def count_values(scenario: Scenario, group: Group, counts: Ints) -> Floats:
 
     Args:
         scenario: the system.
-        group: cells of at least as many users as the largest count.
-        counts: the values of b, ascending, >= 1; shape (counts,).
+        group: users of cells, each with at least as many users as the largest count.
+        counts: values of b to rate, ascending, >= 1; shape (counts,).
 
     Returns:
         seconds, shape (counts, cells).
@@ -64,7 +64,7 @@ def count_values(scenario: Scenario, group: Group, counts: Ints) -> Floats:
 
 
 def largest_gains(scenario: Scenario, group: Group, counts: Ints) -> Floats:
-    """The largest gains u_i(b) at each b, descending, as many as the largest b; (counts, cells, b)."""
+    """The largest gains u_i(b) at each b, descending, as many as the largest b; shape (counts, cells, b)."""
     saving = group.latency - edge_step_latency(scenario, counts)[:, None, None]
     _, gain = best_split(scenario, group.alpha, saving)
     most = int(counts[-1])
@@ -74,14 +74,23 @@ def largest_gains(scenario: Scenario, group: Group, counts: Ints) -> Floats:
 
 
 def blocks(group: Group, counts: Ints) -> Iterator[Ints]:
-    """The counts in blocks that bound the memory of rating the group at all of a block."""
+    """The counts in blocks, each small enough to rate the group at all of its counts in bounded memory."""
     step = max(1, BLOCK_RATINGS // group.latency.size)
     for start in range(0, counts.size, step):
         yield counts[start : start + step]
 
 
 def decide(scenario: Scenario, group: Group, counts: Ints) -> tuple[Bools, Ints]:
-    """Grant each cell's `counts` largest gains, in file order where they are equal; counts (cells,)."""
+    """Grant each cell's `counts` largest gains, in file order where they are equal.
+
+    Args:
+        scenario: the system.
+        group: users of cells.
+        counts: number of users to grant in every cell, shape (cells,).
+
+    Returns:
+        (granted, local steps): both of shape (cells, users).
+    """
     saving = group.latency - edge_step_latency(scenario, counts)[:, None]
     n, gain = best_split(scenario, group.alpha, saving)
     ranking = np.argsort(-gain, axis=1, kind="stable")
@@ -91,7 +100,7 @@ def decide(scenario: Scenario, group: Group, counts: Ints) -> tuple[Bools, Ints]
 
 
 def largest_count(scenario: Scenario, group: Group) -> int:
-    """The largest b at which some user could gain more than its transmission: u <= (N - N-hat) d."""
+    """The largest b at which some user could gain more than its transmission, as u <= (N - N-hat) d."""
     counts = np.arange(1, min(scenario.max_batch, group.latency.shape[1]) + 1)
     saving = group.latency.max(initial=0) - edge_step_latency(scenario, counts)
     steps = scenario.total_steps - scenario.min_local_steps
@@ -125,7 +134,7 @@ def most_granted(scenario: Scenario, latency: Floats, alpha: Floats) -> Ints:
 
 
 def cells_by_size(cell: Ints) -> Iterator[Ints]:
-    """The users' places, cells of equal size together: matrices (cells, users), file order within a cell."""
+    """The places of the users of all cells of one size, as a matrix (cells, users) in file order; one for each size."""
     sizes = np.bincount(cell)
     if sizes.size == 1:
         yield np.arange(cell.size)[None]

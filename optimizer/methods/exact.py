@@ -13,10 +13,10 @@ from .counts import Group, best_count, cells_by_size, decide, largest_count
 from .screening import screened
 
 SCREEN_FROM = 512
-"""Users of a cell from which screening pays."""
+"""Number of users in a cell from which screening pays."""
 
 CHUNK = 1 << 14
-"""Ratings of small cells at a time, so that temporary arrays stay in the processor's cache."""
+"""Largest number of ratings of small cells at a time, so that temporary arrays stay in the processor's cache."""
 
 
 def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
@@ -24,8 +24,8 @@ def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
 
     Args:
         scenario: the system.
-        users: of one or more cells, each planned on its own, all together.
-        screen: False rates every user at every batch size.
+        users: users of one or more cells, each of which is planned on its own.
+        screen: whether large cells are screened; False rates every user at every batch.
     """
     granted = np.zeros(len(users), bool)
     local_steps = np.full(len(users), scenario.total_steps)
@@ -41,7 +41,7 @@ def optimum(scenario: Scenario, users: Users, screen: bool = True) -> Plan:
 
 
 def captured_share(value: Floats, all_local_value: Floats, optimum_value: Floats) -> Floats:
-    """(value - all-local) / (optimum - all-local): 1 where offloading cannot gain more than 1e-9."""
+    """(value - all-local) / (optimum - all-local), or 1 where offloading cannot gain more than 1e-9 s; any shape."""
     possible = np.asarray(optimum_value) - all_local_value
     hopeless = possible <= 1e-9
     return np.where(hopeless, 1.0, (value - all_local_value) / np.where(hopeless, 1.0, possible))
@@ -59,5 +59,5 @@ def _rated(scenario: Scenario, group: Group) -> tuple[Bools, Ints]:
 
 
 def _gather(values: Floats, places: Ints) -> Floats:
-    """The values at these places; not copied where one cell holds them all."""
+    """The values at these places, not copied where one cell holds them all."""
     return values[None] if places.shape == (1, values.size) else values[places]

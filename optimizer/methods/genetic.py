@@ -1,7 +1,7 @@
 """The paper's heuristic peer, section 6.2: a genetic algorithm over who is granted, the split optimised inside.
 
-The paper does not say how its algorithm comes by the split. `genetic_joint` is the other reading: two genes per user,
-granted and split, which is what the 2 I of the complexity O(2 P M I) in its Table 1 looks like.
+The paper does not say how its algorithm finds the split. `genetic_joint` is the other reading: two genes for each
+user, whether it is granted and its split, which the 2 I in the complexity O(2 P M I) of the paper's Table 1 suggests.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from ..model.split import best_split, split_gain, split_granted
 from .counts import cells_by_size
 
 POPULATION, GENERATIONS = 100, 200
-"""P and M of the paper."""
+"""The paper's P and M."""
 MATINGS = 10
-"""Tries per generation to breed plans that are not in the population: small cells have few, soon used up."""
+"""Attempts in each generation to breed plans that the population does not have yet: a small cell has few plans."""
 
 
 def genetic(
@@ -31,10 +31,10 @@ def genetic(
 
     Args:
         scenario: the system.
-        users: of one or more cells.
-        population: P.
-        generations: M.
-        seed: of everything random.
+        users: users of one or more cells.
+        population: number of plans in a generation, P.
+        generations: number of generations, M.
+        seed: seed of the random numbers; every cell starts from it.
     """
     granted = np.zeros(len(users), bool)
     for places in cells_by_size(users.cell):
@@ -50,7 +50,7 @@ def genetic_joint(
     generations: int = GENERATIONS,
     seed: int = 0,
 ) -> Plan:
-    """The same with two genes per user, granted and local steps; arguments as in `genetic`."""
+    """The same with two genes for each user, whether it is granted and its local steps; arguments as in `genetic`."""
     local_steps = np.full(len(users), scenario.total_steps)
     for places in cells_by_size(users.cell):
         for own in places:
@@ -59,9 +59,10 @@ def genetic_joint(
 
 
 def _values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
+    """Gains over all local of a population of decisions (plans, users), by the users' gain at each b (users, b)."""
     b = granted.sum(axis=1)
-    found: Floats = (gain.T[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
-    return found
+    value: Floats = (gain.T[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
+    return value
 
 
 def _cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Bools:
@@ -70,24 +71,24 @@ def _cell(scenario: Scenario, users: Users, population: int, generations: int, s
     from pymoo.operators.sampling.rnd import BinaryRandomSampling
 
     operators = BinaryRandomSampling(), TwoPointCrossover(), BitflipMutation()
-    found = _evolve(_problem(scenario, users), operators, population, generations, seed)
-    return np.zeros(len(users), bool) if found is None else np.asarray(found, bool)
+    best = _evolve(_problem(scenario, users), operators, population, generations, seed)
+    return np.zeros(len(users), bool) if best is None else np.asarray(best, bool)
 
 
 def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int) -> Any:
-    """The best decision found; None where none is better than denying all."""
+    """The best decision of all generations; None where none is better than all local."""
     from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.optimize import minimize
 
     sampling, crossover, mutation = operators
     algorithm = GA(pop_size=population, sampling=sampling, crossover=crossover, mutation=mutation)
     algorithm.mating.n_max_iterations = MATINGS
-    found = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
-    return None if found.X is None or found.F[0] >= 0 else found.X
+    result = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
+    return None if result.X is None or result.F[0] >= 0 else result.X
 
 
 def _problem(scenario: Scenario, users: Users) -> Any:
-    """Minimise the negative value of a population of decisions."""
+    """The problem in pymoo's terms: a gene for each user's grant, to minimise the negative gain."""
     b = np.arange(len(users) + 1)
     saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.maximum(b, 1))
     _, gain = best_split(scenario, users.alpha[:, None], saving)
@@ -108,18 +109,18 @@ def _joint_cell(scenario: Scenario, users: Users, population: int, generations: 
 
     whole = RoundingRepair()
     operators = IntegerRandomSampling(), SBX(repair=whole), PM(repair=whole)
-    found = _evolve(_joint_problem(scenario, users), operators, population, generations, seed)
-    return np.full(len(users), scenario.total_steps) if found is None else _local_steps(scenario, found)
+    best = _evolve(_joint_problem(scenario, users), operators, population, generations, seed)
+    return np.full(len(users), scenario.total_steps) if best is None else _local_steps(scenario, best)
 
 
 def _local_steps(scenario: Scenario, genes: Any) -> Ints:
-    """n of every user, N where denied, from (..., 2 users) genes: first who is granted, then the splits."""
+    """Local steps of every user, N where denied, from genes of shape (..., 2 users): grants first, then splits."""
     granted, n = np.split(np.asarray(genes, np.int64), 2, axis=-1)
     return np.where(granted > 0, n, scenario.total_steps)
 
 
 def _joint_problem(scenario: Scenario, users: Users) -> Any:
-    """Minimise the negative value of a population of decisions with their splits."""
+    """The same with a gene for each user's split as well."""
 
     def value(x: Any) -> tuple[Floats, Ints]:
         n = _local_steps(scenario, x)
@@ -136,7 +137,7 @@ def _joint_problem(scenario: Scenario, users: Users) -> Any:
 def _maximise(
     value: Callable[[Any], tuple[Floats, Ints]], scenario: Scenario, low: Ints, high: Ints, kind: type
 ) -> Any:
-    """A problem in pymoo's terms; `value` gives values and numbers granted, and more than B_max is infeasible."""
+    """A problem in pymoo's terms; `value` gives gains and batches, and a batch above B_max is infeasible."""
     from pymoo.core.problem import Problem
 
     class Grants(Problem):  # type: ignore[misc]

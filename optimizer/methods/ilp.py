@@ -1,8 +1,19 @@
 """The paper's exact peer, section 6.2: branch and bound on an integer linear program, by HiGHS.
 
-Binaries y[i, n]: user i is granted with split n; z[b]: b users are granted in all. The product of a user's offloaded
-steps and the batch's step latency becomes w[i, b], the user's offloaded steps if the batch is b and 0 else.
-The paper's form has one split, N-hat; the joint form all of N-hat..N - 1.
+For one cell, with b = 0..min(B_max, I), the users i, and the splits n that a granted user may have:
+
+    maximise    sum_in v_in y_in - sum_b b T(b) z_b - sum_ib L_e(b) w_ib
+    subject to  sum_b z_b = 1                                     one batch is chosen,
+                sum_in y_in = sum_b b z_b                         which holds everybody who is granted;
+                sum_n y_in <= 1                  for every i      a user has one split at most;
+                sum_b w_ib = sum_n (N - n) y_in  for every i      a user's offloaded steps run
+                w_ib <= (N - min n) z_b          for every i, b   at the chosen batch
+                y_in, z_b binary, w_ib >= 0
+
+y_in: user i is granted with split n. z_b: b users are granted in all. w_ib: offloaded steps of user i if the batch is
+b, else 0; it stands for the product of offloaded steps and step latency. v_in = alpha_i (F(n) - F(N)) + (N - n) L_i(1)
+is what the split saves the user before transmission, b T(b), and edge steps, L_e(b), are paid. The paper's form has
+one split, N-hat; the joint form has all of N-hat..N - 1.
 """
 
 import math
@@ -28,13 +39,13 @@ PROVEN = "optimal for its form, gap 0"
 
 @dataclass(frozen=True)
 class Solution:
-    """What the solver says of one cell.
+    """The solver's answer for one cell.
 
     Attributes:
-        local_steps: n_i; N where the request is denied; shape (users,).
-        status: `OPTIMAL` only if proven at gap 0; `TIME_LIMIT`, or HiGHS's own word.
-        value: over all denied, seconds.
-        bound: no plan of this form is worth more; seconds, inf where none is known yet.
+        local_steps: split point n_i, N where the request is denied; shape (users,).
+        status: `OPTIMAL` where that is proven at gap 0; `TIME_LIMIT`, or HiGHS's own word.
+        value: gain over all local, seconds.
+        bound: upper bound on the gain of any plan of this form, seconds; infinite where none is known yet.
     """
 
     local_steps: Ints
@@ -44,12 +55,18 @@ class Solution:
 
 
 def ilp_fixed(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMIT_S) -> Plan:
-    """The paper's form: everyone granted is split at N-hat."""
+    """The paper's form: every granted user is split at N-hat.
+
+    Args:
+        scenario: the system.
+        users: users of one or more cells, solved one after another; a cell that time does not reach stays local.
+        time_limit_s: seconds for all cells together.
+    """
     return _plan(scenario, users, np.array([scenario.min_local_steps]), time_limit_s)
 
 
 def ilp_joint(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMIT_S) -> Plan:
-    """The joint form: one binary per user and split."""
+    """The joint form: one binary for each user and split. Arguments as in `ilp_fixed`."""
     return _plan(scenario, users, np.arange(scenario.min_local_steps, scenario.total_steps), time_limit_s)
 
 
@@ -58,9 +75,10 @@ def solve(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float = 
 
     Args:
         scenario: the system.
-        users: of one cell.
+        users: users of one cell.
         splits: local steps that a granted user may have, ascending, below N; shape (splits,).
-        time_limit_s: after which the best plan found so far is taken; building the program counts, but is not cut.
+        time_limit_s: seconds after which the best plan so far is taken. The time to build the program counts, but
+            building is not cut short.
 
     Raises:
         InputError: for a program too large to build.
@@ -92,7 +110,7 @@ def _solve(program: Any, end: float) -> tuple[str, Floats | None, float, float]:
     solving = highs.startSolve()
     try:
         solving.join()
-    except KeyboardInterrupt:  # a solver in this thread would not hear of it
+    except KeyboardInterrupt:  # a solver in this thread would not see Ctrl-C
         highs.cancelSolve()
         solving.join()
         raise
@@ -122,44 +140,53 @@ def _plan(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float) -
 
 def _note(solutions: Sequence[Solution]) -> str:
     """Status, gain over all local and its bound, over all cells, in words."""
-    value, bound = (math.fsum(getattr(s, name) for s in solutions) for name in ("value", "bound"))
-    open_ones = [s.status for s in solutions if s.status != OPTIMAL]
+    value, bound = math.fsum(s.value for s in solutions), math.fsum(s.bound for s in solutions)
+    unproven = [s.status for s in solutions if s.status != OPTIMAL]
     gain = f"gain {value:.6g} s, " + (f"bound {bound:.6g} s" if math.isfinite(bound) else "no bound yet")
-    if not open_ones:
+    if not unproven:
         return f"{PROVEN}: {gain}"
-    where = f" in {len(open_ones)} of {len(solutions)} cells" if len(solutions) > 1 else ""
-    return f"not proven, {open_ones[0]}{where}: {gain}"
+    where = f" in {len(unproven)} of {len(solutions)} cells" if len(solutions) > 1 else ""
+    return f"not proven, {unproven[0]}{where}: {gain}"
 
 
 def _program(scenario: Scenario, users: Users, splits: Ints) -> tuple[Any, int]:
-    """The program, columns y, z, w in this order, and how many are y."""
+    """The program of the module's docstring with its columns in the order y, z, w, and the number of y."""
+    count, b = len(users), np.arange(min(scenario.max_batch, len(users)) + 1)
+    _check_size(count, splits.size, b.size)
+    offloaded = (scenario.total_steps - splits).astype(float)
+    v = users.alpha[:, None] * pai_change(scenario)[splits] + offloaded * users.step_latency_s[:, None]
+    edge = np.broadcast_to(edge_step_latency(scenario, np.maximum(b, 1)), (count, b.size))
+    worth = np.concatenate([v.ravel(), -b * transmit_time(scenario, b), -edge.ravel()])
+    low = np.concatenate([[1.0, 0.0], np.full(count, -np.inf), np.zeros(count), np.full(count * b.size, -np.inf)])
+    high = np.concatenate([[1.0, 0.0], np.ones(count), np.zeros(count), np.zeros(count * b.size)])
+    grants = count * splits.size
+    return _highs_program(worth, grants + b.size, _matrix(count, offloaded, b), low, high), grants
+
+
+def _check_size(count: int, splits: int, batches: int) -> None:
+    if count * (splits + batches) > MOST_VARIABLES:
+        most = MOST_VARIABLES // (splits + batches)
+        raise InputError(f"--method ilp: found {count} users in a cell, accepted: {most} at most")
+
+
+def _matrix(count: int, offloaded: Floats, b: Ints) -> Any:
+    """The constraints' matrix, rows in the order of the module's docstring; columns y, z, w."""
     from scipy.sparse import block_array, coo_array, eye_array, kron
 
-    count, batch = len(users), np.arange(min(scenario.max_batch, len(users)) + 1)
-    grants = count * splits.size
-    if grants + count * batch.size > MOST_VARIABLES:
-        most = MOST_VARIABLES // (splits.size + batch.size)
-        raise InputError(f"--method ilp: found {count} users in a cell, accepted: {most} at most")
-    offloaded = (scenario.total_steps - splits).astype(float)
-    kept = users.alpha[:, None] * pai_change(scenario)[splits] + offloaded * users.step_latency_s[:, None]
-    edge = np.broadcast_to(edge_step_latency(scenario, np.maximum(batch, 1)), (count, batch.size))
-    worth = np.concatenate([kept.ravel(), -batch * transmit_time(scenario, batch), -edge.ravel()])
     per_user, one = eye_array(count), np.ones((1, count))
-    of_splits, of_batches = np.ones((1, splits.size)), np.ones((1, batch.size))
+    all_splits, all_batches = np.ones((1, offloaded.size)), np.ones((1, b.size))
     rows: Any = [
-        [None, coo_array(of_batches), None],  # one batch
-        [kron(one, of_splits), coo_array(-batch[None].astype(float)), None],  # as many granted as it holds
-        [kron(per_user, of_splits), None, None],  # one split for each user at most
-        [-kron(per_user, offloaded[None]), None, kron(per_user, of_batches)],  # w sums to the offloaded steps
-        [None, -offloaded[0] * kron(one.T, eye_array(batch.size)), eye_array(count * batch.size)],  # w = 0 else
+        [None, coo_array(all_batches), None],
+        [kron(one, all_splits), coo_array(-b[None].astype(float)), None],
+        [kron(per_user, all_splits), None, None],
+        [-kron(per_user, offloaded[None]), None, kron(per_user, all_batches)],
+        [None, -offloaded[0] * kron(one.T, eye_array(b.size)), eye_array(count * b.size)],
     ]
-    low = np.concatenate([[1.0, 0.0], np.full(count, -np.inf), np.zeros(count), np.full(count * batch.size, -np.inf)])
-    high = np.concatenate([[1.0, 0.0], np.ones(count), np.zeros(count), np.zeros(count * batch.size)])
-    return _highs_program(worth, grants + batch.size, block_array(rows).tocsc(), low, high), grants
+    return block_array(rows).tocsc()
 
 
 def _highs_program(worth: Floats, binaries: int, matrix: Any, low: Floats, high: Floats) -> Any:
-    """Maximise worth x for low <= matrix x <= high, x >= 0, the first ones binary, in HiGHS's terms."""
+    """The program in HiGHS's terms: maximise worth x for low <= matrix x <= high, x >= 0, the first columns binary."""
     import highspy
 
     program = highspy.HighsLp()

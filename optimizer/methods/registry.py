@@ -30,7 +30,7 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """A method that is known by its name.
 
     Attributes:
@@ -57,33 +57,35 @@ _GENETIC: dict[str, Any] = {
 }
 _PROGRAM: dict[str, Any] = {"options": ("time_limit_s",), "slow": True, "prepare": ("highspy", "scipy.sparse")}
 
-BUILT_IN: Mapping[str, Entry] = {
-    "drl": Entry(
+BUILT_IN: Mapping[str, MethodEntry] = {
+    "drl": MethodEntry(
         f"{_AGENT}:drl_convex",
         "DRL-convex: a trained policy grants or denies, the closed form splits. The default policy has our own "
         "network; --policy paper-general is the paper's.",
         options=("policy",),
         prepare=(f"{_AGENT}:default_policy",),
     ),
-    "exact": Entry(f"{_METHODS}.exact:optimum", "The proven optimum, in time proportional to users times max_batch."),
-    "genetic": Entry(
+    "exact": MethodEntry(
+        f"{_METHODS}.exact:optimum", "The proven optimum, in time proportional to users times max_batch."
+    ),
+    "genetic": MethodEntry(
         f"{_METHODS}.genetic:genetic",
         "The paper's genetic algorithm over who is granted; every split is optimised.",
         **_GENETIC,
     ),
-    "genetic-joint": Entry(
+    "genetic-joint": MethodEntry(
         f"{_METHODS}.genetic:genetic_joint", "The same algorithm with every split as a gene.", **_GENETIC
     ),
-    "ilp-fixed": Entry(
+    "ilp-fixed": MethodEntry(
         f"{_METHODS}.ilp:ilp_fixed", "The paper's branch and bound: all splits at min_local_steps.", **_PROGRAM
     ),
-    "ilp-joint": Entry(f"{_METHODS}.ilp:ilp_joint", "Branch and bound over decisions and splits.", **_PROGRAM),
-    "all-local": Entry("edgesplit.optimizer.model.qoe:all_local", "Baseline 3: every request is denied."),
-    "offload-all": Entry(
+    "ilp-joint": MethodEntry(f"{_METHODS}.ilp:ilp_joint", "Branch and bound over decisions and splits.", **_PROGRAM),
+    "all-local": MethodEntry("edgesplit.optimizer.model.qoe:all_local", "Baseline 3: every request is denied."),
+    "offload-all": MethodEntry(
         f"{_METHODS}.baselines:offload_all",
         "Baseline 1: the first max_batch requests offload, each with its best split.",
     ),
-    "offload-all-fixed": Entry(
+    "offload-all-fixed": MethodEntry(
         f"{_METHODS}.baselines:offload_all_fixed",
         "Baseline 2: the same requests offload, all with one split.",
         options=("offloaded_steps",),
@@ -91,7 +93,7 @@ BUILT_IN: Mapping[str, Entry] = {
 }
 
 
-def known_methods() -> dict[str, Entry]:
+def known_methods() -> dict[str, MethodEntry]:
     """The built-in methods, and those of installed packages, by name."""
     from importlib.metadata import entry_points
 
@@ -99,12 +101,12 @@ def known_methods() -> dict[str, Entry]:
     return {**installed, **BUILT_IN}  # a built-in name always means ours
 
 
-def _entry_of(point: Any) -> Entry:
+def _entry_of(point: Any) -> MethodEntry:
     package = point.dist.name if point.dist else point.module
-    return Entry(f"{point.module}:{point.attr}", f"From the installed package {package}.")
+    return MethodEntry(f"{point.module}:{point.attr}", f"From the installed package {package}.")
 
 
-def entry_of(reference: str) -> Entry:
+def entry_of(reference: str) -> MethodEntry:
     """The entry of a method: a known name, or package.module:function.
 
     Raises:
@@ -116,7 +118,7 @@ def entry_of(reference: str) -> Entry:
     if reference in known:
         return known[reference]
     if ":" in reference:
-        return Entry(reference, "An own method.")
+        return MethodEntry(reference, "An own method.")
     raise InputError(
         f"method: found {shown(reference)}, accepted: a name or package.module:function; {nearest(reference, known)}"
     )

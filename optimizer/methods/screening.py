@@ -23,13 +23,13 @@ from ..model.split import best_split
 from .counts import Group, blocks, count_values, decide, largest_count
 
 LEAF_RATINGS = 1 << 17
-"""Rate all remaining users at all remaining counts directly once that takes no more ratings than this."""
+"""Number of ratings up to which all remaining users are rated at all remaining counts directly."""
 
 CHUNK = 1 << 14
-"""Users bounded at a time, so that temporary arrays stay in the processor's cache."""
+"""Number of users that are bounded at a time, so that temporary arrays stay in the processor's cache."""
 
 SLACK = 1e-9
-"""Relative, on the safe side: screening keeps what rounding could have put on either side of a threshold."""
+"""Relative margin: screening keeps what rounding may have put on either side of a threshold."""
 
 
 def screened(scenario: Scenario, cell: Group, places: Ints) -> tuple[Ints, Ints]:
@@ -37,8 +37,8 @@ def screened(scenario: Scenario, cell: Group, places: Ints) -> tuple[Ints, Ints]
 
     Args:
         scenario: the system.
-        cell: a group of one cell.
-        places: where its users stand, in file order; shape (users,).
+        cell: users of one cell.
+        places: places of these users in the file, ascending; shape (users,).
 
     Returns:
         (places of the granted users, their local steps), both of shape (granted,).
@@ -53,10 +53,10 @@ class Search:
     """Branch and bound over intervals of b, with screening of users; the best count found so far.
 
     Attributes:
-        count: b of the best plan found.
-        value: its V(b).
-        cell: the users among whom its granted ones are.
-        places: where those stand.
+        count: batch b of the best plan so far.
+        value: gain V(b) of the best plan so far, seconds.
+        cell: users among whom its granted ones are.
+        places: places of those users in the file.
     """
 
     def __init__(self, scenario: Scenario, cell: Group) -> None:
@@ -66,7 +66,7 @@ class Search:
         self._reached = 0.0  # the value of some plan, perhaps not the best one of its count
 
     def run(self, cell: Group, places: Ints, lo: int, hi: int) -> None:
-        """Look for the optimum among counts lo..hi and the users of `cell`, which stand at `places`."""
+        """Look for the optimum among counts lo..hi and the users of `cell`, whose places in the file are `places`."""
         hi = min(hi, places.size)
         if lo >= hi or places.size * (hi - lo + 1) <= LEAF_RATINGS:
             self._rate_all(cell, places, lo, hi)
@@ -94,7 +94,7 @@ class Search:
         self._reached = max(self._reached, self.value)
 
     def _bounds(self, cell: Group, b: int) -> Floats:
-        """`gain_bound` of all users at count b."""
+        """`gain_bound` of every user at count b, shape (users,)."""
         latency, alpha = cell.latency[0], cell.alpha[0]
         edge = edge_step_latency(self.scenario, b)
         out = np.empty(latency.size)
@@ -104,19 +104,19 @@ class Search:
         return out
 
     def _reach(self, pool: Group, lo: int, hi: int) -> None:
-        """Note the value of the best plan of a few users, hi or more, with lo..hi granted."""
+        """Note the value of the best plan for a few users, at least hi of them, with lo..hi granted."""
         values = count_values(self.scenario, pool, np.arange(lo, hi + 1))
         self._reached = float(np.max(values, initial=self._reached))
 
     def _open_counts(self, low: Floats, lo: int, hi: int) -> tuple[int, int]:
-        """The counts within lo..hi, first to last, that may still beat what is reached; none: (lo, lo - 1)."""
+        """The first and last count within lo..hi that may still beat the value reached; none: (lo, lo - 1)."""
         counts = np.arange(lo, hi + 1)
         at_most = np.cumsum(_largest(low, hi))[counts - 1] - counts * transmit_time(self.scenario, counts)
         still_open = counts[at_most >= self._reached - SLACK * (1 + self._reached)]
         return (int(still_open[0]), int(still_open[-1])) if still_open.size else (lo, lo - 1)
 
     def _screen(self, cell: Group, low: Floats, lo: int, hi: int) -> Ints:
-        """The places of the users whom some count of lo..hi may grant; `low` are their bounds at lo."""
+        """The places of the users whom some count of lo..hi may grant; `low` holds the users' bounds at lo."""
         high = self._bounds(cell, hi)
         promising = np.zeros(low.size, bool)
         promising[_promising(low, hi)] = promising[_promising(high, hi)] = True
@@ -147,12 +147,12 @@ def _nth_gain(scenario: Scenario, pool: Group, counts: Ints, rank: int) -> Float
 
 
 def _stride(size: int, count: int) -> int:
-    """Every so-manieth user makes a sample large enough to find good thresholds for `count` users."""
+    """The step between users of a sample that is large enough to find good thresholds for `count` users."""
     return max(1, size // max(32 * count, 1 << 15))
 
 
 def _promising(values: Floats, count: int) -> Ints:
-    """Places of the `count` largest values of a sample."""
+    """The places of the `count` largest values of a sample."""
     sampled = np.arange(0, values.size, _stride(values.size, count))
     return sampled[np.argpartition(values[sampled], -count)[-count:]]
 
@@ -165,14 +165,14 @@ def _largest(values: Floats, count: int) -> Floats:
 
 
 def _has_many_copies(cell: Group) -> bool:
-    """Whether most users, by a sample, are equal to another one."""
+    """Whether most users of a sample are equal to another one."""
     stride = _stride(cell.latency.size, 1)
     sampled = np.column_stack([cell.latency[0, ::stride], cell.alpha[0, ::stride]])
     return 2 * len({pair.tobytes() for pair in sampled[:1024]}) < min(len(sampled), 1024)
 
 
 def _first_copies(cell: Group, count: int) -> Ints:
-    """Places, in file order, of all users but those with `count` equal ones before them: never needed."""
+    """The places, in file order, of all users except those with `count` equal ones before them, whom no plan needs."""
     latency, alpha = cell.latency[0], cell.alpha[0]
     order = np.lexsort((alpha, latency))
     same = (np.diff(latency[order]) == 0) & (np.diff(alpha[order]) == 0)

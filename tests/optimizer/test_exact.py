@@ -15,10 +15,11 @@ from oracles import (
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer.methods import exact, screening
 from edgesplit.optimizer.methods.exact import captured_share, optimum
+from edgesplit.optimizer.methods.registry import BUILT_IN
 from edgesplit.optimizer.methods.screening import gain_bound
 from edgesplit.optimizer.model.qoe import Plan, Users, evaluate, feasible, objective
 from edgesplit.optimizer.model.split import alpha_from_emphasis, best_split
-from edgesplit.optimizer.planner import METHODS, SLOW, compare, sweep_gpus
+from edgesplit.optimizer.planner import compare, plan, sweep_gpus
 
 BLOCKS, PER_BLOCK = 20, 100
 
@@ -56,10 +57,10 @@ def test_no_method_beats_exact():
     rng = np.random.default_rng(7)
     for _ in range(300):
         scenario, users = random_scenario(rng), random_users(rng, int(rng.integers(1, 30)))
-        fast = [method for method in METHODS if method not in SLOW]
+        fast = [name for name, entry in BUILT_IN.items() if not entry.slow]
         outcomes = compare(scenario, users, fast)  # raises OptimumBeatenError
         assert [outcome.method for outcome in outcomes] == fast
-        by_name = {outcome.method: outcome.total() for outcome in outcomes}
+        by_name = {outcome.method: outcome.totals for outcome in outcomes}
         assert by_name["offload-all-fixed"].objective <= by_name["offload-all"].objective + 1e-9
         assert all(total.gap >= 0 for total in by_name.values())
         assert by_name["exact"].gap == 0
@@ -214,11 +215,11 @@ def test_captured_share_is_one_where_nothing_can_be_gained():
 
 
 def test_a_plan_above_the_optimum_is_a_defect_that_is_raised(monkeypatch):
-    from edgesplit.optimizer import planner
+    from edgesplit.optimizer.methods import scoring
 
     def deny_all(scenario, users):
         return Plan(np.zeros(len(users), bool), np.full(len(users), scenario.total_steps))
 
-    monkeypatch.setattr(planner, "optimum", deny_all)
-    with pytest.raises(planner.OptimumBeatenError):
-        planner.plan_users(make_scenario(), make_users([1.0, 1.0], 1.0), "offload-all")
+    monkeypatch.setattr(scoring, "optimum", deny_all)
+    with pytest.raises(scoring.OptimumBeatenError):
+        plan(make_scenario(), make_users([1.0, 1.0], 1.0), "offload-all")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_curve, load_profile
-from edgesplit.optimizer.inputs.scenario import NO_OVERRIDES, resolve_scenario, overrides
+from edgesplit.optimizer.inputs.scenario import NO_OVERRIDES, overrides, resolve_scenario
 from edgesplit.optimizer.inputs.users import COLUMNS, read_users
-from edgesplit.optimizer.planner import plan_users
+from edgesplit.optimizer.planner import plan
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -37,10 +37,10 @@ def must_plan_or_refuse(path, scenario=None):
         assert "\n" not in str(error)
         assert len(str(error)) < 1500
         return
-    outcome = plan_users(resolved.scenario, table.users)
+    outcome = plan(resolved.scenario, table)
     numbers = [np.asarray(column) for column in vars(outcome.evaluation).values()]
     assert all(np.isfinite(column).all() for column in numbers)
-    assert len(table.user_id) == len(set(table.user_id)) == len(table.users)
+    assert len(table.user_id) == len(set(table.user_id)) == len(table)
 
 
 def quoted(text):

@@ -11,12 +11,18 @@ from edgesplit.common.errors import InputError
 from edgesplit.optimizer.methods import genetic as genes
 from edgesplit.optimizer.methods.genetic import genetic, genetic_joint
 from edgesplit.optimizer.methods.ilp import OPTIMAL, TIME_LIMIT, ilp_fixed, ilp_joint, solve
+from edgesplit.optimizer.methods.registry import BUILT_IN
 from edgesplit.optimizer.model.qoe import Users, all_local, evaluate, objective
-from edgesplit.optimizer.planner import METHODS, Settings, plan_users
+from edgesplit.optimizer.planner import plan
 
-QUICK = Settings(population=20, generations=15)
+QUICK = {"population": 20, "generations": 15}
 SEEDS = range(40)
 COMPLETE = ("exact", "ilp-joint")
+
+
+def quick(scenario, users, method):
+    """A plan, with few generations where the method has them."""
+    return plan(scenario, users, method, **(QUICK if "population" in BUILT_IN[method].options else {}))
 
 
 @cache
@@ -26,15 +32,15 @@ def instance(seed):
     return scenario, users, brute_force(scenario, users)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(BUILT_IN))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_method_beats_brute_force_and_complete_ones_equal_it(seed, method):
     scenario, users, best = instance(seed)
-    outcome = plan_users(scenario, users, method, QUICK)
-    total, plan = outcome.total(), outcome.plan
+    outcome = quick(scenario, users, method)
+    total, made = outcome.totals, outcome.plan
     tolerance = 1e-9 * max(1, abs(best))
     assert total.objective <= best + tolerance
-    assert total.objective == pytest.approx(plan_value(scenario, users, plan.granted, plan.local_steps), rel=1e-9)
+    assert total.objective == pytest.approx(plan_value(scenario, users, made.granted, made.local_steps), rel=1e-9)
     if method in COMPLETE:
         assert total.objective == pytest.approx(best, rel=1e-6, abs=1e-6 if method == "ilp-joint" else 1e-9)
 
@@ -51,8 +57,8 @@ def test_the_papers_program_is_brute_force_at_one_split(seed):
             qoe = [user_qoe(s, *row, True, s.min_local_steps, b) if g else local[i]
                    for i, (row, g) in enumerate(zip(rows, granted, strict=True))]  # fmt: skip
             best = max(best, sum(qoe))
-    outcome = plan_users(s, users, "ilp-fixed")
-    assert outcome.total().objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    outcome = plan(s, users, "ilp-fixed")
+    assert outcome.totals.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
     assert outcome.plan.note.startswith("optimal for its form, gap 0: gain ")
 
 
@@ -92,9 +98,9 @@ def test_a_time_limit_is_kept_and_told():
     solution = solve(scenario, users, splits, time_limit_s=0.2)
     assert solution.status == TIME_LIMIT
     assert solution.bound >= solution.value
-    plan = ilp_joint(scenario, users, time_limit_s=0.2)
-    assert plan.note.startswith("not proven, time limit: gain ")
-    assert "inf" not in plan.note
+    made = ilp_joint(scenario, users, time_limit_s=0.2)
+    assert made.note.startswith("not proven, time limit: gain ")
+    assert "inf" not in made.note
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -122,10 +128,10 @@ def test_the_time_limit_is_the_whole_plans_and_cells_it_does_not_reach_stay_loca
 
     monkeypatch.setattr(ilp.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(ilp, "solve", one_second)
-    plan = ilp_fixed(make_scenario(), users, time_limit_s=1.5)
+    made = ilp_fixed(make_scenario(), users, time_limit_s=1.5)
     assert given == [1.5, 0.5]
-    assert plan.granted.tolist() == [True] * 4 + [False] * 2
-    assert plan.note == "not proven, time limit in 1 of 3 cells: gain 6 s, no bound yet"
+    assert made.granted.tolist() == [True] * 4 + [False] * 2
+    assert made.note == "not proven, time limit in 1 of 3 cells: gain 6 s, no bound yet"
 
 
 def test_a_program_too_large_is_refused():
@@ -134,13 +140,13 @@ def test_a_program_too_large_is_refused():
         ilp_joint(make_scenario(), users)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", list(BUILT_IN))
 def test_cells_are_planned_apart(method):
     rng = np.random.default_rng(4)
     users, scenario = random_users(rng, 9), make_scenario(total_steps=20, min_local_steps=5)
     cell = np.array([0, 1, 2, 0, 1, 2, 0, 0, 1])
-    together = plan_users(scenario, Users(users.step_latency_s, users.alpha, users.request_slot, cell), method, QUICK)
+    together = quick(scenario, Users(users.step_latency_s, users.alpha, users.request_slot, cell), method)
     for number in range(3):
         own = users.take(np.flatnonzero(cell == number))
-        alone = plan_users(scenario, own, method, QUICK).total()
-        assert together.cell(number).objective == pytest.approx(alone.objective)
+        alone = quick(scenario, own, method).totals
+        assert together.score.cells[number].objective == pytest.approx(alone.objective)

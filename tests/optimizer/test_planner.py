@@ -5,14 +5,14 @@ import pytest
 from oracles import make_scenario, make_users
 
 from edgesplit.optimizer.model.qoe import edge_step_latency
-from edgesplit.optimizer.planner import SweepPoint, compare, knee, plan_users, sweep_gpus
+from edgesplit.optimizer.planner import SweepPoint, compare, knee, plan, sweep_gpus
 
 
 def test_totals_are_sums_over_cells():
     rng = np.random.default_rng(0)
     users = make_users(rng.uniform(0.05, 1, 30), rng.uniform(0, 20, 30), cell=np.arange(30) % 3)
-    outcome = plan_users(make_scenario(max_batch=5), users, "offload-all")
-    cells, total = [outcome.cell(number) for number in range(3)], outcome.total()
+    outcome = plan(make_scenario(max_batch=5), users, "offload-all")
+    cells, total = outcome.score.cells, outcome.totals
     for key in ("objective", "all_local_objective", "optimum_objective", "gap", "granted"):
         assert getattr(total, key) == pytest.approx(sum(getattr(cell, key) for cell in cells))
     assert total.objective == pytest.approx(outcome.evaluation.qoe.sum())
@@ -23,8 +23,8 @@ def test_totals_are_sums_over_cells():
 
 def test_edge_step_latency_is_that_of_the_batch_or_none():
     scenario, users = make_scenario(), make_users([1.0, 1.0], 0.0)
-    assert plan_users(scenario, users).total().edge_step_latency_s == edge_step_latency(scenario, 2)
-    assert plan_users(scenario, users, "all-local").total().edge_step_latency_s is None
+    assert plan(scenario, users).totals.edge_step_latency_s == edge_step_latency(scenario, 2)
+    assert plan(scenario, users, "all-local").totals.edge_step_latency_s is None
 
 
 def test_what_a_solver_says_is_in_every_point_of_a_sweep():
@@ -34,8 +34,8 @@ def test_what_a_solver_says_is_in_every_point_of_a_sweep():
 
 
 def test_one_yardstick_serves_all_methods():
-    outcomes = compare(make_scenario(), make_users([1.0, 0.2], 1.0))
-    assert len({id(outcome.yardstick) for outcome in outcomes}) == 1
+    outcomes = compare(make_scenario(), make_users([1.0, 0.2], 1.0), ["drl", "exact", "all-local", "ilp-fixed"])
+    assert len({id(outcome.score.yardstick) for outcome in outcomes}) == 1
 
 
 def test_a_sweep_keeps_alpha_and_all_local_does_not_depend_on_gpus():

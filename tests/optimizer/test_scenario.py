@@ -7,7 +7,7 @@ import pytest
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer.inputs.scenario import resolve_scenario, overrides
+from edgesplit.optimizer.inputs.scenario import overrides, resolve_scenario
 
 DEFAULT = data.shipped("scenarios")["default"]
 CURVE = data.shipped("pai")["paper"]

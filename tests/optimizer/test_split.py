@@ -12,7 +12,6 @@ from edgesplit.optimizer.model.split import (
     alpha_of_split,
     alpha_range,
     best_split,
-    pai_loss,
     split_gain,
     split_point,
 )
@@ -54,7 +53,7 @@ def test_best_split_is_the_best_integer_and_the_larger_of_equal_ones():
         saving = rng.normal(0, 0.3, (4, 1)) * rng.choice([0, 1, 1], (4, 1))
         n, gain = best_split(scenario, alpha, saving)
         every = np.arange(scenario.min_local_steps, scenario.total_steps + 1)
-        gains = split_gain(scenario, alpha, saving, every[:, None, None], pai_loss(scenario))
+        gains = split_gain(scenario, alpha, saving, every[:, None, None])
         np.testing.assert_allclose(gain, gains.max(axis=0), rtol=1e-12, atol=1e-12 * (1 + alpha.max()))
         tied = gains >= gains.max(axis=0) - 1e-14
         assert np.all(n <= np.max(np.where(tied, every[:, None, None], 0), axis=0))

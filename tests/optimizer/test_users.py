@@ -1,5 +1,7 @@
 """The users file: what is accepted, and one line for each way to get it wrong."""
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from edgesplit.common.errors import InputError
 from edgesplit.fitting.library import load_profile
 from edgesplit.optimizer.inputs.scenario import resolve_scenario
 from edgesplit.optimizer.inputs.users import read_users
+from edgesplit.optimizer.model.qoe import Users
 from edgesplit.optimizer.model.split import alpha_from_emphasis
 
 SCENARIO = resolve_scenario("default").for_alpha
@@ -30,11 +33,11 @@ def test_device_or_number_alpha_or_emphasis_or_neither(read):
         "user_id,device,step_latency_s,alpha,emphasis,request_slot\na,RTX 4090,,,,\nb,,0.5,7,,3\nc,,0.5,,0.5,10\n"
     )
     latency = float(load_profile("rtx-4090").fit.model().step_latency(1))
-    np.testing.assert_array_equal(table.users.step_latency_s, [latency, 0.5, 0.5])
+    np.testing.assert_array_equal(table.step_latency_s, [latency, 0.5, 0.5])
     expected = [alpha_from_emphasis(SCENARIO, latency, 0.25), 7, alpha_from_emphasis(SCENARIO, 0.5, 0.5)]
-    np.testing.assert_array_equal(table.users.alpha, expected)
-    np.testing.assert_array_equal(table.users.request_slot, [10, 3, 10])
-    assert table.cell is None
+    np.testing.assert_array_equal(table.alpha, expected)
+    np.testing.assert_array_equal(table.request_slot, [10, 3, 10])
+    assert table.cell_of is None
 
 
 @pytest.mark.parametrize(
@@ -50,14 +53,14 @@ def test_device_or_number_alpha_or_emphasis_or_neither(read):
 def test_harmless_variants_read_the_same(read, content):
     table, plain = read(content), read(GOOD)
     assert list(table.user_id) == ["a"]
-    assert table.users.alpha == plain.users.alpha
-    assert table.users.step_latency_s == plain.users.step_latency_s
+    assert table.alpha == plain.alpha
+    assert table.step_latency_s == plain.step_latency_s
 
 
 def test_cells_are_numbered_as_they_appear(read):
     table = read("user_id,step_latency_s,cell\na,1,west\nb,1,east\nc,1,west\nd,1,\n")
     assert list(table.cell_names) == ["west", "east", ""]
-    np.testing.assert_array_equal(table.users.cell, [0, 1, 0, 2])
+    np.testing.assert_array_equal(table.cell, [0, 1, 0, 2])
 
 
 def test_parquet_reads_as_csv_does(tmp_path):
@@ -65,14 +68,14 @@ def test_parquet_reads_as_csv_does(tmp_path):
     pd.read_csv(csv).to_parquet(tmp_path / "users.parquet")
     ours, theirs = read_users(csv, SCENARIO), read_users(tmp_path / "users.parquet", SCENARIO)
     assert list(ours.user_id) == list(theirs.user_id)
-    for name, column in vars(ours.users).items():
-        np.testing.assert_array_equal(column, getattr(theirs.users, name))
+    for name in (field.name for field in fields(Users)):
+        np.testing.assert_array_equal(vars(ours)[name], vars(theirs)[name])
 
 
 def test_a_devices_path_starts_at_the_users_file(read, tmp_path):
     profile = data.shipped("profiles")["rtx-4090"].read_text()
     (tmp_path / "mine.json").write_text(profile)
-    assert read("user_id,device\na,mine.json\n").users.step_latency_s == [
+    assert read("user_id,device\na,mine.json\n").step_latency_s == [
         load_profile("rtx-4090").fit.model().step_latency(1)
     ]
 

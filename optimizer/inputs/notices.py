@@ -1,0 +1,73 @@
+"""What a user should know about the parameter files behind a plan: odd numbers, unlike profiles, shadowed names."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ...fitting.library import shadowing
+from ...fitting.schemas import LatencyProfile, PaiCurveFile
+from ..model.qoe import Scenario
+
+
+def memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> Iterator[str]:
+    """Says where the memory of the edge GPUs allows fewer granted users than were asked for."""
+    if scenario.max_batch != asked.max_batch:
+        yield (
+            f"one {edge.device} holds {edge.max_batch} images at most in its memory (max_batch of its profile), so "
+            f"B_max is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
+        )
+
+
+def curve_notices(scenario: Scenario, curve: PaiCurveFile) -> Iterator[str]:
+    """Says where a PAI curve and a number of steps do not fit together."""
+    if scenario.total_steps != curve.total_steps:
+        yield (
+            f"the PAI curve was measured with {curve.total_steps} total steps and this plan has "
+            f"{scenario.total_steps}: F(n) is taken at the same n"
+        )
+    if scenario.min_local_steps < scenario.pai.midpoint:
+        yield (
+            f"min_local_steps {scenario.min_local_steps} lies left of the PAI curve's midpoint "
+            f"{scenario.pai.midpoint:g}, so the split objective is not concave (Proposition 2 does not hold); "
+            "the ends are compared too, and the plan stays optimal"
+        )
+
+
+def workload_notices(edge: LatencyProfile, devices: Iterable[LatencyProfile]) -> Iterator[str]:
+    """Says where the edge's profile and a device's are of different work, so that their seconds do not compare."""
+    for what, profiles in _by_workload(devices).items():
+        if what != _workload(edge):
+            others = f" and {len(profiles) - 1} more" if len(profiles) > 1 else ""
+            yield (
+                f"the edge's profile {edge.name} is of {_words(edge)}, and the profile {profiles[0].name}{others} of "
+                f"{_words(profiles[0])}: a step is not the same work on both"
+            )
+
+
+def shadow_notices(kind: str, references: Iterable[tuple[str, Path | None]]) -> Iterator[str]:
+    """Says where an own parameter file takes the place of a shipped one.
+
+    Args:
+        kind: folder of the files, "profiles" or "pai".
+        references: name or path of each file, and the folder that relative paths start from.
+    """
+    paths = (shadowing(kind, reference, beside) for reference, beside in references)
+    for path in dict.fromkeys(filter(None, paths)):
+        yield f"{path.stem} is your own file {path}, in place of the shipped one of that name"
+
+
+def _by_workload(profiles: Iterable[LatencyProfile]) -> Mapping[tuple[str, int, bool], list[LatencyProfile]]:
+    groups: dict[tuple[str, int, bool], list[LatencyProfile]] = {}
+    for profile in profiles:
+        groups.setdefault(_workload(profile), []).append(profile)
+    return groups
+
+
+def _workload(profile: LatencyProfile) -> tuple[str, int, bool]:
+    """What decides how much work a step is. All models of Stable Diffusion 1 have one U-Net, whatever their name."""
+    model = "".join(c for c in profile.model.casefold() if c.isalnum())
+    return "sd1" if model.startswith("sd1") else model, profile.resolution, profile.guidance
+
+
+def _words(profile: LatencyProfile) -> str:
+    guidance = "with" if profile.guidance else "without"
+    return f"{profile.model} at {profile.resolution} pixels {guidance} guidance"
