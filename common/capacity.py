@@ -7,8 +7,8 @@ def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
     """The largest batch that fits: doubling until one does not, then bisection.
 
     Args:
-        fits: tries a batch and frees its memory; larger batches fit only where smaller ones do.
-        limit: the largest batch to try.
+        fits: function that tries a batch and frees its memory; larger batches fit only where smaller ones do.
+        limit: largest batch to try.
 
     Returns:
         0 where not even one image fits.

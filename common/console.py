@@ -90,7 +90,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """A word to the person at the terminal: one physical line on stderr."""
+    """Tell the person at the terminal something: one physical line on stderr."""
     line = " ".join(message.split())
     print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
 

@@ -23,10 +23,10 @@ def open_results(path: Path, tables: str, settings: Mapping[str, Any] | None, co
     """Open or make the database of a run, locked for this process.
 
     Args:
-        path: of the database; its folder is made.
-        tables: SQL that makes what is not there.
-        settings: of the run, as JSON can hold them; None to take the stored ones as they are.
-        command: whose results these are.
+        path: path of the database; its folder is made.
+        tables: SQL that makes the tables which are missing.
+        settings: settings of the run, as JSON can hold them; None to take the stored ones as they are.
+        command: name of the command whose results these are.
 
     Raises:
         InputError: for results of other settings or of another command, another process at work, a place that cannot
@@ -46,15 +46,15 @@ def open_results(path: Path, tables: str, settings: Mapping[str, Any] | None, co
 
 
 def settings_of(database: sqlite3.Connection) -> dict[str, Any]:
-    """The settings that are stored; empty where none are."""
-    found = database.execute("SELECT value FROM settings").fetchone()
-    settings: dict[str, Any] = json.loads(found[0]) if found else {}
+    """The stored settings; empty where none are stored."""
+    row = database.execute("SELECT value FROM settings").fetchone()
+    settings: dict[str, Any] = json.loads(row[0]) if row else {}
     return settings
 
 
 @contextmanager
 def one_line(path: Path, command: str) -> Iterator[None]:
-    """Errors of the database at `path` as one line."""
+    """Turn errors of the database at `path` into one line."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -109,28 +109,28 @@ def _locked(path: Path, command: str) -> sqlite3.Connection:
 def _check_owner(folder: Path, database: sqlite3.Connection, command: str) -> None:
     """Refuse the results of another command; the database's application id, 31 bits, names its own."""
     own = zlib.crc32(command.encode()) >> 1
-    (found,) = database.execute("PRAGMA application_id").fetchone()
+    (owner,) = database.execute("PRAGMA application_id").fetchone()
     if not database.execute("SELECT name FROM sqlite_master").fetchone():
         database.execute(f"PRAGMA application_id = {own}")
-    elif found != own:
+    elif owner != own:
         raise InputError(
             f"{folder}: holds results of another command than {command}, or of an old version; choose another -o"
         )
 
 
 def _check_settings(folder: Path, database: sqlite3.Connection, settings: Mapping[str, Any]) -> None:
-    own, found = json.loads(json.dumps(settings)), settings_of(database)
-    if not found:
+    own, stored = json.loads(json.dumps(settings)), settings_of(database)
+    if not stored:
         with database:
             database.execute("INSERT INTO settings VALUES (?)", [json.dumps(own)])
-    elif difference := _difference(found, own):
+    elif difference := _difference(stored, own):
         raise InputError(
             f"{folder}: holds results with other settings: {difference}; choose another -o, or --fresh to move it aside"
         )
 
 
-def _difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    before, now = _leaves("", found), _leaves("", own)
+def _difference(stored: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    before, now = _leaves("", stored), _leaves("", own)
     changed = [place for place in now | before if before.get(place) != now.get(place)]
     words = [_change(place, before.get(place), now.get(place)) for place in changed[:MOST_DIFFERENCES]]
     more = len(changed) - len(words)
@@ -138,7 +138,7 @@ def _difference(found: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 
 def _leaves(place: str, value: Any) -> dict[str, Any]:
-    """What stands at the ends of nested settings, under the name of its place: users.anna, splits[3]."""
+    """The values at the ends of nested settings, each under the name of its place: users.anna, splits[3]."""
     if isinstance(value, Mapping):
         inner = {f"{place}.{key}".lstrip("."): entry for key, entry in value.items()}
     elif isinstance(value, list):
@@ -149,7 +149,7 @@ def _leaves(place: str, value: Any) -> dict[str, Any]:
 
 
 def _change(place: str, before: Any, now: Any) -> str:
-    """A difference in words; texts from a little before where they part."""
+    """A difference in words; of two texts, from a little before the place where they part."""
     if isinstance(before, str) and isinstance(now, str):
         same = len(os.path.commonprefix([before, now])) - 20  # noqa: RUF071 - of any texts, not of paths
         before, now = (f"...{text[same:]}" if same > 0 else text for text in (before, now))

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read with errors that name the file and the place in it."""
+"""Files: written whole or not at all, and read with errors that name the file and the place in it."""
 
 import json
 import os
@@ -82,8 +82,8 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        found = f"byte 0x{error.object[error.start]:02x}"
-        raise InputError(f"{path}: line {line}: not UTF-8 ({found}); save the file as UTF-8") from error
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise InputError(f"{path}: line {line}: not UTF-8 ({byte}); save the file as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{shown_path(path)}: cannot read: {reason}; name an existing file") from error
@@ -151,17 +151,17 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_schema(path: Path, data: dict[str, Any], accepted: str) -> None:
-    found = data.get("schema")
-    if found == accepted:
+    schema = data.get("schema")
+    if schema == accepted:
         return
     name, _, version = accepted.partition("@")
-    found_name, _, found_version = found.partition("@") if isinstance(found, str) else ("", "", "")
-    if found_name == name and found_version.isdecimal() and int(found_version[:9]) > int(version):
+    own_name, _, own_version = schema.partition("@") if isinstance(schema, str) else ("", "", "")
+    if own_name == name and own_version.isdecimal() and int(own_version[:9]) > int(version):
         raise InputError(
-            f"{path}: field 'schema': found {shown(found)}, newer than the {accepted!r} that this edgesplit reads; "
+            f"{path}: field 'schema': found {shown(schema)}, newer than the {accepted!r} that this edgesplit reads; "
             "upgrade edgesplit"
         )
-    raise InputError(f"{path}: field 'schema': found {shown(found)}, accepted: {accepted!r}")
+    raise InputError(f"{path}: field 'schema': found {shown(schema)}, accepted: {accepted!r}")
 
 
 def first_problem(error: ValidationError, kind: type[Record]) -> str:
@@ -172,8 +172,8 @@ def first_problem(error: ValidationError, kind: type[Record]) -> str:
         return f"field {shown(field)}: unknown; {nearest(str(problem['loc'][-1]), _field_names(kind))}"
     if problem["type"] == "missing":
         return f"field {shown(field)}: missing; add it"
-    found = shown(problem["input"]) if not isinstance(problem["input"], dict) else "an object"
-    return f"field {shown(field)}: found {found}, accepted: {problem['msg']}"
+    value = shown(problem["input"]) if not isinstance(problem["input"], dict) else "an object"
+    return f"field {shown(field)}: found {value}, accepted: {problem['msg']}"
 
 
 def _field_names(kind: type[Record]) -> list[str]:

@@ -9,11 +9,11 @@ def parse_ranges(option: str, text: str, least: int, most: int, fewest: int = 1)
     """The numbers of a text, ascending, each once.
 
     Args:
-        option: for the message.
-        text: what the user gave.
-        least: smallest number accepted.
-        most: largest number accepted.
-        fewest: how many different ones are needed.
+        option: name of the option, for messages.
+        text: value of the option.
+        least: smallest number that is accepted.
+        most: largest number that is accepted.
+        fewest: number of different numbers that are needed.
 
     Raises:
         InputError: for anything else.

@@ -105,17 +105,17 @@ def plan(
         raise InputError("--users: found nothing, accepted: a users file; `plan init` writes one to start from")
     from .plan_command import PlanRequest, run_plan
 
-    changes = given(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
-                    latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
-    settings = given(policy=policy, offloaded_steps=fixed_offload, time_limit_s=time_limit, population=population,
-                     generations=generations, seed=seed)  # fmt: skip
+    changes = in_use(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
+                     latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
+    settings = in_use(policy=policy, offloaded_steps=fixed_offload, time_limit_s=time_limit, population=population,
+                      generations=generations, seed=seed)  # fmt: skip
     run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method, settings=settings,
                          output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
                          uncertain=uncertain))  # fmt: skip
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The options that the user named."""
+def in_use(**options: Any) -> dict[str, Any]:
+    """The options that the command line has."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -22,7 +22,7 @@ Methods = Iterable[str | Method] | Mapping[str, Method]
 """Methods by name, as functions, or functions under names of their own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """A plan and all that is known of it.
 
@@ -41,6 +41,13 @@ class Outcome:
     score: Score
     scenario: Scenario
     planned_users: NamedUsers
+
+    def __repr__(self) -> str:
+        t = self.totals
+        return (
+            f"<{self.method}: {t.granted} of {len(self.planned_users)} users granted, objective {t.objective:.6g} s, "
+            f"captured share {t.captured_share:.2%}, proven gap {t.gap:.3g} s>"
+        )
 
     @property
     def evaluation(self) -> Evaluation:
@@ -173,7 +180,7 @@ def _planned(name: str, method: Method, scenario: Scenario, users: NamedUsers) -
 
 
 def _own_plan(name: str, method: Method, scenario: Scenario, users: Users) -> Plan:
-    """The plan of a method that is not ours, whose errors are told with their place."""
+    """The plan of a method that is not ours; an error in it is reported with its place."""
     try:
         return method(scenario, users)
     except InputError as error:

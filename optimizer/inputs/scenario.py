@@ -21,7 +21,7 @@ TotalSteps = Annotated[Steps, Field(ge=1)]
 
 
 class Radio(Record):
-    """What the granted users share, and what each of them sends."""
+    """The radio that the granted users share, and the size of what each of them sends."""
 
     bandwidth_hz: Positive
     spectral_efficiency: Positive
@@ -53,7 +53,7 @@ class ScenarioFile(Record):
 
 
 class Overrides(Record):
-    """Options that replace fields of the scenario file; None leaves the field as it is."""
+    """The options that replace fields of the scenario file; None leaves a field as it is."""
 
     edge: Text | None = None
     pai: Text | None = None
@@ -177,7 +177,7 @@ def _find(reference: str) -> Path:
 
 
 def _steps(file: ScenarioFile, curve: PaiCurveFile, options: Overrides) -> tuple[int, int]:
-    """N and N-hat: from the options, else from a curve given as an option, else from the scenario."""
+    """N and N-hat: from the options, else from the curve that an option names, else from the scenario."""
     source = curve if options.pai else file
     total = options.total_steps or source.total_steps
     least = source.min_local_steps if options.min_local_steps is None else options.min_local_steps

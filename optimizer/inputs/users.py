@@ -1,4 +1,4 @@
-"""The users file: CSV or Parquet in, checked arrays out, or one line that says what to mend and where."""
+"""The users file: CSV, Parquet or a table in, checked arrays out, or one line that says what to mend and where."""
 
 import csv
 import io
@@ -77,8 +77,8 @@ class Rows:
     def __getitem__(self, column: str) -> Sequence[str]:
         return self.columns.get(column) or [""] * len(self)
 
-    def given(self, column: str) -> Bools:
-        """Which rows fill this column."""
+    def filled(self, column: str) -> Bools:
+        """Whether each row fills this column."""
         return np.array([text != "" for text in self[column]], bool)
 
     def place(self, row: int) -> str:
@@ -88,8 +88,8 @@ class Rows:
 
     def refuse(self, row: int, column: str, accepted: str) -> InputError:
         """The error for one value of the table."""
-        found = shown(self[column][row]) if self[column][row] else "nothing"
-        return InputError(f"{self.place(row)}, column '{column}': found {found}, accepted: {accepted}")
+        value = shown(self[column][row]) if self[column][row] else "nothing"
+        return InputError(f"{self.place(row)}, column '{column}': found {value}, accepted: {accepted}")
 
 
 def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> NamedUsers:
@@ -225,7 +225,7 @@ def _check_user_ids(rows: Rows) -> None:
 
 def _check_step_latency_given(rows: Rows) -> None:
     """Refuse a row that does not have exactly one of a device and a step latency."""
-    by_device, by_number = rows.given("device"), rows.given("step_latency_s")
+    by_device, by_number = rows.filled("device"), rows.filled("step_latency_s")
     _refuse_first(rows, by_device & by_number, "step_latency_s", "a blank cell where 'device' is filled")
     column = "device" if "device" in rows.columns else "step_latency_s"
     _refuse_first(rows, ~by_device & ~by_number, column, "a device or a step latency; fill one of the two")
@@ -235,7 +235,7 @@ def _step_latencies(rows: Rows, devices: Mapping[str, LatencyProfile]) -> Floats
     """L_i(1) of every row: its own number, or that of the device which it names."""
     numbers = _numbers(rows, "step_latency_s", "a number of seconds above 0", SMALLEST, LARGEST)
     latency_of = {name: float(profile.fit.model().step_latency(1)) for name, profile in devices.items()}
-    return np.where(rows.given("device"), [latency_of.get(name, math.nan) for name in rows["device"]], numbers)
+    return np.where(rows.filled("device"), [latency_of.get(name, math.nan) for name in rows["device"]], numbers)
 
 
 def _device_profiles(rows: Rows) -> dict[str, LatencyProfile]:
@@ -251,21 +251,21 @@ def _device_profiles(rows: Rows) -> dict[str, LatencyProfile]:
 
 
 def _alphas(rows: Rows, latency: Floats, scenario: Scenario) -> Floats:
-    """alpha of every row: given, or set through emphasis (default 0.25)."""
-    given = rows.given("alpha")
-    both = given & rows.given("emphasis")
+    """The alpha of every row: its own, or the one that its emphasis (0.25 where it is blank) sets; seconds."""
+    by_alpha = rows.filled("alpha")
+    both = by_alpha & rows.filled("emphasis")
     _refuse_first(rows, both, "emphasis", "a blank cell where 'alpha' is filled; keep one of the two")
     alpha = _numbers(rows, "alpha", "a number of seconds, 0 or more", 0, LARGEST)
     emphasis = _numbers(rows, "emphasis", "a number from 0 to 1", 0, 1)
     emphasis = np.where(np.isnan(emphasis), DEFAULT_EMPHASIS, emphasis)
-    alpha = np.where(given, alpha, alpha_from_emphasis(scenario, latency, emphasis))
+    alpha = np.where(by_alpha, alpha, alpha_from_emphasis(scenario, latency, emphasis))
     flat = f"an alpha instead: at this emphasis it would be above {LARGEST:g} (a flat PAI curve, or a huge latency)"
     _refuse_first(rows, ~(alpha <= LARGEST), "emphasis" if "emphasis" in rows.columns else "alpha", flat)
     return alpha
 
 
 def _request_slots(rows: Rows, slots: int) -> Ints:
-    """k_i of every row, K where it is not given."""
+    """The request slot k_i of every row, K where it is blank."""
     accepted = f"a whole number from 1 to {slots}, the scenario's slots"
     slot = _numbers(rows, "request_slot", accepted, 1, slots)
     _refuse_first(rows, np.floor(slot) < slot, "request_slot", accepted)
@@ -273,16 +273,16 @@ def _request_slots(rows: Rows, slots: int) -> Ints:
 
 
 def _numbers(rows: Rows, column: str, accepted: str, least: float, most: float) -> Floats:
-    """A column as numbers, NaN where it is blank."""
+    """A column as numbers, with NaN where it is blank."""
     texts = rows[column]
     values = np.array([_number(text) for text in texts], float)
-    bad = ~((values >= least) & (values <= most)) & rows.given(column)
+    bad = ~((values >= least) & (values <= most)) & rows.filled(column)
     _refuse_first(rows, bad, column, accepted)
     return values
 
 
 def _number(text: str) -> float:
-    """The number that a text says, NaN where it says none ("1_000" is Python, not a number)."""
+    """The number in a text, NaN where there is none ("1_000" is a number in Python alone)."""
     try:
         return math.nan if "_" in text else float(text)
     except ValueError:

@@ -126,26 +126,26 @@ class Score:
 
     def _means(self) -> dict[str, float]:
         """Mean and 95th percentile over all users."""
-        own, local = self.evaluation, self.yardstick.local
+        own, local, one_cell = self.evaluation, self.yardstick.local, np.zeros_like(self.cell)
         return {
             "mean_latency_s": float(np.mean(own.latency_s)),
-            "p95_latency_s": float(np.quantile(own.latency_s, 0.95)),
+            "p95_latency_s": float(quantile_by_cell(one_cell, own.latency_s, 0.95)[0]),
             "mean_pai": float(np.mean(own.pai)),
             "all_local_mean_latency_s": float(np.mean(local.latency_s)),
-            "all_local_p95_latency_s": float(np.quantile(local.latency_s, 0.95)),
+            "all_local_p95_latency_s": float(quantile_by_cell(one_cell, local.latency_s, 0.95)[0]),
             "all_local_mean_pai": float(np.mean(local.pai)),
         }
 
     def _means_by_cell(self) -> dict[str, Floats]:
         """The same for every cell, shape (cells,)."""
-        own, local = self.evaluation, self.yardstick.local
+        own, local, cell = self.evaluation, self.yardstick.local, self.cell
         return {
-            "mean_latency_s": mean_by_cell(self.cell, own.latency_s),
-            "p95_latency_s": quantile_by_cell(self.cell, own.latency_s, 0.95),
-            "mean_pai": mean_by_cell(self.cell, own.pai),
-            "all_local_mean_latency_s": mean_by_cell(self.cell, local.latency_s),
-            "all_local_p95_latency_s": quantile_by_cell(self.cell, local.latency_s, 0.95),
-            "all_local_mean_pai": mean_by_cell(self.cell, local.pai),
+            "mean_latency_s": mean_by_cell(cell, own.latency_s),
+            "p95_latency_s": quantile_by_cell(cell, own.latency_s, 0.95),
+            "mean_pai": mean_by_cell(cell, own.pai),
+            "all_local_mean_latency_s": mean_by_cell(cell, local.latency_s),
+            "all_local_p95_latency_s": quantile_by_cell(cell, local.latency_s, 0.95),
+            "all_local_mean_pai": mean_by_cell(cell, local.pai),
         }
 
 
@@ -181,7 +181,7 @@ def score(
     check_plan(scenario, users, plan, names)
     against = against or yardstick(scenario, users)
     evaluation, b = evaluate(scenario, users, plan), batch_of(plan, users)
-    found = Score(
+    scored = Score(
         evaluation=evaluation,
         yardstick=against,
         cell=users.cell,
@@ -191,8 +191,8 @@ def score(
         granted=b,
         step_latency_s=edge_step_latency(scenario, b),
     )
-    _check_optimum(found)
-    return found
+    _check_optimum(scored)
+    return scored
 
 
 def check_plan(scenario: Scenario, users: Users, plan: Plan, names: Sequence[str] = ()) -> None:
@@ -228,10 +228,8 @@ def _check_arrays(plan: Plan, users: int) -> None:
     for name, array, kinds in (("granted", plan.granted, "b"), ("local_steps", plan.local_steps, "iu")):
         words = "booleans" if kinds == "b" else "whole numbers"
         if not isinstance(array, np.ndarray) or array.shape != (users,) or array.dtype.kind not in kinds:
-            found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else shown(array)
-            raise InputError(
-                f"{name}: found {found}, accepted: a NumPy array of {words}, one for each of {users} users"
-            )
+            kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else shown(array)
+            raise InputError(f"{name}: found {kind}, accepted: a NumPy array of {words}, one for each of {users} users")
 
 
 def mean_by_cell(cell: Ints, values: Floats) -> Floats:
@@ -249,8 +247,8 @@ def quantile_by_cell(cell: Ints, values: Floats, share: float) -> Floats:
     return quantile
 
 
-def _check_optimum(found: Score) -> None:
-    excess = np.max(found.objective - found.optimum - _rounding(found.optimum), initial=-np.inf)
+def _check_optimum(scored: Score) -> None:
+    excess = np.max(scored.objective - scored.optimum - _rounding(scored.optimum), initial=-np.inf)
     if excess > 0:
         raise OptimumBeatenError(f"a plan beats the exact optimum by {excess:g} s")
 

@@ -97,6 +97,6 @@ def test_own_numbers_plan_too():
 def test_a_policy_is_named_as_on_the_command_line():
     users = edgesplit.read_users(USERS, SCENARIO)
     named = edgesplit.plan(SCENARIO, users, policy="paper-general")
-    assert named.plan.note.startswith("policy paper-general: alpha_s ")  # out of its range: planned exactly
+    assert named.plan.note.startswith("policy paper-general: ")  # out of its range: planned exactly
     with pytest.raises(edgesplit.InputError, match="policy: found 'no-such'"):
         edgesplit.plan(SCENARIO, users, policy="no-such")
