@@ -1,5 +1,6 @@
 """Files: written whole or not at all, and read with errors that name the file and the place in it."""
 
+import codecs
 import json
 import os
 import stat
@@ -73,13 +74,15 @@ def make_folder(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file (a byte order mark is dropped).
+    """The text of a file in UTF-8, or in UTF-16 where a byte order mark says so; the mark is dropped.
 
     Raises:
-        InputError: where it is missing, a directory, unreadable, or not UTF-8.
+        InputError: where it is missing, a directory, unreadable, or in another encoding.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         byte = f"byte 0x{error.object[error.start]:02x}"

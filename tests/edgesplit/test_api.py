@@ -58,7 +58,7 @@ def test_users_come_from_a_path_a_text_or_a_table():
     ("table", "says"),
     [
         ({"user_id": ["a"], "step_latency_s": [-1.0]}, r"users: row 1, column 'step_latency_s': found '-1.0'"),
-        ({"user_id": ["a", "a"], "step_latency_s": [1.0, 1.0]}, "users: row 2, column 'user_id': found 'a'"),
+        ({"user_id": ["a", "a"], "step_latency_s": [1.0, 1.0]}, "users: row 2: repeats row 1, 'a'; keep one of them"),
         ({"user_id": ["a"], "step_latency": [1.0]}, "users: header: found unknown column 'step_latency'; did you mean"),
         ({"user_id": [], "step_latency_s": []}, "users: no rows below the header"),
     ],

@@ -184,7 +184,7 @@ def test_gpu_sweep_draws_beside_the_users_file_by_default(tmp_path):
 
 def test_terminal_output_fits_80_columns_and_is_not_read_as_markup(celled, tmp_path):
     odd = tmp_path / "odd.csv"
-    odd.write_text('user_id,step_latency_s\n[red]bold[/red],0.5\n"a\nb",0.7\n' + "x" * 300 + ",0.9\n")
+    odd.write_text('user_id,step_latency_s\n[red]bold[/red],0.5\n"a\u200bb",0.7\n' + "x" * 300 + ",0.9\n")
     for path in (USERS, celled, odd):
         for extra in ([], ["--compare", "--population", "8", "--generations", "3"]):
             result = call("plan", "--users", path, *extra)
