@@ -185,9 +185,9 @@ def _read_csv(path: Path, form: TableForm) -> TextTable:
 
 def _separator(text: str, path: Path, form: TableForm) -> tuple[str, int]:
     """What separates the fields, and the number of lines before the header: a `sep=` line is one."""
-    first = text.lstrip("\r\n").partition("\n")[0].strip()
-    if first.casefold().startswith("sep=") and len(first) == 5:
-        return first[4], 1
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    if first.strip(" ").casefold() in {f"sep={sign}" for sign in SEPARATORS}:
+        return first.strip(" ")[4], 1
     if path.suffix.casefold() in (".tsv", ".tab"):
         return "\t", 0
     known = set(form.known)
