@@ -1,6 +1,8 @@
 """The documents describe every option of every command, and every field of the files."""
 
 import re
+from enum import Enum
+from typing import Literal, get_args, get_origin
 
 import pytest
 from documents import README, ROOT, rows, section
@@ -37,6 +39,14 @@ def names_of(parameter):
     return options if parameter.param_type_name == "option" else {parameter.name.upper()}
 
 
+def choices_of(parameter):
+    """The values that an option may have, where they are a list."""
+    annotation = parameter.type_descriptor.annotation
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [member.value for member in annotation]
+    return get_args(annotation) if get_origin(annotation) is Literal else []
+
+
 def described(command):
     """Option or argument -> its row in the table of its page; none for a command that has subcommands alone."""
     page = DOCS / f"{command.split()[0]}.md"
@@ -67,6 +77,14 @@ def test_tables_have_the_defaults(name, command):
             continue
         shown = parameter.opts[0] if default is True else str(default)
         assert table[first][2] == f"`{shown}`", f"{name}: {first}"
+
+
+@pytest.mark.parametrize(("name", "command"), list(ALL.items()), ids=list(ALL))
+def test_tables_name_every_choice(name, command):
+    table = described(name)
+    for parameter in command.params:
+        for word in choices_of(parameter):
+            assert f"`{word}`" in " ".join(table[parameter.opts[0]]), f"{name}: {parameter.opts[0]} {word}"
 
 
 def test_what_every_command_has_is_described_once():
