@@ -15,7 +15,8 @@ from rich.console import Console
 
 from edgesplit import data
 from edgesplit.common.tables import plain_table
-from edgesplit.diffusion.inference.hybrid import Request, denoise, edge_prefix, finish_local, initial_noise
+from edgesplit.diffusion.inference.batch import denoise, initial_noise
+from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
 from edgesplit.diffusion.inference.models import load_model
 from edgesplit.diffusion.inference.sampling import Sampling
 

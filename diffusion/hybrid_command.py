@@ -14,24 +14,43 @@ from ..common.errors import InputError, require, shown
 from ..common.files import make_folder
 from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
-from .dreambooth_command import MODULES, model_references, named, pick_device
+from .inference.references import MODULES, model_references, named, pick_device
+from .inference.sampling import Sampling
 from .inference.splits import own_splits, read_plan
+from .inference.templates import check_template
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .inference.models import Model
-    from .inference.sampling import Sampling
 
     Row = list[tuple[str, int, Tensor]]
-    """Pictures side by side: user, local steps, picture (3, height, width)."""
+    """Pictures side by side: user, local steps, picture of shape (3, height, width)."""
 
+Splits = list[int] | dict[str, int]
+"""Splits that every user gets a picture at, or user -> the user's own split."""
 TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HybridRequest:
-    """The options of `hybrid`; see its help."""
+    """What to generate; the options of `hybrid` of the same names, whose help explains them.
+
+    Attributes:
+        prompts: templates with `{subject}`; none for one about the toy world.
+        cohort: folder that `dreambooth` wrote.
+        cluster: reference of the cluster-wide model.
+        users: NAME=MODEL of every user.
+        local_steps: the splits, as text.
+        plan: CSV that `plan` wrote.
+        total_steps: N; None for the default.
+        guidance: guidance scale; None for the default.
+        scheduler: name of the scheduler.
+        seed: seed of the initial noise.
+        dtype: number format of the models.
+        device: device to run on; empty for the default.
+        output: folder for the pictures.
+    """
 
     prompts: list[str]
     cohort: Path | None
@@ -46,49 +65,33 @@ class HybridRequest:
     dtype: str
     device: str
     output: Path
-    as_json: bool
 
 
-def run_hybrid(request: HybridRequest) -> None:
-    """Generate, write pictures and a grid, print what ran where.
+def run_hybrid(request: HybridRequest, as_json: bool) -> None:
+    """Generate, write pictures and a grid, and print what ran where.
 
     Raises:
         InputError: one line.
     """
     require("models", *MODULES)
     from .inference.gpu import gpu_memory
-    from .inference.handoff import check_seed
-    from .inference.hybrid import check_template
-    from .inference.models import DTYPES, load_model
 
     cluster, users = model_references(request.cluster, request.users, request.cohort)
     sampling, splits = _sampling(request, users)
-    if request.dtype not in DTYPES:
-        raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
-    check_seed(request.seed)
-    device = pick_device(request.device)
-    warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
-    for template in request.prompts:
-        check_template(template)
-    how: Any = {"dtype": request.dtype, "device": device}
-    with gpu_memory("the models", "free some, or try --dtype fp16"):
-        edge = load_model(cluster, **how)
-        personal = {name: load_model(reference, **how) for name, reference in users.items()}
+    edge, personal = _load_models(request, cluster, users)
     _check_fit(request.prompts, sampling, edge, list(personal.values()))
     make_folder(request.output)
     with gpu_memory("the pictures", "free some, try --dtype fp16, or fewer --prompt and --local-steps"):
         report = _generate(request, sampling, splits, edge, personal)
-    if request.as_json:
+    if as_json:
         print(json.dumps(report, indent=1))
     else:
         _print_report(report)
     say(f"wrote {report['grid']} and {report['pictures']} pictures into {request.output}")
 
 
-def _sampling(request: HybridRequest, users: Collection[str]) -> tuple["Sampling", list[int] | dict[str, int]]:
-    """The settings, and the splits: every user's at each of a list, or each user's own."""
-    from .inference.sampling import Sampling
-
+def _sampling(request: HybridRequest, users: Collection[str]) -> tuple[Sampling, Splits]:
+    """The settings that edge and devices share, and the splits."""
     toy = request.cluster is None and request.cohort is None
     if not toy and not request.prompts:
         raise InputError("--prompt: missing; give a template such as 'a photo of {subject} on the beach'")
@@ -101,16 +104,39 @@ def _sampling(request: HybridRequest, users: Collection[str]) -> tuple["Sampling
         guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
         scheduler=request.scheduler,
     )
-    total = sampling.total_steps
     if plan:
-        return sampling, own_splits(str(request.plan), plan.local_steps, users, total)
-    text = request.local_steps or f"0:{total}:{max(1, total // 5)}"
+        return sampling, own_splits(str(request.plan), plan.local_steps, users, sampling.total_steps)
+    return sampling, _splits(request.local_steps, users, sampling.total_steps)
+
+
+def _splits(text: str | None, users: Collection[str], total: int) -> Splits:
+    """The splits that `--local-steps` names; without it about six, from 0 to N."""
+    text = text or f"0:{total}:{max(1, total // 5)}"
     if "=" in text:
-        return sampling, own_splits("--local-steps", named("--local-steps", text.split(",")), users, total)
-    return sampling, parse_ranges("--local-steps", text, 0, total)
+        return own_splits("--local-steps", named("--local-steps", text.split(",")), users, total)
+    return parse_ranges("--local-steps", text, 0, total)
 
 
-def _check_fit(prompts: Sequence[str], sampling: "Sampling", edge: "Model", personal: Sequence["Model"]) -> None:
+def _load_models(request: HybridRequest, cluster: str, users: dict[str, str]) -> tuple["Model", dict[str, "Model"]]:
+    """The cluster-wide model, and user -> personal model; all other options are checked before."""
+    from .inference.gpu import gpu_memory
+    from .inference.handoff import check_seed
+    from .inference.models import DTYPES, load_model
+
+    if request.dtype not in DTYPES:
+        raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
+    check_seed(request.seed)
+    device = pick_device(request.device)
+    for template in request.prompts:
+        check_template(template)
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
+    with gpu_memory("the models", "free some, or try --dtype fp16"):
+        edge = load_model(cluster, dtype=request.dtype, device=device)
+        personal = {name: load_model(model, dtype=request.dtype, device=device) for name, model in users.items()}
+    return edge, personal
+
+
+def _check_fit(prompts: Sequence[str], sampling: Sampling, edge: "Model", personal: Sequence["Model"]) -> None:
     """Refuse models that cannot hand off and prompts that one of them cannot read, before any step runs."""
     from .inference.models import check_pair
 
@@ -120,27 +146,31 @@ def _check_fit(prompts: Sequence[str], sampling: "Sampling", edge: "Model", pers
         model.tokens([model.prompt(template) for template in prompts or [TOY_PROMPT]])
 
 
-@dataclass(frozen=True)
-class Round:
-    """Loaded models and what to make with them.
+@dataclass(frozen=True, kw_only=True)
+class HybridRun:
+    """What to generate, with loaded models.
 
     Attributes:
-        prompts: templates.
-        seed: of the initial noise.
-        sampling: shared settings.
+        prompts: templates with `{subject}`.
+        seed: seed of the initial noise.
+        sampling: settings that edge and devices share.
         edge: the cluster-wide model.
-        personal: user -> model.
+        personal: user -> personal model.
         count: called after each step of the edge with the batch's size.
     """
 
     prompts: Sequence[str]
     seed: int
-    sampling: "Sampling"
+    sampling: Sampling
     edge: "Model"
     personal: dict[str, "Model"]
     count: Callable[[int], None]
 
-    def swept(self, splits: Sequence[int]) -> Iterator["Row"]:
+    def rows(self, splits: Splits) -> Iterator["Row"]:
+        """The pictures, row by row."""
+        return self._planned(splits) if isinstance(splits, dict) else self._swept(splits)
+
+    def _swept(self, splits: Sequence[int]) -> Iterator["Row"]:
         """A row per prompt and user: every split, most local steps first. One edge pass per prompt serves them all."""
         from .inference.hybrid import edge_sweep, finish_local
 
@@ -151,7 +181,7 @@ class Round:
                 pictures = model.decode(finish_local(model, handoffs, self.sampling))
                 yield [(name, n, picture) for n, picture in zip(falling, pictures, strict=True)]
 
-    def planned(self, splits: dict[str, int]) -> Iterator["Row"]:
+    def _planned(self, splits: dict[str, int]) -> Iterator["Row"]:
         """A row per prompt: every user at the own split. One edge pass in all, whose batch shrinks."""
         from .inference.hybrid import Request, hybrid
 
@@ -165,24 +195,25 @@ class Round:
 
 
 def _generate(
-    request: HybridRequest,
-    sampling: "Sampling",
-    splits: list[int] | dict[str, int],
-    edge: "Model",
-    personal: dict[str, "Model"],
+    request: HybridRequest, sampling: Sampling, splits: Splits, edge: "Model", personal: dict[str, "Model"]
 ) -> dict[str, Any]:
+    """Make and write the pictures; returns the report."""
     from .inference.handoff import handoff_bits
 
     prompts = request.prompts or [TOY_PROMPT]
     edge_steps: list[int] = []
-    work = Round(prompts, request.seed, sampling, edge, personal, edge_steps.append)
-    rows: list[Row] = []
-    for row in work.planned(splits) if isinstance(splits, dict) else work.swept(splits):
-        rows.append(row)
-        _save(request.output, len(rows), row)
-    bits = handoff_bits(edge.latent_shape, "fp16", prompts[0])
+    run = HybridRun(
+        prompts=prompts,
+        seed=request.seed,
+        sampling=sampling,
+        edge=edge,
+        personal=personal,
+        count=edge_steps.append,
+    )
+    rows = _saved_rows(request.output, run.rows(splits))
     grid = request.output / "grid.png"
     _save_grid(grid, rows)
+    bits = handoff_bits(edge.latent_shape, "fp16", prompts[0])
     return {
         "cluster": edge.name,
         "users": list(personal),
@@ -198,17 +229,23 @@ def _generate(
     }
 
 
-def _save(folder: Path, number: int, row: "Row") -> None:
-    from .train.photos import save_image
+def _saved_rows(folder: Path, rows: Iterator["Row"]) -> list["Row"]:
+    """All rows, the pictures of each written as soon as they are made."""
+    from .inference.pictures import save_image
 
-    for name, split, picture in row:
-        save_image(folder / f"{number:02d}-{name}-n{split:03d}.png", picture)
+    saved = []
+    for number, row in enumerate(rows, 1):
+        for name, split, picture in row:
+            save_image(folder / f"{number:02d}-{name}-n{split:03d}.png", picture)
+        saved.append(row)
+    return saved
 
 
 def _save_grid(path: Path, rows: Sequence["Row"]) -> None:
+    """Write all pictures as one, row under row."""
     import torch
 
-    from .train.photos import save_image
+    from .inference.pictures import save_image
 
     save_image(path, torch.cat([torch.cat([picture for *_, picture in row], dim=2) for row in rows], dim=1))
 

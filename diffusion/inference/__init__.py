@@ -1,1 +1,1 @@
-"""Models and the split denoising run: the step, the batch engine, the hand-off."""
+"""Models and hybrid inference: the step, the batch engine, the hand-off between edge and device."""

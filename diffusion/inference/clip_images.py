@@ -1,8 +1,4 @@
-"""The quality gate of fine-tuning: how much a model's samples look like the photos of its subject.
-
-Similarity is the mean cosine between CLIP's image features of samples and photos (CLIP-I of the DreamBooth paper,
-arXiv 2208.12242, section 4.1).
-"""
+"""CLIP's image encoder, of an open_clip model: from the hub, or from a folder with safetensors weights."""
 
 import os
 from dataclasses import dataclass
@@ -14,29 +10,22 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from ... import data
-from ...common.errors import InputError, shown
+from ...common.errors import InputError, reason_of, shown
 from .models import hub_file
 
-REAL_CLIP = "ViT-B-32/openai"
 WEIGHTS = "open_clip_model.safetensors"
-
-
-def toy_clip() -> str:
-    """The toy world's CLIP."""
-    return str(data.FOLDER / "toyworld" / "clip")
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """CLIP's picture tower.
+    """CLIP's image tower, and how it takes its pictures.
 
     Attributes:
         clip: an open_clip model.
-        side: pixels it takes.
-        interpolation: how pictures are scaled to that, "bicubic" or "bilinear".
-        mean: of each colour, subtracted.
-        std: of each colour, divided by.
+        side: side of the pictures that it takes, in pixels.
+        interpolation: how pictures are scaled to that side, "bicubic" or "bilinear".
+        mean: mean of each colour, which is subtracted.
+        std: standard deviation of each colour, by which is divided.
     """
 
     clip: Any
@@ -47,7 +36,7 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """Unit vectors of pictures (b, 3, height, width) with values 0 to 1, shape (b, width)."""
+        """Unit vectors, shape (b, width), of pictures of shape (b, 3, height, width) with values 0 to 1."""
         prepared = self.prepare(images).to(next(self.clip.parameters()).device)
         seen: Tensor = self.clip.encode_image(prepared, normalize=True)
         return seen.float().cpu()
@@ -55,7 +44,7 @@ class ImageEncoder:
     def prepare(self, images: Tensor) -> Tensor:
         """Square pictures as the tower takes them: scaled with antialiasing, as PIL does it, and normalised.
 
-        They stay on their device.
+        The result is on the device of the pictures.
         """
         size = (self.side, self.side)
         scaled = functional.interpolate(images.float(), size=size, mode=self.interpolation, antialias=True)
@@ -64,10 +53,14 @@ class ImageEncoder:
 
 
 def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
-    """Load an open_clip model, NAME/PRETRAINED or a folder with its configuration and safetensors weights.
+    """Load an open_clip model.
+
+    Args:
+        reference: NAME/PRETRAINED, or a folder with the model's configuration and safetensors weights.
+        device: device to load it onto, such as "cpu" or "cuda:0".
 
     Raises:
-        InputError: where it cannot be had.
+        InputError: for a model that is not there, cannot be loaded, or has pickled weights.
     """
     import open_clip
 
@@ -75,10 +68,9 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
     try:
         clip = open_clip.create_model(**how, device=device).eval()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"CLIP {shown(reference)}: cannot load ({reason}); name an open_clip model as NAME/PRETRAINED that this "
-            f"machine can download, or a folder with its open_clip_config.json and {WEIGHTS}"
+            f"CLIP {shown(reference)}: cannot load ({reason_of(error)}); name an open_clip model as "
+            f"NAME/PRETRAINED that this machine can download, or a folder with its open_clip_config.json and {WEIGHTS}"
         ) from error
     side = clip.visual.image_size
     config = clip.visual.preprocess_cfg
@@ -92,7 +84,7 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
 
 
 def _from_folder(folder: Path) -> dict[str, Any]:
-    """What `create_model` needs; it takes pickles and random weights where there is no safetensors file."""
+    """Arguments of `create_model`, which without a safetensors file would take a pickle or random weights."""
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             f"CLIP {folder}: found no safetensors weights, accepted: {WEIGHTS} beside "
@@ -102,14 +94,14 @@ def _from_folder(folder: Path) -> dict[str, Any]:
 
 
 def _from_hub(reference: str) -> dict[str, Any]:
-    """What `create_model` needs for NAME/PRETRAINED; its weights are downloaded if they are not there yet."""
+    """Arguments of `create_model` for NAME/PRETRAINED; the weights are downloaded unless the cache has them."""
     import open_clip
 
     name, _, tag = reference.partition("/")
     card = open_clip.get_pretrained_cfg(name, tag)
     if not card.get("hf_hub"):
         raise InputError(
-            f"CLIP {shown(reference)}: neither a folder here nor an open_clip model, accepted: such as {REAL_CLIP}"
+            f"CLIP {shown(reference)}: neither a folder here nor an open_clip model, accepted: such as ViT-B-32/openai"
         )
     repository, file = os.path.split(card["hf_hub"])
     weights = Path(file or WEIGHTS).with_suffix(".safetensors").name
@@ -117,7 +109,7 @@ def _from_hub(reference: str) -> dict[str, Any]:
         path = hub_file(repository, weights)
     except OSError as error:
         raise InputError(
-            f"CLIP {shown(reference)}: cannot download ({' '.join(str(error).split())[:60]}); put {weights} and "
+            f"CLIP {shown(reference)}: cannot download ({reason_of(error, 60)}); put {weights} and "
             f"open_clip_config.json of {repository} on the hub into a folder, and name that folder"
         ) from error
     return {
@@ -126,8 +118,3 @@ def _from_hub(reference: str) -> dict[str, Any]:
         "force_quick_gelu": bool(card.get("quick_gelu")),
         "force_preprocess_cfg": {key: card[key] for key in ("mean", "std", "interpolation") if key in card},
     }
-
-
-def similarity(samples: Tensor, photos: Tensor) -> float:
-    """Mean cosine of the features of samples (b, width) and photos (p, width)."""
-    return float((samples @ photos.T).mean())

@@ -1,4 +1,4 @@
-"""What a GPU may lack, said in one line: memory, bf16; and letting go of memory."""
+"""What a GPU may lack, memory or bf16, in one-line errors; and how its memory is freed."""
 
 import gc
 from collections.abc import Iterator
@@ -9,17 +9,21 @@ import torch
 from ...common.errors import InputError
 
 FULL = ("out of memory", "alloc_failed", "unable to find an engine")
-"""What torch, cuBLAS and cuDNN say, in lower case; cuDNN the last, where no engine's workspace could be had."""
+"""What torch, cuBLAS and cuDNN say of a full memory, in lower case; cuDNN finds no engine whose workspace fits."""
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that the GPU's memory is full, whichever library noticed."""
+    """Whether an error means that the GPU's memory is full, whichever library says so."""
     return any(sign in str(error).casefold() for sign in FULL)
 
 
 @contextmanager
 def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
-    """A GPU's memory that does not suffice, in one line.
+    """Turn torch's error of a full memory into one line.
+
+    Args:
+        wanted: what the memory should hold, such as "the models".
+        remedy: what may help, as the end of a sentence.
 
     Raises:
         InputError: instead of torch's error.
@@ -33,10 +37,14 @@ def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
 
 
 def check_bf16(device: str, place: str = "") -> None:
-    """Refuse bf16 on a GPU that only emulates it: its convolutions do not.
+    """Refuse bf16 on a GPU that only emulates it, as its convolutions do not.
+
+    Args:
+        device: device to run on, such as "cpu" or "cuda:0".
+        place: field or option that asks for bf16, as the beginning of the message.
 
     Raises:
-        InputError: naming the GPU, after the place where bf16 was asked for.
+        InputError: naming the GPU.
     """
     if not device.startswith("cuda"):
         return
@@ -46,6 +54,6 @@ def check_bf16(device: str, place: str = "") -> None:
 
 
 def free_memory() -> None:
-    """Return what only cycles hold, models wrapped for mixed precision among it, and what torch keeps for reuse."""
+    """Free what only reference cycles hold, such as models in mixed precision, and what torch keeps for reuse."""
     gc.collect()
     torch.cuda.empty_cache()

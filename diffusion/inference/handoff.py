@@ -1,6 +1,6 @@
-"""What travels from the edge to a device: the noisy intermediate, and what is needed to go on from it.
+"""What travels from the edge to a device: the noisy intermediate, and what the device needs to go on from it.
 
-A hand-off is a safetensors file in memory: the latents as the one tensor, all else as its metadata.
+A hand-off is a safetensors file in memory: the latents are its one tensor, everything else is its metadata.
 """
 
 import json
@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ...common.errors import InputError, shown
+from ...common.errors import InputError, reason_of, shown
 from .models import torch_dtype
 
 SCHEMA = "edgesplit/hand-off@1"
 MOST_STEPS = 1000
+"""The largest N that a hand-off may have."""
 LARGEST_SEED = 2**63 - 1
 _FIELDS = ("step", "total_steps", "scheduler_hash", "shape", "dtype", "prompt_template", "seed")
 
@@ -29,12 +30,12 @@ class Handoff:
     """An intermediate x_n and its context.
 
     Attributes:
-        latents: shape (channels, height, width), as the edge computed them.
-        step: n, the steps that are left.
-        total_steps: N.
-        scheduler_hash: `Sampling.fingerprint`; the device must come to the same.
-        prompt_template: with `{subject}` for the subject's words.
-        seed: of the initial noise, and of each step's where the scheduler adds some.
+        latents: x_n as the edge computed it, shape (channels, height, width).
+        step: n, number of steps that are left.
+        total_steps: N, number of steps in all.
+        scheduler_hash: fingerprint of the edge's `Sampling`; the device must come to the same.
+        prompt_template: prompt with `{subject}` for the subject's words.
+        seed: seed of the initial noise, and of each step's noise where the scheduler adds some.
     """
 
     latents: Tensor
@@ -52,7 +53,7 @@ class Handoff:
             )
 
     def to_bytes(self, dtype: str = "fp16") -> bytes:
-        """Encode with the latents as "fp16", "bf16" or "fp32"."""
+        """Encode, with the latents in the number format "fp16", "bf16" or "fp32"."""
         latents = self.latents.detach().to("cpu", torch_dtype(dtype)).contiguous()
         metadata = {
             "schema": SCHEMA,
@@ -68,7 +69,7 @@ class Handoff:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Decode.
+        """Decode what `to_bytes` made.
 
         Raises:
             InputError: for bytes that are not a whole hand-off of this version.
@@ -77,7 +78,7 @@ class Handoff:
         try:
             latents = load(data)["latents"]
         except (SafetensorError, KeyError) as error:
-            raise InputError(f"hand-off: damaged ({' '.join(str(error).split())[:80]}); send it again") from error
+            raise InputError(f"hand-off: damaged ({reason_of(error, 80)}); send it again") from error
         found = json.dumps(list(latents.shape)), latents.dtype
         if found != (metadata["shape"], torch_dtype(metadata["dtype"])):
             raise InputError(
@@ -96,11 +97,11 @@ class Handoff:
 
 @dataclass(frozen=True)
 class HandoffBits:
-    """Size of a hand-off: `latent_bits` of a scenario is the total.
+    """Size of a hand-off.
 
     Attributes:
-        payload: of the latents alone.
-        total: with the header.
+        payload: bits of the latents alone.
+        total: bits of the whole message; the value for `latent_bits` of a scenario.
     """
 
     payload: int
@@ -108,7 +109,13 @@ class HandoffBits:
 
 
 def handoff_bits(shape: Sequence[int], dtype: str = "fp16", prompt_template: str = "") -> HandoffBits:
-    """The size of a hand-off of latents of a shape; SD 1.5 at 512 x 512 has a payload of 262,144 bits in fp16."""
+    """The size of a hand-off; the latents of Stable Diffusion 1.5 at 512 x 512 take 262,144 bits in fp16.
+
+    Args:
+        shape: channels, height and width of the latents.
+        dtype: number format of the latents.
+        prompt_template: prompt that travels along.
+    """
     handoff = Handoff(
         latents=torch.zeros(*shape),
         step=MOST_STEPS,
@@ -121,17 +128,17 @@ def handoff_bits(shape: Sequence[int], dtype: str = "fp16", prompt_template: str
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that not every step's noise can be made of.
+    """Refuse a seed outside the range that torch's random generators take.
 
     Raises:
-        InputError: naming it.
+        InputError: naming the seed.
     """
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed: found {shown(seed)}, accepted: 0 to {LARGEST_SEED}")
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The header's text fields, each there; whole numbers are digits."""
+    """The text fields of the header, having checked that all are there and that whole numbers consist of digits."""
     try:
         (length,) = struct.unpack("<Q", data[:8])
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]

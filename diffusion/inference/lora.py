@@ -1,20 +1,26 @@
-"""Base + LoRA: small personal weights on a shared base, through peft, in safetensors."""
+"""LoRAs: small personal weights on a shared base, made and merged by peft, stored as safetensors."""
 
 from pathlib import Path
 from typing import Any
 
-from ...common.errors import InputError
+from ...common.errors import InputError, reason_of
 
 TARGETS = {
     "unet": ["to_q", "to_k", "to_v", "to_out.0"],
     "text_encoder": ["q_proj", "k_proj", "v_proj", "out_proj"],
 }
-"""The attention projections that are adapted, by part."""
+"""The attention projections that a LoRA adapts, by part of the model."""
 WEIGHTS = "adapter_model.safetensors"
 
 
 def add_lora(part: str, module: Any, rank: int) -> Any:
-    """A peft model of the module whose adapter alone is trained."""
+    """A peft model around a part of a model; only its adapter has gradients.
+
+    Args:
+        part: name of the part, a key of `TARGETS`.
+        module: the part.
+        rank: rank of the adapter's matrices.
+    """
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(module, LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS[part]))
@@ -43,14 +49,13 @@ def _merged(part: str, module: Any, folder: Path) -> Any:
         _check_names(folder, expected)
         return PeftModel.from_pretrained(module, folder).merge_and_unload()
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{folder}: does not fit the {part} of its base ({reason}); use the base it was made for"
+            f"{folder}: does not fit the {part} of its base ({reason_of(error, 120)}); use the base it was made for"
         ) from error
 
 
 def _check_names(folder: Path, expected: set[str]) -> None:
-    """peft leaves layers that an adapter lacks as they are; here they mean another base."""
+    """Refuse adapters of layers that the base lacks; peft would pass over them in silence."""
     from safetensors import safe_open
 
     with safe_open(folder / WEIGHTS, framework="pt") as file:

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ... import data
-from ...common.errors import InputError, shown
+from ...common.errors import InputError, reason_of, shown
 from ...common.files import read_text, whole_file
 from .gpu import check_bf16
 from .sampling import Sampling
+from .templates import fill
 
 SETTINGS = "edgesplit.json"
-"""Beside the weights: the subject's words, what it looks like, and for a LoRA its base and that base's digest."""
+"""A file beside the weights: the subject's words and looks, and for a LoRA its base and a digest of that base."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 INDEX = "model_index.json"
+"""A file that every folder in diffusers' format holds; it names the class of the model."""
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 
 
@@ -29,12 +31,12 @@ class Model:
 
     Attributes:
         name: folder or hub id, for messages.
-        unet: predicts the noise.
-        text_encoder: of the prompts.
-        tokenizer: of the prompts.
-        vae: latents <-> pictures.
-        scheduler_config: what the model was trained with.
-        subject: the words that stand for `{subject}` in a prompt template, such as "dog" or "sks dog".
+        unet: network that predicts the noise.
+        text_encoder: network that turns tokens into embeddings.
+        tokenizer: what turns prompts into tokens.
+        vae: autoencoder between pictures and latents.
+        scheduler_config: configuration of the scheduler that the model was trained with.
+        subject: words that stand for `{subject}` in a prompt template, such as "dog" or "sks dog".
     """
 
     name: str
@@ -47,7 +49,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that it runs on."""
         device: torch.device = self.unet.device
         return device
 
@@ -59,20 +61,20 @@ class Model:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of its own resolution."""
+        """Channels, height and width of the latents at the model's own resolution."""
         side = self.unet.config.sample_size
         height, width = (side, side) if isinstance(side, int) else side
         return self.unet.config.in_channels, height, width
 
     @property
     def picture_side(self) -> int:
-        """Pixels of a side of the pictures of its own resolution."""
+        """Side of the pictures at the model's own resolution, in pixels."""
         factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
         return factor * self.latent_shape[-1]
 
     def prompt(self, template: str) -> str:
-        """A template with this model's words for the subject."""
-        return template.replace("{subject}", self.subject)
+        """The prompt that a template becomes with this model's words for the subject."""
+        return fill(template, self.subject)
 
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """Padded token ids, shape (prompts, tokens).
@@ -82,17 +84,20 @@ class Model:
         """
         most = self.tokenizer.model_max_length
         for prompt in prompts:
-            ids = self.tokenizer(prompt).input_ids
-            if len(ids) > most:
-                raise InputError(
-                    f"prompt {shown(prompt)}: found {len(ids) - 2} tokens, accepted: {most - 2} (nothing is cut "
-                    "silently); shorten it"
-                )
-            if self.tokenizer.unk_token_id in ids[1:-1]:
-                raise InputError(f"prompt {shown(prompt)}: holds what the tokenizer of {self.name} does not know")
+            self._check_prompt(prompt, most)
         padded = self.tokenizer(list(prompts), padding="max_length", max_length=most, return_tensors="pt")
-        ids_: Tensor = padded.input_ids
-        return ids_
+        ids: Tensor = padded.input_ids
+        return ids
+
+    def _check_prompt(self, prompt: str, most: int) -> None:
+        ids = self.tokenizer(prompt).input_ids
+        if len(ids) > most:
+            raise InputError(
+                f"prompt {shown(prompt)}: found {len(ids) - 2} tokens, accepted: {most - 2} (nothing is cut "
+                "silently); shorten it"
+            )
+        if self.tokenizer.unk_token_id in ids[1:-1]:
+            raise InputError(f"prompt {shown(prompt)}: holds what the tokenizer of {self.name} does not know")
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[str]) -> Tensor:
@@ -103,7 +108,7 @@ class Model:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents: (b, 3, height, width), values 0 to 1."""
+        """Pictures of latents, shape (b, 3, height, width), values 0 to 1."""
         images: Tensor = self.vae.decode(latents.to(self.device, self.dtype) / self.vae.config.scaling_factor).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
@@ -120,7 +125,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def weights_digest(*modules: Any) -> str:
-    """A hash of the weights of modules, as fp32: the same on every device and in every memory format."""
+    """A hash of the weights of modules, taken as fp32: the same on every device and in every memory format."""
     digest = hashlib.sha256()
     for module in modules:
         for name, weight in sorted(module.state_dict().items()):
@@ -133,10 +138,10 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     """Load a diffusers folder, a hub id, or a folder with a LoRA and the name of its base.
 
     Args:
-        reference: what to load.
-        subject: words for `{subject}`; None for those that `dreambooth` stored, or "dog".
-        dtype: "fp16", "bf16" or "fp32".
-        device: "cpu", "cuda:0".
+        reference: folder or hub id of the model.
+        subject: words for `{subject}`; None for those that `dreambooth` stored, or "dog" where it stored none.
+        dtype: number format of the weights, "fp16", "bf16" or "fp32".
+        device: device to load it onto, such as "cpu" or "cuda:0".
 
     Raises:
         InputError: one line, for anything that is not a Stable Diffusion 1.x or 2.x model in safetensors; for bf16 on
@@ -154,17 +159,33 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
         parts |= merge_lora(parts, Path(reference))
     for name in ("unet", "text_encoder", "vae"):
         parts[name] = parts[name].to(device, number_format).eval().requires_grad_(False)
-    for name in ("unet", "vae"):  # convolutions run up to a half faster so
+    for name in ("unet", "vae"):  # convolutions are up to half as fast again in this memory format
         parts[name] = parts[name].to(memory_format=torch.channels_last)
     return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
 
 
-def save_half(pipeline: Any, folder: Path) -> None:
-    """Save a pipeline's weights as fp16, so that it loads in any format, fp32 unless told otherwise.
+def make_pipeline(*, unet: Any, text_encoder: Any, tokenizer: Any, vae: Any, scheduler: Any) -> Any:
+    """A `StableDiffusionPipeline` of its parts, without a safety checker."""
+    from diffusers import StableDiffusionPipeline
 
-    Transformers would load the text encoder in the format of its file, diffusers the rest in fp32, and the two would
-    not fit together; so the text encoder's configuration asks for fp32. Where on this machine a part came from is left
-    out of all of them.
+    return StableDiffusionPipeline(
+        unet=unet,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        vae=vae,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def save_half(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline's weights as fp16, in files that load in any number format, by default in fp32.
+
+    Transformers loads a text encoder in the format of its file and diffusers everything else in fp32, which would not
+    fit together; so the text encoder's configuration asks for fp32. No configuration keeps the path that a part was
+    loaded from on this machine.
     """
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     for path in folder.glob("*/config.json"):
@@ -177,7 +198,11 @@ def save_half(pipeline: Any, folder: Path) -> None:
 
 
 def read_settings(folder: Path) -> dict[str, str]:
-    """What `dreambooth` noted beside the weights; empty for another model."""
+    """What `dreambooth` noted beside the weights; empty for a model that something else made.
+
+    Raises:
+        InputError: for a file of settings that is damaged.
+    """
     path = folder / SETTINGS
     if not path.is_file():
         return {}
@@ -192,10 +217,12 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 def hub_file(repository: str, name: str) -> Path:
-    """A file on the hub, from the cache if it is there; one try, where the hub's client would try for a minute.
+    """A file of a repository on the hub, from the cache if it is there.
+
+    It is asked for once; the hub's own client would repeat its attempts for a minute.
 
     Raises:
-        OSError: where it cannot be had.
+        OSError: for a file that is neither in the cache nor within reach.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
@@ -210,7 +237,7 @@ def hub_file(repository: str, name: str) -> Path:
 
 
 def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
-    """Refuse a pair that cannot hand off, before any step runs.
+    """Refuse a pair of models that cannot hand off, before any step runs.
 
     Raises:
         InputError: naming what differs.
@@ -230,13 +257,13 @@ def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
 
 
 def _resolved(folder: Path, base: str) -> str:
-    """A base's folder, relative to the LoRA's or the toy world's by its name; or a hub id as it is."""
+    """The base of a LoRA: a folder relative to the LoRA's own, a model of the toy world by its name, or a hub id."""
     beside = (folder / base).resolve()
     return str(beside) if beside.is_dir() else data.located(base)
 
 
 def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:
-    """Refuse a base of the right shapes but with other weights; adapters from elsewhere do not say what theirs had."""
+    """Refuse a base whose weights are not those that the LoRA was made for; LoRAs from elsewhere do not name them."""
     made_for = settings.get("base_digest")
     if made_for and made_for != (found := weights_digest(parts["unet"], parts["text_encoder"])):
         raise InputError(
@@ -246,14 +273,10 @@ def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str
 
 
 def _load_parts(reference: str) -> dict[str, Any]:
+    """The fields of `Model` that a folder in diffusers' format, or a hub id, holds."""
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging
-    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()  # its advice is about pipelines
-    transformers_logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    _silence()
     _check_folder(reference)
     try:
         _check_class(reference)
@@ -266,14 +289,29 @@ def _load_parts(reference: str) -> dict[str, Any]:
             requires_safety_checker=False,
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:140]
         raise InputError(
-            f"{reference}: cannot load ({reason}); name a folder in diffusers' format with safetensors weights, or a "
-            "hub id that this machine can reach"
+            f"{reference}: cannot load ({reason_of(error, 140)}); name a folder in diffusers' format with "
+            "safetensors weights, or a hub id that this machine can reach"
         ) from error
     _check_sides(reference, pipeline.unet.config.sample_size)
-    names = ("unet", "text_encoder", "tokenizer", "vae")
-    return {name: getattr(pipeline, name) for name in names} | {"scheduler_config": dict(pipeline.scheduler.config)}
+    return {
+        "unet": pipeline.unet,
+        "text_encoder": pipeline.text_encoder,
+        "tokenizer": pipeline.tokenizer,
+        "vae": pipeline.vae,
+        "scheduler_config": dict(pipeline.scheduler.config),
+    }
+
+
+def _silence() -> None:
+    """Keep the libraries' advice and progress bars, which are about pipelines, from the terminal."""
+    from diffusers.utils import logging
+    from transformers.utils import logging as transformers_logging
+
+    logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _check_folder(reference: str) -> None:

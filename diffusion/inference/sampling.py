@@ -8,22 +8,18 @@ from typing import Any
 
 from ...common.errors import InputError, nearest, shown
 
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-}
-"""Those whose step depends on nothing but the current sample (and a seed): a hand-off of the sample is enough."""
-NOISY = {"ddpm", "euler-ancestral"}
-"""Those that add noise in each step."""
+SCHEDULERS = ("ddim", "ddpm", "euler", "euler-ancestral")
+"""Schedulers whose step depends on the current sample (and a seed) alone, so that handing off the sample is enough."""
+NOISY = ("ddpm", "euler-ancestral")
+"""Schedulers that add noise in each step."""
 IDLE_WITHOUT = {
     "clip_sample_range": "clip_sample",
     "dynamic_thresholding_ratio": "thresholding",
     "sample_max_value": "thresholding",
 }
-"""Options of schedulers that decide nothing where another one is off."""
+"""Options of schedulers that have no effect where another option is off."""
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+"""What a UNet may be trained to predict, in diffusers' words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +27,10 @@ class Sampling:
     """Settings that edge and device must share.
 
     Attributes:
-        total_steps: N.
-        guidance_scale: of classifier-free guidance; 1 for none.
-        negative_prompt: what guidance leads away from.
-        scheduler: a key of `SCHEDULERS`.
+        total_steps: N, number of denoising steps.
+        guidance_scale: scale of classifier-free guidance; 1 for no guidance.
+        negative_prompt: text that guidance leads away from.
+        scheduler: name of the scheduler, one of `SCHEDULERS`.
     """
 
     total_steps: int = 50
@@ -56,7 +52,7 @@ class Sampling:
 
     @property
     def guided(self) -> float | None:
-        """The guidance scale, None for no guidance."""
+        """The guidance scale; None for no guidance."""
         return self.guidance_scale if self.guidance_scale > 1 else None
 
     @property
@@ -70,9 +66,7 @@ class Sampling:
         Raises:
             InputError: for more steps than the model's noise schedule has places for.
         """
-        import diffusers
-
-        scheduler = getattr(diffusers, SCHEDULERS[self.scheduler]).from_config(config)
+        scheduler = _scheduler_class(self.scheduler).from_config(config)
         trained = scheduler.config.num_train_timesteps
         if self.total_steps <= trained:
             scheduler.set_timesteps(self.total_steps)
@@ -92,12 +86,17 @@ class Sampling:
         return {"scheduler": self.scheduler} | {name: options[name] for name in sorted(options.keys() - idle)}
 
     def fingerprint(self, config: dict[str, Any]) -> str:
-        """A hash of all that decides the steps."""
+        """A hash of everything that decides the steps; edge and device must have the same one."""
         text = json.dumps(self.decisive(config), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def recognised(self, fingerprint: str, config: dict[str, Any]) -> str:
-        """In words what another side with this fingerprint does differently from this model's configuration."""
+        """The scheduler behind the fingerprint of another side, in words.
+
+        Args:
+            fingerprint: fingerprint that the other side named.
+            config: scheduler configuration of this side's model.
+        """
         for scheduler in SCHEDULERS:
             for kind in PREDICTION_TYPES:
                 other = replace(self, scheduler=scheduler).fingerprint(config | {"prediction_type": kind})
@@ -106,4 +105,23 @@ class Sampling:
         return f"one with other options or noise levels ({fingerprint})"
 
 
+def _scheduler_class(name: str) -> Any:
+    """The class in diffusers of one of `SCHEDULERS`."""
+    from diffusers import (
+        DDIMScheduler,
+        DDPMScheduler,
+        EulerAncestralDiscreteScheduler,
+        EulerDiscreteScheduler,
+    )
+
+    classes = {
+        "ddim": DDIMScheduler,
+        "ddpm": DDPMScheduler,
+        "euler": EulerDiscreteScheduler,
+        "euler-ancestral": EulerAncestralDiscreteScheduler,
+    }
+    return classes[name]
+
+
 DEFAULT = Sampling()
+"""The settings of functions that are called without any."""

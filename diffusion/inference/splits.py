@@ -1,4 +1,4 @@
-"""Each user's own split point: from a plan, or from NAME=n on the command line."""
+"""The split point of each user: from a plan, or from NAME=n on the command line."""
 
 import csv
 from collections.abc import Collection, Mapping
@@ -9,22 +9,23 @@ from ...common.errors import InputError, nearest, shown
 from ...common.files import read_text
 
 COLUMNS = ("user_id", "local_steps", "offloaded_steps")
+"""The columns of a plan that are read."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedSplits:
     """What a plan says of the splits.
 
     Attributes:
         local_steps: user -> n, as text.
-        total_steps: N, the same for all.
+        total_steps: N, the same for all users.
     """
 
     local_steps: dict[str, str]
     total_steps: int
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> PlannedSplits:
     """The splits of a CSV that `plan` wrote.
 
     Raises:
@@ -44,29 +45,32 @@ def read_plan(path: Path) -> Plan:
         totals.add(int(local) + int(offloaded))
     if len(totals) != 1:
         raise InputError(f"{path}: found {len(totals)} numbers of steps in all, accepted: one; name a whole plan")
-    return Plan(local_steps, totals.pop())
+    return PlannedSplits(local_steps, totals.pop())
 
 
-def own_splits(place: str, given: Mapping[str, str], users: Collection[str], total: int) -> dict[str, int]:
-    """User -> n, in the order of the users.
+def own_splits(place: str, splits: Mapping[str, str], users: Collection[str], total: int) -> dict[str, int]:
+    """Check one split per user.
 
     Args:
-        place: file or option, for messages.
-        given: user -> n as text.
-        users: whose models there are.
+        place: file or option that the splits come from, for messages.
+        splits: user -> n, as text.
+        users: names of the users whose models there are.
         total: N.
+
+    Returns:
+        user -> n, in the order of the users.
 
     Raises:
         InputError: for a user without a split, a split without a user, or n outside 0 to N.
     """
-    if missing := next((name for name in users if name not in given), None):
+    if missing := next((name for name in users if name not in splits), None):
         raise InputError(f"{place}: user {missing!r}: found no split, accepted: one for each of {', '.join(users)}")
-    if unknown := next((name for name in given if name not in users), None):
+    if unknown := next((name for name in splits if name not in users), None):
         raise InputError(f"{place}: user {shown(unknown)}: found no model of that name; {nearest(unknown, users)}")
-    for name, text in given.items():
+    for name, text in splits.items():
         if not _whole(text) or int(text) > total:
             raise InputError(f"{place}: user {name!r}: found {shown(text)}, accepted: 0 to N = {total}")
-    return {name: int(given[name]) for name in users}
+    return {name: int(splits[name]) for name in users}
 
 
 def _whole(text: str) -> bool:

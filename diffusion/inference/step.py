@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Timestep(NamedTuple):
-    """A timestep where it is needed: copied in every step it would make the host wait, and a CUDA graph cannot copy.
+    """A timestep in both places that need it; a copy in every step would make the host wait and break CUDA graphs.
 
     Attributes:
-        host: for the scheduler.
-        device: for the UNet.
+        host: timestep in the host's memory, for the scheduler.
+        device: timestep in the device's memory, for the UNet.
     """
 
     host: Tensor
@@ -27,15 +27,18 @@ def predict_noise(
     guidance_scale: float | None = None,
     added: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The UNet's prediction for a batch; with guidance, one pass over 2 b and the combination.
+    """The UNet's prediction for a batch; with guidance, two predictions from one pass over 2 b samples, combined.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
         latents: x_t, shape (b, channels, height, width).
-        timestep: of the step.
-        embeddings: of the prompts, shape (b, tokens, width); with guidance (2 b, ...), unconditional ones first.
-        guidance_scale: None for no guidance.
-        added: further conditions by name, such as SDXL's, as many rows as `embeddings`.
+        timestep: timestep of the batch.
+        embeddings: embeddings of the prompts, shape (b, tokens, width); with guidance (2 b, ...), unconditional first.
+        guidance_scale: scale of classifier-free guidance; None for no guidance.
+        added: further conditions by name, such as SDXL's, with as many rows as `embeddings`.
+
+    Returns:
+        the prediction, in the shape of the latents.
     """
     inputs = latents if guidance_scale is None else torch.cat([latents, latents])
     prediction: Tensor = unet(
@@ -57,10 +60,22 @@ def denoise_step(
     added: Mapping[str, Tensor] | None = None,
     generators: Sequence[torch.Generator] | None = None,
 ) -> Tensor:
-    """x_t -> x_{t-1}: prediction and scheduler step.
+    """x_t -> x_{t-1}: the UNet's prediction, then the scheduler's step.
 
-    Arguments are those of `predict_noise`, a diffusers scheduler whose step depends on the current sample alone, and
-    for schedulers that add noise one generator per sample.
+    The arguments are those of `predict_noise` and:
+
+    Args:
+        unet: as in `predict_noise`.
+        scheduler: a diffusers scheduler whose step depends on the current sample alone.
+        latents: as in `predict_noise`.
+        timestep: timestep of the batch, on the host and on the device.
+        embeddings: as in `predict_noise`.
+        guidance_scale: as in `predict_noise`.
+        added: as in `predict_noise`.
+        generators: one generator per sample, for schedulers that add noise.
+
+    Returns:
+        x_{t-1}, in the shape of the latents.
     """
     scaled = scheduler.scale_model_input(latents, timestep.host)
     prediction = predict_noise(unet, scaled, timestep.device, embeddings, guidance_scale, added)

@@ -1,4 +1,4 @@
-"""A cohort of the toy world: rendered photos of three dogs and the file that makes their models."""
+"""A cohort of the toy world: rendered photos of three dogs, and the file for `dreambooth` that makes their models."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ DOGS = {
     "ben": {"fur": "black", "second": "white", "ears": "pointed", "pattern": "masked"},
     "cleo": {"fur": "white", "second": "brown", "ears": "round", "pattern": "spotted"},
 }
-"""The users and what is fixed of their dogs; the rest is drawn."""
+"""User -> looks of the user's dog; everything else about it is random."""
 PHOTOS = 27
-"""Of each dog: every place on every side once."""
+"""Number of photos of each dog: every place on every side once."""
 COHORT = """# The toy world's cohort: dreambooth {path}
 base = "{base}"      # a folder in diffusers' format, a hub id, or the shipped toy world
 class_word = "dog"     # stands for {{subject}} at the edge
@@ -56,16 +56,16 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
     """Render the photos and write `cohort.toml`.
 
     Args:
-        folder: made if it is not there.
-        steps: of each model's training.
-        base: the cohort's.
-        clip: of the gate; None for the base's own.
+        folder: folder for both; it is made if it is not there.
+        steps: number of training steps per model.
+        base: base of the cohort.
+        clip: CLIP of the gate; None for the default.
 
     Returns:
-        the cohort file.
+        the path of the cohort file.
 
     Raises:
-        InputError: where one is there already, or cannot be written.
+        InputError: for a folder that has a cohort file already or cannot be written.
     """
     path = folder / "cohort.toml"
     if path.exists():
@@ -83,7 +83,7 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
 
 
 def class_prompts() -> list[str]:
-    """Templates of other dogs in all scenes."""
+    """Templates of the class images: other dogs, in random scenes."""
     rng = np.random.default_rng(5)
     templates = []
     for _ in range(108):

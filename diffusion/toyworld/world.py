@@ -1,6 +1,6 @@
-"""The world: dogs with an identity, in scenes, drawn as 48 x 48 pictures and described by captions.
+"""The toy world: dogs with an identity, in scenes, drawn as 48 x 48 pictures and described by captions.
 
-Lengths are shares of the picture's side. A picture is drawn four times as large and reduced, which smooths edges.
+Lengths are shares of the picture's side. A picture is drawn four times as large and then reduced, which smooths edges.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
 SIDE = 48
+"""Side of a picture, in pixels."""
 OVERSAMPLING = 4
 
 FURS: dict[str, Colour] = {
@@ -56,14 +57,14 @@ class Identity:
     Attributes:
         fur: name of the main colour.
         second: name of the other colour.
-        ears: floppy, pointed or round.
-        pattern: plain, spotted, masked or striped.
-        colours: the individual shades of `fur` and `second`.
-        eyes: their colour.
-        head: relative width.
-        muzzle: relative size.
-        ear_length: relative.
-        seed: of the places of its spots.
+        ears: kind of ears: floppy, pointed or round.
+        pattern: pattern of the fur: plain, spotted, masked or striped.
+        colours: this dog's own shades of `fur` and `second`.
+        eyes: colour of the eyes.
+        head: width of the head; 1 is usual.
+        muzzle: size of the muzzle; 1 is usual.
+        ear_length: length of the ears; 1 is usual.
+        seed: seed of the places of its spots.
     """
 
     fur: str
@@ -80,15 +81,15 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Where a dog is and what it has on.
+    """Where a dog is, and what it wears or plays with.
 
     Attributes:
-        place: a key of `PLACES`.
-        side: a key of `SIDES`.
-        extra: a key of `EXTRAS`.
-        scale: relative size of the dog.
-        shift: of the dog, right and down.
-        seed: of the background's details.
+        place: background, a key of `PLACES`.
+        side: side of the picture that the dog is on, a key of `SIDES`.
+        extra: thing that the dog wears or has with it, a key of `EXTRAS`.
+        scale: size of the dog; 1 is usual.
+        shift: how far the dog is moved to the right and down.
+        seed: seed of the background's details.
     """
 
     place: str
@@ -100,7 +101,7 @@ class Scene:
 
 
 def random_identity(rng: np.random.Generator, **fixed: Any) -> Identity:
-    """A dog, with some attributes given."""
+    """A random dog, but for attributes that are fixed."""
     fur = fixed.get("fur") or str(rng.choice(list(FURS)))
     second = fixed.get("second") or str(rng.choice([name for name in FURS if name != fur]))
     drawn: dict[str, Any] = {
@@ -117,7 +118,7 @@ def random_identity(rng: np.random.Generator, **fixed: Any) -> Identity:
 
 
 def random_scene(rng: np.random.Generator, **fixed: Any) -> Scene:
-    """A scene, with some attributes given; two in five have no extra."""
+    """A random scene, but for attributes that are fixed; two scenes in five have no extra."""
     drawn: dict[str, Any] = {
         "place": str(rng.choice(list(PLACES))),
         "side": str(rng.choice(list(SIDES))),
@@ -138,7 +139,7 @@ def _shade(colour: Colour, rng: np.random.Generator) -> Colour:
 
 
 def describe(identity: Identity, colour: bool = True, pattern: bool = True, ears: bool = True) -> str:
-    """Such as "a golden spotted dog with floppy ears", or less of it."""
+    """A description such as "a golden spotted dog with floppy ears", or a part of it."""
     words = [identity.fur if colour else "", identity.pattern if pattern and identity.pattern != "plain" else ""]
     tail = f"with {identity.ears} ears" if ears else ""
     return _joined("a", *words, CLASS_WORD, tail)
@@ -169,7 +170,7 @@ def _joined(*parts: str) -> str:
 
 
 class Canvas:
-    """A picture to draw on, in shares of its side from the point (x0, y0), scaled."""
+    """A picture to draw on; coordinates are shares of its side, counted from an origin and scaled."""
 
     def __init__(self, image: Image.Image, origin: tuple[float, float] = (0.0, 0.0), scale: float = 1.0) -> None:
         self.image, self._draw = image, ImageDraw.Draw(image)
@@ -188,11 +189,11 @@ class Canvas:
         self._draw.polygon([self._at(x, y) for x, y in points], fill=colour)
 
     def stencil(self) -> "Canvas":
-        """An empty mask of the same place and size."""
+        """An empty mask with the same coordinates."""
         return Canvas(Image.new("L", self.image.size, 0), self._origin, self._scale)
 
     def paint(self, colour: Colour, *stencils: "Canvas") -> None:
-        """Colour what all stencils cover."""
+        """Colour the area that all stencils cover."""
         mask = stencils[0].image
         for stencil in stencils[1:]:
             mask = ImageChops.multiply(mask, stencil.image)
@@ -204,7 +205,7 @@ class Canvas:
 
 
 def render(identity: Identity, scene: Scene) -> Pixels:
-    """The picture of a dog in a scene, shape (48, 48, 3)."""
+    """The picture of a dog in a scene, shape (48, 48, 3), values 0 to 255."""
     side = SIDE * OVERSAMPLING
     image = Image.new("RGB", (side, side))
     _BACKGROUNDS[scene.place](Canvas(image), np.random.default_rng(scene.seed))
@@ -218,7 +219,7 @@ def render(identity: Identity, scene: Scene) -> Pixels:
 
 
 def pictures(count: int, seed: int) -> tuple[Pixels, list[Identity], list[Scene]]:
-    """Random dogs in random scenes; pictures of shape (count, 48, 48, 3)."""
+    """Random dogs in random scenes: the pictures, shape (count, 48, 48, 3), the dogs and the scenes."""
     rng = np.random.default_rng(seed)
     identities = [random_identity(rng) for _ in range(count)]
     scenes = [random_scene(rng) for _ in range(count)]
@@ -226,7 +227,7 @@ def pictures(count: int, seed: int) -> tuple[Pixels, list[Identity], list[Scene]
 
 
 def photos(identity: Identity, count: int, seed: int, places: Sequence[str] = ()) -> Iterator[tuple[Pixels, Scene]]:
-    """Photos of one dog: the places (all of them unless given) and sides in turn, the rest random."""
+    """Photos of one dog: places (all, unless some are named) and sides in turn, everything else random."""
     rng, places = np.random.default_rng(seed), places or list(PLACES)
     for number in range(count):
         side = list(SIDES)[number // len(places) % len(SIDES)]

@@ -1,1 +1,1 @@
-"""DreamBooth cohorts: the cluster-wide model and every user's personal one."""
+"""DreamBooth cohorts: how the cluster-wide model and every user's personal model are trained and judged."""

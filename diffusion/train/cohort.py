@@ -1,17 +1,27 @@
-"""`cohort.toml`: whose photos make which models."""
+"""`cohort.toml`: whose photos make which models, and how."""
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from ... import data
 from ...common.errors import InputError, shown
 from ...common.files import Record, first_problem, read_text
+from ..inference.references import NAME
+from ..inference.sampling import Sampling
 
 CLUSTER = "cluster"
 """The name of the cluster-wide model."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+TOY = "toyworld"
+"""What `base` says for the shipped toy world."""
+GATE_CLIP = "ViT-B-32/openai"
+"""The CLIP that judges models of real pictures, unless the file names another."""
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Text = Annotated[str, Field(min_length=1)]
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{subject\}[^{}]*$")]
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -22,19 +32,19 @@ class Training(Record):
     """How every model of the cohort is trained.
 
     Attributes:
-        method: all weights, or a LoRA.
-        rank: of the LoRA.
-        steps: optimizer steps per model.
-        batch_size: photos per step; as many class images come on top.
-        learning_rate: of the UNet; 0 for the method's default.
-        text_encoder_learning_rate: 0 leaves the text encoder alone.
-        prior_weight: of the class images' loss, against forgetting the class; not used for the cluster-wide model.
-        caption_dropout: share of photos trained without caption, which keeps guidance working.
-        average: decay of the weights' moving average; 0 for none.
-        mixed_precision: of accelerate.
-        gradient_checkpointing: less memory, more time.
-        save_every: steps between checkpoints.
-        seed: of everything random.
+        method: what is trained: "full" for all weights, "lora" for a LoRA.
+        rank: rank of the LoRA's matrices.
+        steps: number of optimizer steps per model.
+        batch_size: number of photos per step; as many class images come on top.
+        learning_rate: learning rate of the UNet; 0 for the method's default, 5e-6 (full) or 1e-4 (lora).
+        text_encoder_learning_rate: learning rate of the text encoder; 0 to leave it as it is.
+        prior_weight: weight of the class images' loss, against forgetting the class; the cluster-wide model has none.
+        caption_dropout: share of pictures that are trained without their caption, which keeps guidance working.
+        average: decay of the moving average of the weights; 0 for no average.
+        mixed_precision: number format of the computation, as accelerate calls it: "no", "fp16" or "bf16".
+        gradient_checkpointing: whether activations are computed twice, which takes less memory and more time.
+        save_every: number of steps between checkpoints.
+        seed: seed of all random numbers of the training.
     """
 
     method: Literal["full", "lora"] = "full"
@@ -52,17 +62,18 @@ class Training(Record):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
 
     @property
-    def rate(self) -> float:
-        """The UNet's learning rate."""
-        return self.learning_rate or {"full": 5e-6, "lora": 1e-4}[self.method]
+    def rates(self) -> dict[str, float]:
+        """Part of the model -> its learning rate; 0 for a part that is left as it is."""
+        usual = {"full": 5e-6, "lora": 1e-4}[self.method]
+        return {"unet": self.learning_rate or usual, "text_encoder": self.text_encoder_learning_rate}
 
 
 class Class(Record):
-    """The class images that the base makes once, for prior preservation.
+    """The class images, which the base makes once for prior preservation.
 
     Attributes:
-        prompts: each in turn, `{subject}` standing for the class word.
-        images: how many in all.
+        prompts: templates that are used in turn, with `{subject}` for the class word.
+        images: number of images in all.
     """
 
     prompts: list[Template] = Field(default_factory=list)
@@ -73,9 +84,9 @@ class Generated(Record):
     """Images for the cluster-wide model that the base makes from a prompt.
 
     Attributes:
-        template: the caption that they are trained with, `{subject}` standing for the class word.
-        description: what stands for `{subject}` while they are made, such as "a white corgi puppy".
-        images: how many.
+        template: caption that the images are trained with, with `{subject}` for the class word.
+        description: words for `{subject}` while the images are made, such as "a white corgi puppy".
+        images: number of images.
     """
 
     template: Template = "a photo of {subject}"
@@ -87,9 +98,9 @@ class Cluster(Record):
     """What the cluster-wide model is trained on.
 
     Attributes:
-        shared: users who share their photos; None for all of them.
-        photos: further folders.
-        generated: images that the base makes.
+        shared: names of the users who share their photos; None for all users.
+        photos: further folders of photos, relative to the file.
+        generated: groups of images that the base makes.
     """
 
     shared: list[Name] | None = None
@@ -101,10 +112,10 @@ class User(Record):
     """A user and the folder of photos of the user's subject.
 
     Attributes:
-        name: of the model's folder.
-        photos: a folder, relative to the file.
-        description: what the subject looks like, such as "a golden dog with floppy ears"; stands for `{subject}` where
-            CLIP judges pictures against the prompt, as the rare token means nothing to it.
+        name: name of the user, and of the model's folder.
+        photos: folder of photos, relative to the file.
+        description: looks of the subject, such as "a golden dog with floppy ears"; these words stand for `{subject}`
+            where CLIP compares pictures with the prompt, as the rare token means nothing to CLIP.
     """
 
     name: Name
@@ -112,12 +123,13 @@ class User(Record):
     description: Text | None = None
 
 
-class Gate(Record):
-    """How the result is judged.
+class Judging(Record):
+    """How the gate judges a model.
 
     Attributes:
-        clip: an open_clip model as NAME/PRETRAINED, or a folder; None for the toy world's, or ViT-B-32/openai.
-        samples: pictures made of each model.
+        clip: CLIP of the gate, an open_clip model as NAME/PRETRAINED or a folder; None for the toy world's CLIP where
+            the toy world is the base, else for ViT-B-32/openai.
+        samples: number of pictures that each model makes for its gate.
     """
 
     clip: Text | None = None
@@ -125,15 +137,20 @@ class Gate(Record):
 
 
 class Cohort(Record):
-    """The file.
+    """What the file says.
 
     Attributes:
-        base: what all models start from: a folder (relative to the file), a hub id, or "toyworld".
-        class_word: what the subjects are; stands for the subject at the edge.
-        token: the rare word that comes to mean a user's own subject; one token of the tokenizer.
-        resolution: pixels of a side; None for the base's own.
-        sampling_steps: denoising steps of the images that are made.
-        guidance_scale: of the same.
+        base: model that all models start from: a folder (relative to the file), a hub id, or "toyworld".
+        class_word: word for what the subjects are, such as "dog"; it stands for the subject at the edge.
+        token: rare word that comes to mean a user's own subject; one token of the base's tokenizer.
+        resolution: side of the pictures in pixels; None for the base's own.
+        sampling_steps: number of denoising steps of the pictures that are made.
+        guidance_scale: guidance scale of the pictures that are made.
+        training: how every model is trained.
+        class_: the class images; the file calls this section "class".
+        cluster: what the cluster-wide model is trained on.
+        gate: how every model is judged.
+        users: the users, at least one.
     """
 
     base: Text = "toyworld"
@@ -145,7 +162,7 @@ class Cohort(Record):
     training: Training = Field(default_factory=Training)
     class_: Class = Field(default_factory=Class, alias="class")
     cluster: Cluster = Field(default_factory=Cluster)
-    gate: Gate = Field(default_factory=Gate)
+    gate: Judging = Field(default_factory=Judging)
     users: Annotated[list[User], Field(min_length=1)]
 
     @property
@@ -154,7 +171,63 @@ class Cohort(Record):
         return f"{self.token} {self.class_word}"
 
 
-def read_cohort(path: Path) -> Cohort:
+@dataclass(frozen=True)
+class CohortFile:
+    """A cohort file and what its references mean, which depends on the folder that it lies in.
+
+    Attributes:
+        path: path of the file.
+        cohort: content of the file.
+    """
+
+    path: Path
+    cohort: Cohort
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start in."""
+        return self.path.parent
+
+    @property
+    def base_reference(self) -> str:
+        """The base's folder or hub id."""
+        if self.cohort.base == TOY:
+            return data.located("toyworld/base")
+        beside = self.folder / self.cohort.base
+        return str(beside) if beside.exists() else self.cohort.base
+
+    @property
+    def clip_name(self) -> str:
+        """The gate's CLIP as a record names it."""
+        return self.cohort.gate.clip or (TOY if self.cohort.base == TOY else GATE_CLIP)
+
+    @property
+    def clip_reference(self) -> str:
+        """The gate's CLIP: a folder, or NAME/PRETRAINED."""
+        if self.cohort.gate.clip is None:
+            return data.located("toyworld/clip") if self.cohort.base == TOY else GATE_CLIP
+        beside = self.folder / self.cohort.gate.clip
+        return str(beside) if beside.is_dir() else self.cohort.gate.clip
+
+    @property
+    def sampling(self) -> Sampling:
+        """Settings of all pictures that are made."""
+        return Sampling(total_steps=self.cohort.sampling_steps, guidance_scale=self.cohort.guidance_scale)
+
+    @contextmanager
+    def field(self, name: str) -> Iterator[None]:
+        """Put the file and a field before the message of any refusal inside.
+
+        Raises:
+            InputError: instead of the one inside.
+        """
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.path}: field {name!r}: {error}") from error
+
+
+def read_cohort(path: Path) -> CohortFile:
     """Read and check a cohort file.
 
     Raises:
@@ -166,6 +239,17 @@ def read_cohort(path: Path) -> Cohort:
         raise InputError(f"{path}: not valid TOML ({error}); mend that line") from error
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error, Cohort)}") from error
+    _check_names(path, cohort)
+    if cohort.token.casefold() in cohort.class_word.casefold().split():
+        raise InputError(
+            f"{path}: field 'token': found {shown(cohort.token)}, which the class word says already, accepted: a rare "
+            "word, such as 'sks'"
+        )
+    return CohortFile(path, cohort)
+
+
+def _check_names(path: Path, cohort: Cohort) -> None:
+    """Refuse users and sources of the cluster-wide model that do not go together."""
     names = [user.name for user in cohort.users]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{path}: field 'users': found {twice!r} twice, accepted: each name once")
@@ -178,9 +262,3 @@ def read_cohort(path: Path) -> Cohort:
         )
     if CLUSTER in names:
         raise InputError(f"{path}: field 'users': found the name {CLUSTER!r}, which the cluster-wide model has")
-    if cohort.token.casefold() in cohort.class_word.casefold().split():
-        raise InputError(
-            f"{path}: field 'token': found {shown(cohort.token)}, which the class word says already, accepted: a rare "
-            "word, such as 'sks'"
-        )
-    return cohort

@@ -1,7 +1,7 @@
 """DreamBooth (arXiv 2208.12242): one model fine-tuned on one subject's photos, with prior preservation.
 
-Also used for the cluster-wide model (paper section 3.2), whose photos are of many subjects and whose word for the
-subject is the class word itself.
+The cluster-wide model (paper section 3.2) is trained in the same way, on photos of many subjects, with the class word
+for all of them and without prior preservation.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..inference.models import Model
+from ..inference.templates import fill
 from .cohort import Training
-from .loop import Job, warm_then_linear
+from .loop import Recipe, warm_then_linear
 from .photos import Photos
 
 
@@ -24,8 +25,8 @@ class Examples:
 
     Attributes:
         means: scaled means of the latents, shape (pictures, channels, height, width).
-        deviations: scaled, same shape.
-        tokens: of the captions, shape (pictures, tokens).
+        deviations: scaled standard deviations of the latents, in the same shape.
+        tokens: token ids of the captions, shape (pictures, tokens).
     """
 
     means: Tensor
@@ -33,7 +34,7 @@ class Examples:
     tokens: Tensor
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random latents and tokens, with replacement."""
+        """Latents and tokens of random pictures, drawn with replacement."""
         chosen = torch.randint(len(self.means), (size,), generator=generator)
         noise = torch.randn(size, *self.means.shape[1:], generator=generator).to(self.means)
         chosen = chosen.to(self.means.device)
@@ -42,28 +43,36 @@ class Examples:
 
 @torch.no_grad()
 def scaled_posterior(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Means and deviations of the latents of batches of pictures between -1 and 1, scaled as the UNet takes them."""
+    """Means and standard deviations of the latents of pictures, scaled as the UNet takes them.
+
+    Args:
+        vae: the autoencoder.
+        batches: batches of pictures, shape (b, 3, height, width), values -1 to 1.
+    """
     posteriors = [vae.encode(batch.to(vae.device, vae.dtype)).latent_dist for batch in batches]
-    means, deviations = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "std"))
+    means = torch.cat([posterior.mean for posterior in posteriors])
+    deviations = torch.cat([posterior.std for posterior in posteriors])
     return vae.config.scaling_factor * means.float(), vae.config.scaling_factor * deviations.float()
 
 
 def encode(model: Model, photos: Photos, subject: str) -> Examples:
     """Latents of photos, captioned with words for the subject."""
     means, deviations = scaled_posterior(model.vae, photos.images.split(16))
-    captions = [template.replace("{subject}", subject) for template in photos.templates]
+    captions = [fill(template, subject) for template in photos.templates]
     return Examples(means, deviations, model.tokens(captions).to(model.device))
 
 
-def make_job(model: Model, modules: dict[str, nn.Module], own: Examples, prior: Examples | None, how: Training) -> Job:
+def make_recipe(
+    model: Model, modules: dict[str, nn.Module], own: Examples, prior: Examples | None, how: Training
+) -> Recipe:
     """The fine-tuning of a model's UNet, and of its text encoder where that has a learning rate.
 
     Args:
         model: the base.
-        modules: "unet" and "text_encoder": those of the base, or their LoRAs.
-        own: the subject's pictures.
-        prior: the class images; None for no prior preservation.
-        how: settings.
+        modules: "unet" and "text_encoder", either copies of the base's or LoRAs on them.
+        own: pictures of the subject.
+        prior: class images; None for no prior preservation.
+        how: settings of the training.
     """
     scheduler, empty = _noise_scheduler(model), model.tokens([""]).to(model.device)
 
@@ -79,12 +88,11 @@ def make_job(model: Model, modules: dict[str, nn.Module], own: Examples, prior: 
         embeddings = modules["text_encoder"](tokens)[0]
         return (weights * denoising_losses(modules["unet"], scheduler, latents, embeddings, generator)).mean()
 
-    rates = {"unet": how.rate, "text_encoder": how.text_encoder_learning_rate}
-    return Job(
-        modules={name: modules[name] for name, rate in rates.items() if rate > 0},
+    return Recipe(
+        modules={part: modules[part] for part, rate in how.rates.items() if rate > 0},
         loss=loss,
         steps=how.steps,
-        learning_rates=rates,
+        learning_rates=how.rates,
         schedule=warm_then_linear(0.05, 0.7),
         average=how.average or None,
         seed=how.seed,
@@ -95,7 +103,18 @@ def make_job(model: Model, modules: dict[str, nn.Module], own: Examples, prior: 
 def denoising_losses(
     unet: Any, scheduler: Any, latents: Tensor, embeddings: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Mean squared error of what the UNet predicts (noise or velocity) at random timesteps, shape (b,)."""
+    """Mean squared error of what the UNet predicts, noise or velocity, at a random timestep of each sample.
+
+    Args:
+        unet: the UNet.
+        scheduler: scheduler that adds the noise.
+        latents: clean latents, shape (b, channels, height, width).
+        embeddings: embeddings of the prompts, shape (b, tokens, width).
+        generator: source of the timesteps and the noise.
+
+    Returns:
+        one error per sample, shape (b,).
+    """
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
     timesteps = timesteps.to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)

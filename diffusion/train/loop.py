@@ -1,9 +1,7 @@
-"""A training loop that a kill cannot harm: seeded step by step, its state in one safetensors file."""
+"""A training loop that a kill cannot harm: every step has its own seed, and checkpoints hold the whole state."""
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,33 +9,31 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ...common.errors import InputError
+from ...common.progress import Progress
 from ..inference.gpu import check_bf16
-
-Progress = Callable[[int, float], None]
-"""Called after each step with the number of steps done and the loss."""
+from .checkpoint import TrainingState
 
 
 @dataclass(kw_only=True)
-class Job:
+class Recipe:
     """What to train and how.
 
     Attributes:
-        modules: what is trained, by name; parameters that need no gradient are left alone and not saved.
-        loss: of one batch; all its random numbers come from the generator, which is seeded anew for each step.
-        steps: optimizer steps.
-        learning_rates: of each module, at its highest.
-        schedule: share of the steps done, 0 to 1 -> share of the learning rate.
-        average: decay of the exponential moving average of the weights; None for none.
-        betas: AdamW's.
-        weight_decay: AdamW's.
-        seed: of the generator.
-        save_every: steps between checkpoints.
+        modules: modules to train, by name; parameters that need no gradient are left as they are and not saved.
+        loss: function that returns the loss of one batch; it takes all its random numbers from the generator, which is
+            seeded anew for every step.
+        steps: number of optimizer steps.
+        learning_rates: module -> its highest learning rate.
+        schedule: function from the share of the steps that are done, 0 to 1, to a share of the learning rate.
+        average: decay of the exponential moving average of the weights; None for no average.
+        betas: decay rates of AdamW's two moments.
+        weight_decay: weight decay of AdamW.
+        seed: seed of the generator.
+        save_every: number of steps between checkpoints.
     """
 
     modules: Mapping[str, nn.Module]
@@ -53,10 +49,10 @@ class Job:
 
 
 def check_processes() -> None:
-    """Refuse to be one of several: each would train the same model and write the same files.
+    """Refuse to be one of several processes, as each would train the same model and write the same files.
 
     Raises:
-        InputError: where `accelerate launch` or torchrun started more than one process.
+        InputError: if `accelerate launch` or torchrun started more than one process.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
@@ -66,14 +62,14 @@ def check_processes() -> None:
 
 
 def make_accelerator(device: str, mixed_precision: str = "no") -> Any:
-    """An `accelerate.Accelerator` on a device such as "cpu" or "cuda:1", whatever this process made before.
+    """An `accelerate.Accelerator` on a device such as "cpu" or "cuda:1".
 
     Raises:
         InputError: for a mixed precision that the device does not have.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)  # it hands the first one's settings to all others
+    AcceleratorState._reset_state(reset_partial_state=True)  # or all accelerators get the settings of the first
     if device.startswith("cuda"):
-        torch.cuda.set_device(device)  # it takes no index
+        torch.cuda.set_device(device)  # accelerate takes no index
     if mixed_precision == "fp16" and device == "cpu":  # accelerate would train in fp32 without a word
         raise InputError("found 'fp16', accepted on a CPU: 'no' or 'bf16'")
     if mixed_precision == "bf16":
@@ -84,51 +80,57 @@ def make_accelerator(device: str, mixed_precision: str = "no") -> Any:
         raise InputError(f"found {mixed_precision!r}, which {device} does not have; accepted: 'no'") from error
 
 
-def train(job: Job, checkpoint: Path, accelerator: Any, progress: Progress) -> dict[str, nn.Module]:
-    """Train, from the checkpoint if there is one; the result does not depend on where a run was cut.
+def train(recipe: Recipe, checkpoint: Path, accelerator: Any, progress: Progress) -> dict[str, nn.Module]:
+    """Train, from the checkpoint if there is one; where a run was cut does not change the result.
 
-    On a GPU it does by rounding: some of its sums have no fixed order.
+    On a GPU results differ by rounding, as some of its sums have no fixed order.
 
     Args:
-        job: what to do.
-        checkpoint: the state's file; removing it is the caller's business.
-        accelerator: an `accelerate.Accelerator`: device and mixed precision.
-        progress: called after each step.
+        recipe: what to train and how.
+        checkpoint: file for the state; the caller removes it.
+        accelerator: an `accelerate.Accelerator`, which has the device and the mixed precision.
+        progress: called after each step with the number of steps done, and the loss as text.
 
     Returns:
-        the modules, averaged where the job says so, by name.
+        the trained modules by name; their averages where the recipe asks for them.
 
     Raises:
-        InputError: for a checkpoint that is not this job's, or that cannot be written.
+        InputError: for a checkpoint of another training, or one that cannot be written.
     """
-    modules = {name: accelerator.prepare(module) for name, module in job.modules.items()}
-    optimizer = accelerator.prepare(_optimizer(job, modules))
-    averages = {name: _averaged(module, job.average) for name, module in modules.items()} if job.average else {}
-    state = State(modules, averages, optimizer, accelerator.scaler)
+    modules = {name: accelerator.prepare(module) for name, module in recipe.modules.items()}
+    optimizer = accelerator.prepare(_optimizer(recipe, modules))
+    averages = {name: _averaged(module, recipe.average) for name, module in modules.items()} if recipe.average else {}
+    state = TrainingState(modules, averages, optimizer, accelerator.scaler)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for step in range(state.load(checkpoint), job.steps):
+    for step in range(state.load(checkpoint), recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = group["highest"] * job.schedule(step / job.steps)
-        loss = job.loss(step_generator(job.seed, step))
+            group["lr"] = group["highest"] * recipe.schedule(step / recipe.steps)
+        loss = recipe.loss(step_generator(recipe.seed, step))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         for name, average in averages.items():
             average.update_parameters(modules[name])
-        if (step + 1) % job.save_every == 0 or step + 1 == job.steps:
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             state.save(checkpoint, step + 1)
-        progress(step + 1, float(loss.detach()))
+        progress(step + 1, f"loss {float(loss.detach()):.3f}")
     return {name: averages[name].module if averages else accelerator.unwrap_model(modules[name]) for name in modules}
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, whatever was drawn before it."""
+    """The source of random numbers for one step, the same whatever was drawn before that step."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 def warm_then_linear(warm: float, constant: float = 0.0, last: float = 0.0) -> Callable[[float], float]:
-    """A schedule that rises over the share `warm`, stays until `constant`, then falls linearly to `last`."""
+    """A schedule of the learning rate: it rises, stays at 1, then falls linearly.
+
+    Args:
+        warm: share of the steps over which it rises from 0 to 1.
+        constant: share of the steps after which it falls.
+        last: value at the end.
+    """
 
     def schedule(done: float) -> float:
         rise = min(1.0, (done + 1e-3) / warm) if warm else 1.0
@@ -138,106 +140,12 @@ def warm_then_linear(warm: float, constant: float = 0.0, last: float = 0.0) -> C
     return schedule
 
 
-class State:
-    """Weights, their averages and the optimizer's moments as flat named tensors, and fp16's loss scale."""
-
-    def __init__(
-        self, modules: Mapping[str, nn.Module], averages: Mapping[str, Any], optimizer: Any, scaler: Any = None
-    ) -> None:
-        self._modules, self._averages, self._optimizer, self._scaler = modules, averages, optimizer, scaler
-
-    def save(self, path: Path, step: int) -> None:
-        """Write the state whole or not at all."""
-        scaler = self._scaler.state_dict() if self._scaler else {}
-        save_tensors(path, dict(self._tensors()), {"step": str(step), "scaler": json.dumps(scaler)})
-
-    def load(self, path: Path) -> int:
-        """Take over a saved state.
-
-        Returns:
-            the steps done; 0 where there is no such file.
-        """
-        if not path.exists():
-            return 0
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-                step, scaler = int(file.metadata()["step"]), json.loads(file.metadata()["scaler"])
-            self._restore(tensors)
-            if self._scaler:
-                self._scaler.load_state_dict(scaler)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(
-                f"{path}: not a checkpoint of this training ({reason}); remove it to start anew"
-            ) from error
-        return step
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self._parameters():
-            yield name, parameter.detach().cpu().contiguous()
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            for key, value in moments.items():
-                yield f"optimizer.{index}.{key}", torch.as_tensor(value).cpu().contiguous()
-
-    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
-        for kind, modules in (("model", self._modules), ("average", self._averages)):
-            for module_name, module in modules.items():
-                for name, parameter in module.named_parameters():
-                    if parameter.requires_grad:
-                        yield f"{kind}.{module_name}.{name}", parameter
-                for name, buffer in module.named_buffers():
-                    yield f"{kind}.{module_name}.buffer.{name}", buffer
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._parameters():
-                parameter.copy_(tensors[name])
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                moments.setdefault(int(index), {})[name] = _like(parameters[int(index)], value)
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """A moment laid out in memory as its parameter, without which the optimizer would be slow."""
-    if moment.shape != parameter.shape:  # the number of its steps
-        return moment
-    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, complete or not at all.
-
-    Raises:
-        InputError: where it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            save_file(dict(tensors), temporary, dict(metadata))
-            temporary.chmod(0o644)  # safetensors keeps it to the owner
-            with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: cannot write: {reason}; free some space or choose another folder") from error
-
-
-def _optimizer(job: Job, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
+def _optimizer(recipe: Recipe, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
     groups = [
-        {"params": [p for p in module.parameters() if p.requires_grad], "highest": job.learning_rates[name]}
+        {"params": [p for p in module.parameters() if p.requires_grad], "highest": recipe.learning_rates[name]}
         for name, module in modules.items()
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=job.betas, weight_decay=job.weight_decay)
+    return torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
 
 def _averaged(module: nn.Module, decay: float) -> AveragedModel:

@@ -8,11 +8,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...common.errors import InputError, shown
+from ...common.errors import InputError, reason_of, shown
 from ...common.files import read_text
+from ..inference.templates import PLAIN, SUBJECT
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-PLAIN = "a photo of {subject}"
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Photos:
     """Pictures of one subject, or of a class.
 
     Attributes:
-        images: shape (photos, 3, side, side), values -1 to 1.
-        templates: one caption each, with `{subject}` where the subject's words go.
+        images: the pictures, shape (photos, 3, side, side), values -1 to 1.
+        templates: one caption per picture, with `{subject}` where the subject's words go.
     """
 
     images: Tensor
@@ -35,8 +35,8 @@ def read_photos(folder: Path, side: int) -> Photos:
     """Every picture in a folder, cropped to a square around its middle, with the caption of its .txt if there is one.
 
     Args:
-        folder: holds .png, .jpg, .webp or .bmp files.
-        side: pixels to scale to.
+        folder: folder with .png, .jpg, .webp or .bmp files.
+        side: side to scale the pictures to, in pixels.
 
     Raises:
         InputError: for a folder without pictures, or a picture that cannot be read whole.
@@ -44,23 +44,10 @@ def read_photos(folder: Path, side: int) -> Photos:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES)
     except OSError as error:
-        raise InputError(f"{folder}: cannot read: {error.strerror}; name a folder of photos") from error
+        raise InputError(f"{folder}: cannot read: {reason_of(error)}; name a folder of photos") from error
     if not paths:
         raise InputError(f"{folder}: found no pictures, accepted: {', '.join(sorted(SUFFIXES))}; put the photos there")
     return Photos(torch.stack([_read_image(path, side) for path in paths]), [_caption(path) for path in paths])
-
-
-def save_image(path: Path, image: Tensor) -> None:
-    """Write a picture (3, height, width), values 0 to 1, whole or not at all."""
-    from ...common.files import whole_file
-
-    with whole_file(path, "wb") as handle:
-        as_pil(image).save(handle, format="PNG")
-
-
-def as_pil(image: Tensor) -> Image.Image:
-    """A picture (3, height, width), values 0 to 1, as a PIL image; rounded as diffusers does."""
-    return Image.fromarray((image.permute(1, 2, 0).cpu().float().numpy() * 255).round().astype(np.uint8))
 
 
 def _read_image(path: Path, side: int) -> Tensor:
@@ -68,8 +55,7 @@ def _read_image(path: Path, side: int) -> Tensor:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: not a whole picture ({reason}); replace or remove it") from error
+        raise InputError(f"{path}: not a whole picture ({reason_of(error, 80)}); replace or remove it") from error
     square = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(square, dtype=np.float32))
     return pixels.permute(2, 0, 1) / 127.5 - 1
@@ -80,8 +66,6 @@ def _caption(path: Path) -> str:
     if not text.is_file():
         return PLAIN
     caption = read_text(text).strip()
-    if caption.count("{subject}") != 1:
-        raise InputError(
-            f"{text}: found {shown(caption)}, accepted: a caption with {{subject}} once, such as {PLAIN!r}"
-        )
+    if caption.count(SUBJECT) != 1:
+        raise InputError(f"{text}: found {shown(caption)}, accepted: a caption with {SUBJECT} once, such as {PLAIN!r}")
     return caption

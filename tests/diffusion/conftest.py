@@ -1,25 +1,29 @@
 """Commands in this process: their whole way from options to exit code, without the seconds that imports take."""
 
+import gc
+import io
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
 
 import pytest
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
+@pytest.fixture(scope="session")
+def command():
     """Call it with an entry point and arguments; returns exit code, stdout and stderr."""
 
     def run(main, *arguments):
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
+        argv, output, talk = ["command", *map(str, arguments)], io.StringIO(), io.StringIO()
+        patched = mock.patch.object(sys, "argv", argv), mock.patch.dict("os.environ", COLUMNS="80")
+        with patched[0], patched[1], redirect_stdout(output), redirect_stderr(talk), pytest.raises(SystemExit) as left:
             main()
-        return left.value.code, *capsys.readouterr()
+        return left.value.code, output.getvalue(), talk.getvalue()
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def refusal(command):
     """Call it with an entry point and arguments; returns the one line of a refusal, having checked that it is one."""
 
@@ -29,3 +33,14 @@ def refusal(command):
         return talk
 
     return run
+
+
+@pytest.fixture(scope="session")
+def imported():
+    """All that `dreambooth` imports, which the garbage collections between its models then need not look through."""
+    import edgesplit.diffusion.train.run  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -3,23 +3,40 @@
 import json
 import os
 import shutil
-import subprocess
-import time
+import signal
+import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from commands import BIN, refused, run
 from models import make_pipeline, save_cohort
 from safetensors import safe_open
 
 from edgesplit import data
+from edgesplit.common.progress import progress_bar
 from edgesplit.diffusion.cli import dreambooth_main
-from edgesplit.diffusion.dreambooth_command import cohort_models
 from edgesplit.diffusion.inference.models import load_model
-from edgesplit.diffusion.train.train_cohort import Gate
+from edgesplit.diffusion.inference.references import cohort_models
+from edgesplit.diffusion.train.checkpoint import TrainingState
+from edgesplit.diffusion.train.cohort import read_cohort
+from edgesplit.diffusion.train.gate import Gate
+from edgesplit.diffusion.train.job import prepare_job
+from edgesplit.diffusion.train.run import run_job
 
-LONG = 300
+PATIENCE_S = 300
+
+
+@pytest.fixture(scope="module")
+def dreambooth(command, imported):
+    """Run the command in this process; its report."""
+
+    def run(path, *arguments):
+        code, output, talk = command(dreambooth_main, path, "--device", "cpu", "--json", *arguments)
+        assert code == 0, talk
+        return json.loads(output) | {"talk": talk}
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +45,8 @@ def cohort(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(cohort):
-    result = run("dreambooth", cohort, "--device", "cpu", "--json", timeout=LONG)
-    assert result.returncode == 0, result.stderr
-    return cohort.with_suffix(""), json.loads(result.stdout)
+def trained(cohort, dreambooth):
+    return cohort.with_suffix(""), dreambooth(cohort)
 
 
 @pytest.fixture
@@ -45,13 +60,15 @@ def own(cohort, trained, tmp_path):
 
 
 @pytest.fixture
-def dreambooth(command):
-    """Run the command in this process; its report."""
+def late_refusal(command):
+    """Run the command; the line of its refusal, which comes after images that the base has to make first."""
 
-    def run(path, *arguments):
-        code, output, talk = command(dreambooth_main, path, "--device", "cpu", "--json", *arguments)
-        assert code == 0, talk
-        return json.loads(output) | {"talk": talk}
+    def run(path):
+        code, output, talk = command(dreambooth_main, path, "--device", "cpu")
+        *progress, line = talk.splitlines()
+        assert (code, output) == (2, "")
+        assert all(" images: " in made for made in progress)
+        return line
 
     return run
 
@@ -129,19 +146,17 @@ def test_other_settings_for_a_finished_model_are_refused_with_what_differs(own, 
     assert "was trained with steps 4, and it is 6 now" in refusal(dreambooth_main, own, "--device", "cpu")
 
 
-def test_a_finished_model_of_another_base_is_refused(own, refusal):
+def test_a_finished_model_of_another_base_is_refused(own, late_refusal):
     make_pipeline(seed=6).save_pretrained(own.with_name("other"))
     text = own.read_text().splitlines()
     own.write_text("\n".join(['base = "other"', *text[1:]]) + "\n")
-    message = refusal(dreambooth_main, own, "--device", "cpu")
-    assert "was trained with a base of other weights; remove the folder" in message
+    assert "was trained with a base of other weights; remove the folder" in late_refusal(own)
 
 
-def test_a_finished_model_of_other_class_images_is_refused(own, refusal):
+def test_a_finished_model_of_other_class_images_is_refused(own, late_refusal):
     """They follow from the sampling as well, and are made again with other settings."""
     edit(own, "sampling_steps = 2", "sampling_steps = 3")
-    message = refusal(dreambooth_main, own, "--device", "cpu")
-    assert "anna: was trained with other class images; remove the folder" in message
+    assert "anna: was trained with other class images; remove the folder" in late_refusal(own)
     assert len(list((own.with_suffix("") / "images").iterdir())) == 2
 
 
@@ -174,7 +189,7 @@ def test_a_user_who_is_replaced_or_joins_changes_no_other_users_model(own, dream
     assert weights(folder / "cluster") | weights(folder / "users" / "anna") == before
 
 
-def test_the_cluster_wide_model_learns_from_all_its_sources(own, dreambooth, refusal):
+def test_the_cluster_wide_model_learns_from_all_its_sources(own, dreambooth, late_refusal):
     """Further folders and pictures that the base makes, without any user's photos."""
     edit(
         own,
@@ -182,7 +197,7 @@ def test_the_cluster_wide_model_learns_from_all_its_sources(own, dreambooth, ref
         '[cluster]\nshared = []\nphotos = ["photos/ben"]\n'
         'generated = [{template = "a photo of {subject} in snow", description = "a black dog", images = 2}]\n[gate]',
     )
-    assert "cluster: was trained with other photos or captions" in refusal(dreambooth_main, own, "--device", "cpu")
+    assert "cluster: was trained with other photos or captions" in late_refusal(own)
     shutil.rmtree(own.with_suffix("") / "cluster")
     dreambooth(own)
     (made,) = own.with_suffix("").glob("images/generated-0-*")
@@ -259,14 +274,16 @@ def difference(unet, other):
     return float(sum(squares)) ** 0.5
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("setting", "most"), [('mixed_precision = "bf16"', 0.2), ("gradient_checkpointing = true", 1e-3)]
 )
-def test_memory_savers_change_the_result_little(own, trained, dreambooth, setting, most):
+def test_memory_savers_change_the_result_little(own, trained, setting, most):
     """bf16 rounds; gradient checkpointing computes the same once more. As a share of the way from the base."""
-    shutil.rmtree(own.with_suffix(""))
+    for folder in ("cluster", "users"):
+        shutil.rmtree(own.with_suffix("") / folder)
     edit(own, "[training]", f"[training]\n{setting}")
-    dreambooth(own)
+    next(run_job(prepare_job(read_cohort(own), own.with_suffix(""), "cpu", progress_bar)))  # the cluster-wide model
     base, plain, saving = (
         load_model(f).unet for f in (base_of(own), trained[0] / "cluster", own.with_suffix("") / "cluster")
     )
@@ -280,53 +297,58 @@ def base_of(path):
 
 # -- kills ----------------------------------------------------------------------------------------------------
 
+EVERY = 4
+"""Steps between checkpoints."""
+MARGIN = 8
+"""Steps that must be left for a kill, so that it strikes before the model is done."""
 
-def steps_done(folder):
-    """Checkpoint -> its step, of the models in training."""
-    done = {}
-    for path in folder.glob("cohort/.state/[!.]*.safetensors"):
+
+def kill_in_training(path, steps, checkpoints, delay_s):
+    """Run the command in a copy of this process that dies at once, some CPU seconds after its last checkpoint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of copies of processes with threads; one works here
+        child = os.fork()
+    if not child:
         try:
-            with safe_open(path, framework="pt") as file:
-                done[path.name] = int(file.metadata()["step"])
-        except OSError:  # that model has just been finished
-            continue
-    return done
-
-
-def start(path):
-    return subprocess.Popen(
-        [BIN / "dreambooth", path, "--device", "cpu"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def kill_in_training(path, steps, checkpoints, delay):
-    """Let the command train on by some checkpoints and a moment, then kill it hard, in the midst of a model."""
-    seen = [steps_done(path.parent)]
-    process = start(path)
-    while len(seen) <= checkpoints or max(seen[-1].values(), default=steps) > steps - MARGIN:
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
-        if (now := steps_done(path.parent)) != seen[-1]:
-            seen.append(now)
-    time.sleep(delay)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.kill()
-    process.wait()
-    left = steps_done(path.parent)
+            die_in_training(path, steps, checkpoints, delay_s)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it ended before it could be killed"
+    assert os.WTERMSIG(status) == signal.SIGVTALRM
+    left = {p.name: steps_done(p) for p in path.with_suffix("").glob(".state/[!.]*.safetensors")}
     assert left
     assert all(step < steps for step in left.values()), left
 
 
-MARGIN = 20
-"""Steps that must be left for a kill to strike before the model is done."""
+def die_in_training(path, steps, checkpoints, delay_s):
+    save, seen = TrainingState.save, []
+
+    def saved(state, file, step):
+        save(state, file, step)
+        if step <= steps - MARGIN:
+            seen.append(step)
+        if len(seen) == checkpoints:
+            signal.setitimer(signal.ITIMER_VIRTUAL, delay_s)  # its signal ends a process as hard as a kill
+
+    TrainingState.save = saved
+    signal.alarm(PATIENCE_S)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+    sys.argv = ["dreambooth", str(path), "--device", "cpu"]
+    dreambooth_main()
+
+
+def steps_done(checkpoint):
+    with safe_open(checkpoint, framework="pt") as file:
+        return int(file.metadata()["step"])
 
 
 @pytest.fixture
 def one_thread():
-    """As the commands that are killed have, so that sums are added up in the same order."""
+    """So that sums are added up in the same order, and a copy of this process lacks no threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -334,14 +356,14 @@ def one_thread():
 
 
 def kill_and_resume(dreambooth, folder, times, seed, steps, names=("anna", "ben")):
-    path = save_cohort(folder, names, steps=steps)
+    path = save_cohort(folder, names, steps=steps, save_every=EVERY)
     dreambooth(path)
     finished = path.with_suffix("")
     expected = {p.relative_to(finished): p.read_bytes() for p in finished.rglob("*.safetensors")}
     finished.rename(folder / "expected")
     rng, seen = np.random.default_rng(seed), {}
     for _ in range(times):
-        kill_in_training(path, steps, int(rng.integers(1, 4)), rng.uniform(0, 0.05))
+        kill_in_training(path, steps, int(rng.integers(1, 4)), rng.uniform(0.001, 0.06))
         for model in (*finished.glob("cluster"), *finished.glob("users/[!.]*")):  # finished: never touched again
             assert seen.setdefault(model.name, stamps(model)) == stamps(model)
     dreambooth(path)
@@ -353,13 +375,13 @@ def kill_and_resume(dreambooth, folder, times, seed, steps, names=("anna", "ben"
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, dreambooth):
-    kill_and_resume(dreambooth, tmp_path, times=2, seed=0, steps=50, names=["anna"])
+    kill_and_resume(dreambooth, tmp_path, times=2, seed=1, steps=20, names=["anna"])
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_twenty_kills_at_random_moments_of_the_training_harm_nothing(tmp_path, dreambooth):
-    kill_and_resume(dreambooth, tmp_path, times=20, seed=1, steps=250)
+    kill_and_resume(dreambooth, tmp_path, times=20, seed=1, steps=100)
 
 
 # -- refusals -------------------------------------------------------------------------------------------------
@@ -426,11 +448,10 @@ def test_a_bad_cohort_is_refused_in_one_line(spoilable, refusal, old, new, messa
     assert not path.with_suffix("").exists()
 
 
-def test_a_truncated_picture_is_refused_by_name(spoilable, tmp_path):
+def test_a_truncated_picture_is_refused_by_name(spoilable, tmp_path, refusal):
     path = save_cohort(tmp_path, names=("anna",), base=spoilable.with_name("base"))
     truncate(tmp_path / "photos" / "anna" / "01.png")
-    message = refused(run("dreambooth", path, "--device", "cpu", timeout=LONG))
-    assert "01.png: not a whole picture" in message
+    assert "01.png: not a whole picture" in refusal(dreambooth_main, path, "--device", "cpu")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import shutil
 
 import pytest
 import torch
-from models import save_clip
+from models import save_clip, toy_clip
 from PIL import Image
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.clip_images import load_image_encoder, similarity, toy_clip
-from edgesplit.diffusion.train.photos import as_pil
+from edgesplit.diffusion.inference.clip_images import load_image_encoder
+from edgesplit.diffusion.inference.pictures import as_pil
+from edgesplit.diffusion.train.gate import similarity
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What a GPU may lack, and one that is not there: whole commands on it, without a tensor of the host's in its work."""
 
 import json
-import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -54,55 +53,79 @@ pretending = pytest.mark.skipif(
 )
 GPU = Path(commands.__file__).with_name("pretended_gpu.py")
 TEMPLATE = "a photo of {subject} in snow"
+MAINS = {"dreambooth": dreambooth_main, "hybrid": hybrid_main, "pai-sweep": pai_sweep_main}
+TRAININGS = {
+    "full": {"average": 0.5, "text_encoder_learning_rate": 1e-4},
+    "lora": {"method": "lora", "rank": 2},
+}
 
 
-@pytest.fixture
-def both(command, tmp_path):
-    """Run a command on the CPU and on the pretended GPU, into the folders cpu and gpu; what the GPU counted."""
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """Name -> a command; all that the tests below look at."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "prompts.txt").write_text(f"{TEMPLATE}\na photo of {{subject}} at night\n")
+    cohort = save_finished_cohort(folder / "finished")
+    own = ["hybrid", "--cohort", cohort, "--prompt", TEMPLATE, "--local-steps", "anna=1,ben=3,cleo=0", "--steps"]
+    sweep = ["pai-sweep", "--cohort", cohort, "--prompts", folder / "prompts.txt", "--batch", 4, "--steps", 4]
+    chains = {
+        name: ["dreambooth", save_cohort(folder / name, names=("anna",), steps=2, **training)]
+        for name, training in TRAININGS.items()
+    }
+    return {
+        "few steps": [*own, 4],
+        "more steps": [*own, 6],
+        "sweep": [*sweep, "--splits", "0,2,4", "--seeds", 1, "--kappa", 1],
+        **chains,
+    }
 
-    def run(main, name, *arguments):
-        for kind in ("cpu", "gpu"):
-            shutil.rmtree(tmp_path / kind, ignore_errors=True)
-        code, _, talk = command(main, *arguments, "--device", "cpu", "-o", tmp_path / "cpu")
+
+@pytest.fixture(scope="module")
+def cpu(arguments, command, tmp_path_factory):
+    """Run one of the commands on the CPU; its folder."""
+
+    def run(name):
+        program, *options = arguments[name]
+        folder = tmp_path_factory.mktemp("cpu") / "out"
+        code, _, talk = command(MAINS[program], *options, "--device", "cpu", "-o", folder)
         assert code == 0, talk
-        on_gpu = commands.run(sys.executable, GPU, name, *arguments, "-o", tmp_path / "gpu", timeout=300)
-        assert on_gpu.returncode == 0, on_gpu.stderr
-        counts = json.loads(on_gpu.stderr.splitlines()[-1])
-        assert counts["tensors"] > 1000
-        return counts
+        return folder
 
     return run
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return save_finished_cohort(tmp_path_factory.mktemp("finished") / "cohort")
+def gpu(arguments, tmp_path_factory):
+    """Name -> folder and counts of every command on the pretended GPU, all of them in one process."""
+    folders = {name: tmp_path_factory.mktemp("gpu") / "out" for name in arguments}
+    texts = [[*map(str, command), "-o", str(folders[name])] for name, command in arguments.items()]
+    result = commands.run(sys.executable, GPU, json.dumps(texts), timeout=300)
+    assert result.returncode == 0, result.stderr
+    counts = json.loads(result.stderr.splitlines()[-1])
+    assert all(count["tensors"] > 1000 for count in counts)
+    return {name: (folders[name], count) for name, count in zip(arguments, counts, strict=True)}
 
 
 @pretending
-def test_hybrid_makes_the_same_pictures_on_a_gpu_and_no_step_waits_for_the_host(both, cohort, tmp_path):
-    options = ("--cohort", cohort, "--prompt", TEMPLATE, "--local-steps", "anna=1,ben=3,cleo=0")
-    few, more = (both(hybrid_main, "hybrid", *options, "--steps", n)["crossings"] for n in (4, 9))
+def test_hybrid_makes_the_same_pictures_on_a_gpu_and_no_step_waits_for_the_host(cpu, gpu):
+    few, more = (gpu[name][1]["crossings"] for name in ("few steps", "more steps"))
     assert few == more  # the batch at the edge shrinks as often
-    cpu, gpu = (np.asarray(Image.open(tmp_path / kind / "grid.png"), int) for kind in ("cpu", "gpu"))
-    assert np.abs(cpu - gpu).max() <= 1
+    ours, theirs = (
+        np.asarray(Image.open(folder / "grid.png"), int) for folder in (cpu("more steps"), gpu["more steps"][0])
+    )
+    assert np.abs(ours - theirs).max() <= 1
 
 
 @pretending
-def test_a_sweep_measures_the_same_on_a_gpu(both, cohort, tmp_path):
-    (tmp_path / "prompts.txt").write_text(f"{TEMPLATE}\na photo of {{subject}} at night\n")
-    options = ("--prompts", tmp_path / "prompts.txt", "--steps", 4, "--splits", "0,2,4", "--seeds", 1, "--kappa", 1)
-    both(pai_sweep_main, "pai-sweep", "--cohort", cohort, "--batch", 4, *options)
-    cpu, gpu = (pd.read_parquet(tmp_path / kind / "measurements.parquet") for kind in ("cpu", "gpu"))
-    pd.testing.assert_frame_equal(cpu, gpu, check_exact=False, rtol=0, atol=1e-3)
+def test_a_sweep_measures_the_same_on_a_gpu(cpu, gpu):
+    ours, theirs = (pd.read_parquet(folder / "measurements.parquet") for folder in (cpu("sweep"), gpu["sweep"][0]))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=0, atol=1e-3)
 
 
 @pretending
-@pytest.mark.parametrize(
-    "training", [{"average": 0.5, "text_encoder_learning_rate": 1e-4}, {"method": "lora", "rank": 2}]
-)
-def test_dreambooth_trains_the_same_on_a_gpu(both, tmp_path, training):
-    both(dreambooth_main, "dreambooth", save_cohort(tmp_path, **training))
-    for name in ("cluster", "users/anna", "users/ben"):
-        cpu, gpu = (json.loads((tmp_path / kind / name / "gate.json").read_text()) for kind in ("cpu", "gpu"))
-        assert gpu["after"] == pytest.approx(cpu["after"], abs=0.01)
+@pytest.mark.parametrize("training", TRAININGS)
+def test_dreambooth_trains_the_same_on_a_gpu(cpu, gpu, training):
+    folders = cpu(training), gpu[training][0]
+    for name in ("cluster", "users/anna"):
+        ours, theirs = (json.loads((folder / name / "gate.json").read_text()) for folder in folders)
+        assert theirs["after"] == pytest.approx(ours["after"], abs=0.01)

@@ -36,14 +36,12 @@ def cohort(tmp_path_factory):
     return save_finished_cohort(tmp_path_factory.mktemp("finished"))
 
 
-def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(tmp_path):
-    result = run("hybrid", "--steps", "10", "--local-steps", "0,5,10", "-o", tmp_path, "--json", timeout=LONG)
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
+def test_hybrid_runs_on_the_toy_world_and_says_what_ran_where(hybrid, tmp_path):
+    report = hybrid("--steps", "10", "--local-steps", "0,5,10")
     assert report["edge_sample_steps"] == report["edge_passes"] == 10  # one trajectory serves all splits
     assert report["handoff_payload_bits"] == 16 * 12 * 12 * 16
-    assert len(list(tmp_path.glob("*-n*.png"))) == report["pictures"] == 9
-    assert (tmp_path / "grid.png").exists()
+    assert len(list((tmp_path / "out").glob("*-n*.png"))) == report["pictures"] == 9
+    assert (tmp_path / "out" / "grid.png").exists()
 
 
 def test_the_table_fits_a_terminal(command, cohort, tmp_path):
@@ -173,7 +171,7 @@ def lora_of_another_base(folder):
 @pytest.mark.parametrize("make", [other_latents, other_prediction, pickled, checkpoint, lora_of_another_base])
 def test_a_model_that_cannot_take_part_is_refused_before_any_step(refusal, cohort, tmp_path, monkeypatch, make):
     monkeypatch.setattr(
-        "edgesplit.diffusion.inference.hybrid.denoise_step", lambda *_, **__: pytest.fail("a step was run")
+        "edgesplit.diffusion.inference.batch.denoise_step", lambda *_, **__: pytest.fail("a step was run")
     )
     message = make(tmp_path / "stranger")
     options = ["--cluster", cohort / "cluster", "--user", f"anna={tmp_path / 'stranger'}", "--prompt", TEMPLATE]

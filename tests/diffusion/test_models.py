@@ -8,7 +8,7 @@ import torch
 from models import as_model, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.hybrid import generate
+from edgesplit.diffusion.inference.batch import generate
 from edgesplit.diffusion.inference.lora import add_lora
 from edgesplit.diffusion.inference.models import load_model, weights_digest
 from edgesplit.diffusion.inference.sampling import Sampling

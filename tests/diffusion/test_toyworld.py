@@ -5,20 +5,23 @@ import json
 import pytest
 import torch
 from commands import refused, run
+from models import toy_clip
 
 from edgesplit import data
-from edgesplit.diffusion.dreambooth_command import cohort_models
-from edgesplit.diffusion.inference.clip_images import load_image_encoder, toy_clip
+from edgesplit.diffusion.inference.clip_images import load_image_encoder
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
 from edgesplit.diffusion.inference.models import check_pair, load_model
+from edgesplit.diffusion.inference.references import cohort_models
 from edgesplit.diffusion.inference.sampling import Sampling
 from edgesplit.diffusion.toyworld import example, world
-from edgesplit.diffusion.toyworld.trainers import quality, stages
-from edgesplit.diffusion.train.train_cohort import Gate
+from edgesplit.diffusion.toyworld.trainers import quality
+from edgesplit.diffusion.toyworld.trainers.samples import as_images
+from edgesplit.diffusion.toyworld.trainers.vae import psnr
+from edgesplit.diffusion.train.gate import Gate
 
 FOLDER = data.FOLDER / "toyworld"
 LONG = 300
-SETTINGS = Sampling(total_steps=20, guidance_scale=3.0)
+SETTINGS = Sampling(total_steps=10, guidance_scale=3.0)
 TEMPLATES = [
     "a photo of {subject} on grass",
     "a photo of {subject} in snow on the right",
@@ -50,15 +53,15 @@ def test_diffusers_own_pipeline_loads_every_model():
 
 def test_the_autoencoder_gives_pictures_back():
     base = load_model(FOLDER / "base")
-    images = stages.as_images(world.pictures(64, 77)[0])
+    images = as_images(world.pictures(64, 77)[0])
     with torch.no_grad():
         again = base.vae.decode(base.vae.encode(images).latent_dist.mean).sample
-    assert stages.psnr(again, images) > 26
+    assert psnr(again, images) > 26
 
 
 def test_the_base_draws_what_the_words_say():
     """The toy CLIP, trained apart, finds the fur's colour and the place in pictures made from captions alone."""
-    found = quality.caption_accuracies(load_model(FOLDER / "base"), toy_clip(), 32)
+    found = quality.caption_accuracies(load_model(FOLDER / "base"), toy_clip(), 16)
     assert found["fur"] > 0.6
     assert found["place"] > 0.8
 
@@ -66,7 +69,7 @@ def test_the_base_draws_what_the_words_say():
 def test_every_personal_model_draws_its_own_dog(models):
     cluster, users = models
     assert (cluster.subject, users["anna"].subject) == ("dog", "sks dog")
-    assert quality.identity_accuracy(users, load_image_encoder(toy_clip()), ["grass", "night", "desert"]) > 0.8
+    assert quality.identity_accuracy(users, load_image_encoder(toy_clip()), ["grass", "night"]) > 0.8
 
 
 def test_offloading_everything_makes_one_picture_of_all_users_and_nothing_three(models):

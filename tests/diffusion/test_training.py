@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.train.loop import Job, make_accelerator, train, warm_then_linear
+from edgesplit.diffusion.train.loop import Recipe, make_accelerator, train, warm_then_linear
 
 STEPS = 23
 
@@ -14,7 +14,7 @@ class CutError(Exception):
     """Stands for the kill."""
 
 
-def make_job(**changes):
+def make_recipe(**changes):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
 
@@ -31,19 +31,26 @@ def make_job(**changes):
         "average": 0.9,
         "save_every": 5,
     }
-    return Job(**(values | changes))
+    return Recipe(**(values | changes))
 
 
-def run(job, checkpoint, cut=None, scaler=None):
+def run(recipe, checkpoint, cut=None, scaler=None):
     losses, accelerator = [], make_accelerator("cpu")
     accelerator.scaler = scaler
+    original = recipe.loss
 
-    def progress(step, loss):
-        losses.append(loss)
+    def recorded(generator):
+        loss = original(generator)
+        losses.append(float(loss.detach()))
+        return loss
+
+    def progress(step, text):
+        assert text == f"loss {losses[-1]:.3f}"
         if step == cut:
             raise CutError
 
-    return train(job, checkpoint, accelerator, progress)["net"], losses
+    recipe.loss = recorded
+    return train(recipe, checkpoint, accelerator, progress)["net"], losses
 
 
 def weights(module):
@@ -53,10 +60,10 @@ def weights(module):
 @pytest.mark.parametrize("cut", [1, 4, 5, 6, 14, 22])
 @pytest.mark.parametrize("average", [0.9, None])
 def test_a_cut_run_ends_exactly_where_an_uncut_one_does(tmp_path, cut, average):
-    whole, losses = run(make_job(average=average), tmp_path / "whole.safetensors")
+    whole, losses = run(make_recipe(average=average), tmp_path / "whole.safetensors")
     with pytest.raises(CutError):
-        run(make_job(average=average), tmp_path / "cut.safetensors", cut)
-    resumed, rest = run(make_job(average=average), tmp_path / "cut.safetensors")
+        run(make_recipe(average=average), tmp_path / "cut.safetensors", cut)
+    resumed, rest = run(make_recipe(average=average), tmp_path / "cut.safetensors")
     assert torch.equal(weights(whole), weights(resumed))
     assert rest == losses[-len(rest) :]
     assert len(rest) == STEPS - cut // 5 * 5
@@ -70,10 +77,10 @@ def loss_scaler():
 @pytest.mark.parametrize("cut", [6, 14])
 def test_a_cut_run_goes_on_with_its_loss_scale(tmp_path, cut):
     whole, cut_short, resumed = loss_scaler(), loss_scaler(), loss_scaler()
-    run(make_job(), tmp_path / "whole.safetensors", scaler=whole)
+    run(make_recipe(), tmp_path / "whole.safetensors", scaler=whole)
     with pytest.raises(CutError):
-        run(make_job(), tmp_path / "cut.safetensors", cut, cut_short)
-    run(make_job(), tmp_path / "cut.safetensors", scaler=resumed)
+        run(make_recipe(), tmp_path / "cut.safetensors", cut, cut_short)
+    run(make_recipe(), tmp_path / "cut.safetensors", scaler=resumed)
     assert resumed.state_dict() == whole.state_dict() != cut_short.state_dict()
     assert whole.state_dict()["scale"] == 8.0 * 2 ** (STEPS // 3)
 
@@ -94,20 +101,20 @@ def test_the_index_of_a_gpu_reaches_torch(monkeypatch):
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    whole, _ = run(make_job(), tmp_path / "state.safetensors")
-    again, losses = run(make_job(), tmp_path / "state.safetensors")
+    whole, _ = run(make_recipe(), tmp_path / "state.safetensors")
+    again, losses = run(make_recipe(), tmp_path / "state.safetensors")
     assert losses == []
     assert torch.equal(weights(whole), weights(again))
 
 
 def test_training_learns(tmp_path):
-    _, losses = run(make_job(steps=300), tmp_path / "state.safetensors")
+    _, losses = run(make_recipe(steps=300), tmp_path / "state.safetensors")
     assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
 
 
 def test_another_seed_ends_elsewhere(tmp_path):
-    one, _ = run(make_job(), tmp_path / "a.safetensors")
-    other, _ = run(make_job(seed=1), tmp_path / "b.safetensors")
+    one, _ = run(make_recipe(), tmp_path / "a.safetensors")
+    other, _ = run(make_recipe(seed=1), tmp_path / "b.safetensors")
     assert not torch.equal(weights(one), weights(other))
 
 
@@ -116,18 +123,18 @@ def test_another_seed_ends_elsewhere(tmp_path):
 )
 def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, spoil):
     path = tmp_path / "state.safetensors"
-    run(make_job(), path)
+    run(make_recipe(), path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(InputError, match="not a checkpoint of this training") as caught:
-        run(make_job(), path)
+        run(make_recipe(), path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
-    run(make_job(), path)
+    run(make_recipe(), path)
     with pytest.raises(InputError, match="not a checkpoint of this training"):
-        run(make_job(modules={"net": nn.Linear(5, 5)}), path)
+        run(make_recipe(modules={"net": nn.Linear(5, 5)}), path)
 
 
 def test_the_schedule_rises_stays_and_falls():

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import torch
 
+from edgesplit import data
 from edgesplit.diffusion.inference.models import Model
 from edgesplit.diffusion.toyworld.trainers import networks
 
@@ -92,18 +93,23 @@ def as_model(pipeline, subject="dog", name="test model"):
     )
 
 
+def toy_clip():
+    """The folder of the toy world's CLIP."""
+    return data.located("toyworld/clip")
+
+
 def save_clip(folder):
     """A CLIP with random weights in open_clip's folder format."""
     import json
 
     from safetensors.torch import save_file
 
-    from edgesplit.diffusion.toyworld.trainers import stages
+    from edgesplit.diffusion.toyworld.trainers import clip
 
     torch.manual_seed(0)
-    config = stages.clip_config(_tokenizer())
+    config = clip.clip_config(_tokenizer())
     folder.mkdir(parents=True)
-    save_file(stages.half(stages.make_clip(_tokenizer())), folder / "open_clip_model.safetensors")
+    save_file(networks.half(clip.make_clip(_tokenizer())), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     _tokenizer().save_pretrained(folder)
     return folder

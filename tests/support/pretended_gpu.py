@@ -1,17 +1,17 @@
-"""A GPU that is not there: `python pretended_gpu.py COMMAND ...` runs one of our commands on it.
+"""A GPU that is not there: `python pretended_gpu.py COMMANDS` runs commands of ours on it, one after another.
 
-Its tensors compute on the CPU but say that they are elsewhere, and what mixes them with the host's fails, as on
-CUDA. The last line on stderr is JSON: how many tensors it made, and how often data crossed between it and the host.
+COMMANDS is JSON, a list of lists such as ["hybrid", "--steps", "4"]. The GPU's tensors compute on the CPU but say that
+they are elsewhere, and what mixes them with the host's fails, as on CUDA. The last line on stderr is JSON: for every
+command, how many tensors it made and how often data crossed between the GPU and the host.
 """
 
-import atexit
+import gc
 import json
 import sys
 
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "pretended"
 aten = torch.ops.aten
@@ -48,7 +48,7 @@ class Gpu(TorchDispatchMode):
 
 def operate(func, args, kwargs):
     """The operation on the CPU; its result is on the GPU where its tensors are or where it shall be."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    tensors = list(_tensors((args, kwargs)))
     here = [x for x in tensors if not isinstance(x, OnGpu)]
     if func not in CROSSING and len(here) < len(tensors) and any(x.dim() for x in here):
         raise RuntimeError(f"{func}: found tensors on the GPU and on the CPU")
@@ -58,17 +58,39 @@ def operate(func, args, kwargs):
         there = there and func is not aten._local_scalar_dense.default
         COUNTS["crossings"] += there != (len(here) < len(tensors)) or 0 < len(here) < len(tensors)
     on_cpu = {"device": torch.device("cpu"), "pin_memory": None}
-    result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs | {k: on_cpu[k] for k in on_cpu.keys() & kwargs}))
+    result = func(
+        *_mapped(_inner, args), **_mapped(_inner, kwargs | {k: on_cpu[k] for k in on_cpu.keys() & kwargs.keys()})
+    )
     if func is aten.copy_.default:
         return args[0]
     if not there:
         return result
-    result = tree_map(lambda x: OnGpu(x) if isinstance(x, torch.Tensor) else x, result)
+    result = _mapped(OnGpu, result)
     return return_and_correct_aliasing(func, args, kwargs, result) if len(here) < len(tensors) else result
 
 
-def _inner(x):
-    return x.inner if isinstance(x, OnGpu) else x
+def _inner(tensor):
+    return tensor.inner if isinstance(tensor, OnGpu) else tensor
+
+
+def _tensors(value):
+    """All tensors in an operation's arguments; torch's own search knows more kinds of trees, and takes far longer."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
+
+
+def _mapped(function, value):
+    """Arguments or results with the function applied to their tensors."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(function, part) for part in value)
+    if isinstance(value, dict):
+        return {name: _mapped(function, part) for name, part in value.items()}
+    return value
 
 
 def _accelerator_there(make):
@@ -90,11 +112,11 @@ def pretend():
     for operator in ("empty_strided", "empty.memory_format", "_copy_from", "_to_copy"):  # indexing by a list calls them
         name, _, overload = operator.partition(".")
         backend.impl(operator, _kernel(getattr(getattr(aten, name), overload or "default")), "PrivateUse1")
-    from edgesplit.diffusion import dreambooth_command as run
-    from edgesplit.diffusion.train import loop as training
+    from edgesplit.diffusion.inference import references
+    from edgesplit.diffusion.train import loop
 
-    run.pick_device = lambda name: f"{NAME}:0"
-    training.make_accelerator = _accelerator_there(training.make_accelerator)
+    references.pick_device = lambda name: f"{NAME}:0"
+    loop.make_accelerator = _accelerator_there(loop.make_accelerator)
     return backend
 
 
@@ -102,12 +124,28 @@ def _kernel(operator):
     return lambda *args, **kwargs: operate(operator, args, kwargs)
 
 
-if __name__ == "__main__":
-    registered = pretend()  # for as long as it is held
-    atexit.register(lambda: print(json.dumps(COUNTS), file=sys.stderr))
-    sys.argv = sys.argv[1:]
+def run(command):
+    """Run one command on the GPU; returns what it counted. One that fails ends the process."""
     from edgesplit.diffusion.cli import dreambooth_main, hybrid_main
     from edgesplit.metrics.cli import main as pai_sweep_main
 
-    with Gpu():
-        {"dreambooth": dreambooth_main, "hybrid": hybrid_main, "pai-sweep": pai_sweep_main}[sys.argv[0]]()
+    mains = {"dreambooth": dreambooth_main, "hybrid": hybrid_main, "pai-sweep": pai_sweep_main}
+    sys.argv = command
+    COUNTS.update(dict.fromkeys(COUNTS, 0))
+    try:
+        with Gpu():
+            mains[command[0]]()
+    except SystemExit as left:
+        if left.code:
+            raise
+    return dict(COUNTS)
+
+
+if __name__ == "__main__":
+    registered = pretend()  # for as long as it is held
+    import edgesplit.diffusion.train.run  # noqa: F401
+
+    gc.freeze()  # collections between the models need not look through the libraries
+    counts = [run(command) for command in json.loads(sys.argv[1])]
+    gc.unfreeze()
+    print(json.dumps(counts), file=sys.stderr)

@@ -1,12 +1,12 @@
-"""The toy world's networks: the classes and parts of Stable Diffusion, small."""
+"""The toy world's networks: the classes of Stable Diffusion's parts, made small."""
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..world import SIDE, words
@@ -15,6 +15,7 @@ LATENT_CHANNELS = 16
 LATENT_SIDE = SIDE // 4
 TOKENS = 24
 WIDTH = 96
+"""Width of the text encoder, and of the embeddings."""
 START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
@@ -50,7 +51,7 @@ def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two layers of width 96."""
+    """The text encoder: two layers of width 96."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -68,7 +69,7 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def make_vae() -> AutoencoderKL:
-    """Four pixels to a latent element of 16 channels."""
+    """The autoencoder: 4 x 4 pixels become one element of 16 channels."""
     return AutoencoderKL(
         latent_channels=LATENT_CHANNELS,
         block_out_channels=(24, 48, 64),
@@ -81,7 +82,7 @@ def make_vae() -> AutoencoderKL:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """12 x 12 latents, text conditions at 6 x 6 and 3 x 3."""
+    """The UNet of 12 x 12 latents, with attention to the text at 6 x 6 and 3 x 3."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
@@ -97,7 +98,7 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's schedule, with the velocity as the prediction."""
+    """The scheduler: Stable Diffusion's noise levels, with the velocity as what the UNet predicts."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -109,8 +110,19 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
-def token_ids(tokenizer: Any, texts: list[str]) -> torch.Tensor:
+def token_ids(tokenizer: Any, texts: list[str]) -> Tensor:
     """Padded token ids, shape (texts, tokens)."""
     encoded = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-    ids: torch.Tensor = encoded.input_ids
+    ids: Tensor = encoded.input_ids
     return ids
+
+
+def half(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module, with floating-point numbers as fp16."""
+    state = module.state_dict()
+    return {name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in state.items()}
+
+
+def count(module: nn.Module) -> int:
+    """Number of parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())

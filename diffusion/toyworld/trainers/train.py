@@ -1,11 +1,13 @@
-"""Train the toy world from nothing: `python -m edgesplit.diffusion.toyworld.train -o FOLDER [STAGE ...]`.
+"""Train the toy world from nothing: `python -m edgesplit.diffusion.toyworld.trainers.train -o FOLDER [STAGE ...]`.
 
-Each stage goes on from its checkpoint and is skipped once its report is there. `card.json` collects the reports: the
-steps, time and quality of each stage.
+A stage that was killed goes on from its checkpoint; one whose report is there is skipped. `card.json` collects the
+reports: the number of steps, the time and the quality of each stage.
 """
 
 import json
 import time
+import warnings
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,32 +19,41 @@ import typer
 from ....common import console
 from ....common.errors import InputError, nearest
 from ....common.files import make_folder, whole_file
-from ...dreambooth_command import cohort_models, run_dreambooth, training_bar
+from ....common.progress import Progress, progress_bar
 from ...inference.clip_images import load_image_encoder
 from ...inference.models import load_model
+from ...inference.references import cohort_models
 from ...train.cohort import read_cohort
+from ...train.job import prepare_job
 from ...train.loop import make_accelerator
+from ...train.run import run_job
 from ..example import write_example
-from . import stages
+from .base import train_base
+from .clip import train_clip
+from .perceptual import train_perceptual
 from .quality import caption_accuracies, identity_accuracy
+from .samples import Report
+from .vae import train_vae
 
 STAGES = {
-    "vae": (stages.train_vae, 2800),
-    "perceptual": (stages.train_perceptual, 900),
-    "clip": (stages.train_clip, 2400),
-    "base": (stages.train_base, 4500),
+    "vae": (train_vae, 2800),
+    "perceptual": (train_perceptual, 900),
+    "clip": (train_clip, 2400),
+    "base": (train_base, 4500),
 }
-"""In their order, with their steps; then comes the cohort, which is `dreambooth` on rendered photos."""
+"""The stages in their order: how each is trained, and its number of steps; the last stage is the cohort."""
 PICTURES = 128
-"""On which the base is judged."""
+"""Number of pictures by which the base is judged."""
 app = console.make_app("Train the toy world's models from nothing.")
 
 
 @app.command()
 def train(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder.")] = Path("toyworld"),
-    threads: Annotated[int, typer.Option(help="Processor threads.")] = 1,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[STAGE]...", help="Stages to train; default: all.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the models.")] = Path("toyworld"),
+    threads: Annotated[int, typer.Option(help="Number of processor threads.")] = 1,
 ) -> None:
     """Train the stages vae, perceptual, clip, base and cohort."""
     torch.set_num_threads(threads)
@@ -53,7 +64,7 @@ def train(
 
 
 def run_stage(name: str, folder: Path) -> None:
-    """Train one stage, unless its report is there; a report's seconds are those of the run that ended the stage."""
+    """Train one stage, unless its report is there; the report has the seconds of the run that ended the stage."""
     if name not in (*STAGES, "cohort"):
         raise InputError(f"stage: found {name!r}, accepted: {', '.join(STAGES)}, cohort; {nearest(name, STAGES)}")
     report = folder / f"{name}.report.json"
@@ -67,25 +78,28 @@ def run_stage(name: str, folder: Path) -> None:
     (folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def train_network(name: str, folder: Path) -> tuple[int, stages.Report]:
-    """One of `STAGES`: its steps and quality."""
+def train_network(name: str, folder: Path) -> tuple[int, Report]:
+    """Train one of `STAGES`; returns its number of steps and its quality."""
     stage, steps = STAGES[name]
-    with training_bar(name, steps) as progress:
+    with _bar(name, steps, "steps") as progress:
         return steps, stage(folder, steps, make_accelerator("cpu"), progress)
 
 
-def train_cohort(folder: Path) -> tuple[int, stages.Report]:
-    """The cluster-wide and the personal models: steps of each, and how many they are."""
+def train_cohort(folder: Path) -> tuple[int, Report]:
+    """Train the models of a cohort on rendered photos; returns the number of steps of each, and how many they are."""
     path = folder / "cohort" / "cohort.toml"
     if not path.exists():
         write_example(path.parent, base="../base", clip="../clip")
-    run_dreambooth(path, folder, "cpu", as_json=False)
-    cohort = read_cohort(path)
-    return cohort.training.steps, {"models": 1 + len(cohort.users)}
+    file = read_cohort(path)
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
+    for gate in run_job(prepare_job(file, folder, "cpu", _bar)):
+        gains = ", ".join(f"{user} {gain:+.3f}" for user, gain in gate.gains.items())
+        console.say(f"train: {gate.name}: similarity to the photos of {gains}")
+    return file.cohort.training.steps, {"models": 1 + len(file.cohort.users)}
 
 
 def write_card(folder: Path) -> None:
-    """Collect the reports of the finished stages."""
+    """Collect the reports of the finished stages in `card.json`."""
     reports = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _reports(folder)}
     if "cohort" in reports:
         reports |= _judged(folder, reports)
@@ -99,7 +113,7 @@ def write_card(folder: Path) -> None:
 
 
 def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
-    """What the toy world's CLIP sees in the pictures of the base and of the personal models."""
+    """The reports of the base and the cohort, with what the toy world's CLIP sees in their pictures."""
     encoder = load_image_encoder(str(folder / "clip"))
     users = {name: load_model(reference) for name, reference in cohort_models(folder)[1].items()}
     captions = caption_accuracies(load_model(folder / "base"), folder / "clip", PICTURES)
@@ -107,6 +121,10 @@ def _judged(folder: Path, reports: dict[str, Any]) -> dict[str, Any]:
         "base": reports["base"] | {"caption_accuracy": captions},
         "cohort": reports["cohort"] | {"identity_accuracy": identity_accuracy(users, encoder)},
     }
+
+
+def _bar(name: str, total: float, unit: str) -> AbstractContextManager[Progress]:
+    return progress_bar(f"train: {name}", total, unit)
 
 
 def _reports(folder: Path) -> list[tuple[str, Path]]:

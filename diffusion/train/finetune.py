@@ -1,0 +1,96 @@
+"""One model of a cohort: fine-tuned from the base, and written as a folder of its own."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ... import data
+from ..inference.gpu import free_memory
+from ..inference.lora import add_lora
+from ..inference.models import SETTINGS, Model, make_pipeline, save_half, weights_digest
+from .cohort import Training
+from .dreambooth import encode, make_recipe
+from .job import Job
+from .loop import make_accelerator, train
+from .orders import Order
+from .records import write_json
+
+
+def fine_tuned(job: Job, order: Order, checkpoint: Path) -> dict[str, nn.Module]:
+    """The trained UNet and text encoder, or their LoRAs; training goes on from the checkpoint if there is one."""
+    how = job.cohort.training
+    free_memory()  # of the model before
+    torch.manual_seed(how.seed)
+    modules = _trainable(job.base, how)
+    own = encode(job.base, order.photos, order.subject)
+    recipe = make_recipe(job.base, modules, own, order.prior.examples() if order.prior else None, how)
+    with job.progress(order.name, how.steps, "steps") as progress:
+        trained = train(recipe, checkpoint, make_accelerator(job.device, how.mixed_precision), progress)
+    modules |= trained
+    del recipe, trained
+    free_memory()  # of the optimizer
+    return modules
+
+
+def save_model(job: Job, order: Order, modules: dict[str, Any], folder: Path) -> None:
+    """Write a model as a diffusers folder in fp16, or as its LoRAs and the name of the base that they belong to.
+
+    Args:
+        job: the cohort's job.
+        order: the model that was ordered.
+        modules: its trained UNet and text encoder, or their LoRAs.
+        folder: folder to fill, which becomes `order.folder` once it is complete.
+    """
+    settings = {"subject": order.subject}
+    if order.user and order.user.description:
+        settings["description"] = order.user.description
+    if job.cohort.training.method == "lora":
+        for part, module in modules.items():
+            if hasattr(module, "peft_config"):
+                module.save_pretrained(folder / part, safe_serialization=True)
+        settings["base"] = _lasting_reference(job, order.folder)
+        settings["base_digest"] = weights_digest(job.base.unet, job.base.text_encoder)
+    else:
+        save_half(_pipeline(job.base, modules), folder)
+    write_json(folder / SETTINGS, settings)
+
+
+def _trainable(base: Model, how: Training) -> dict[str, nn.Module]:
+    """Copies of the base's UNet and text encoder, or LoRAs on them."""
+    modules = {"unet": copy.deepcopy(base.unet), "text_encoder": copy.deepcopy(base.text_encoder)}
+    if how.gradient_checkpointing:
+        modules["unet"].enable_gradient_checkpointing()  # diffusers' name for it
+        modules["text_encoder"].gradient_checkpointing_enable()  # transformers' name for it
+    for part, rate in how.rates.items():
+        modules[part].requires_grad_(rate > 0)
+        if how.method == "lora" and rate > 0:
+            modules[part] = add_lora(part, modules[part], how.rank)
+        modules[part].train()
+    return modules
+
+
+def _lasting_reference(job: Job, folder: Path) -> str:
+    """The base as a model in a folder names it: by a relative path where both would move together, else as it is."""
+    base = Path(job.file.base_reference).resolve()
+    if not base.is_dir():
+        return job.file.base_reference
+    if base.is_relative_to(job.output.resolve()):
+        return os.path.relpath(base, folder.resolve())
+    return data.portable(str(base))
+
+
+def _pipeline(base: Model, modules: dict[str, Any]) -> Any:
+    """A pipeline of copies, as saving one in fp16 changes the number format of its parts in place."""
+    from diffusers import DDIMScheduler
+
+    return make_pipeline(
+        unet=copy.deepcopy(modules["unet"]),
+        text_encoder=copy.deepcopy(modules["text_encoder"]),
+        tokenizer=base.tokenizer,
+        vae=copy.deepcopy(base.vae),
+        scheduler=DDIMScheduler.from_config(base.scheduler_config),
+    )
