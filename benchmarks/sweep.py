@@ -20,7 +20,8 @@ from edgesplit.common.tables import plain_table
 from edgesplit.diffusion.inference.models import read_settings
 from edgesplit.metrics.lpips import TOY_SIDE, load_lpips
 from edgesplit.metrics.prompts import described
-from edgesplit.metrics.sweep import SweepSettings, load_bench
+from edgesplit.metrics.settings import SweepSettings
+from edgesplit.metrics.sweep import load_sweep_models
 
 TOY = data.FOLDER / "toyworld"
 USERS = ("anna", "ben", "cleo")
@@ -51,9 +52,9 @@ SETTINGS = SweepSettings(
 def sweep() -> tuple[dict[Key, tuple[float, float]], int, float]:
     """Ours: CLIP and mean LPIPS by (seed, split, user), sample-steps, and seconds after loading."""
     steps: list[int] = []
-    bench = load_bench(SETTINGS, "cpu", steps.append)
+    models = load_sweep_models(SETTINGS, "cpu", steps.append)
     start = time.perf_counter()
-    rows = [row for block in SETTINGS.blocks for row in bench.measure(block)]
+    rows = [row for block in SETTINGS.blocks for row in models.measure(block)]
     scores = {(row.seed, row.local_steps, row.user): (row.clip, row.lpips) for row in rows}
     return scores, sum(steps), time.perf_counter() - start
 
@@ -144,7 +145,7 @@ def main() -> None:
     ours, theirs = (scores for scores, _, _ in results.values())
     apart = [max(abs(ours[key][i] - theirs[key][i]) for key in ours) for i in (0, 1)]
     console = Console(highlight=False)
-    sizes = f"{len(SETTINGS.clusters)} noises, {len(SETTINGS.splits)} splits, {len(USERS)} users"
+    sizes = f"{len(SETTINGS.groups)} noises, {len(SETTINGS.splits)} splits, {len(USERS)} users"
     console.print(f"{sizes}, {SETTINGS.total_steps} steps:")
     console.print(table)
     console.print(f"plain loop / pai-sweep, wall time: {results['plain loop'][2] / results['pai-sweep'][2]:.2f}")

@@ -1,9 +1,10 @@
-"""From measurements to a PAI curve: points with intervals, N-hat, the fitted sigmoid. Paper section 3.4.2, Fig. 4.
+"""From measurements to a PAI curve: points with intervals, N-hat, and the fitted sigmoid. Paper section 3.4.2, Fig. 4.
 
-Intervals are bootstrapped over clusters, the (prompt, seed) pairs: the pictures of one are not independent.
+A *group* is one prompt with one seed: its pictures all begin with the same noise, so that they are not independent of
+each other. Intervals are therefore bootstrapped over groups, never over single pictures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,20 +14,21 @@ from ..common.arrays import Floats, Ints
 from ..common.errors import InputError
 from ..fitting.pai import LEVEL, THRESHOLD, PaiCurve, PaiFit, fit_draws, fit_pai
 from ..fitting.schemas import PaiFitRecord, PaiPoint
-from .pai import PaiConstants, kappa_of, pai
+from .pai import PaiConstants, kappa_of, lpips_bar, pai
 
 DRAWS = 500
+"""Bootstrap draws."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Means over the users.
+class GroupScores:
+    """What the metrics say of every group at every split.
 
     Attributes:
-        local_steps: n, ascending, shape (splits,).
-        clip: shape (clusters, splits).
-        lpips: LPIPS-bar, shape (clusters, splits).
-        users: how many.
+        local_steps: n of every split, ascending, shape (splits,).
+        clip: mean CLIP similarity over the users, shape (groups, splits).
+        lpips: LPIPS-bar, shape (groups, splits).
+        users: number of users.
     """
 
     local_steps: Ints
@@ -37,17 +39,18 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What the scores say.
+    """What follows from the scores.
 
     Attributes:
-        local_steps: n, shape (splits,).
-        means: clip, lpips and pai -> value at each n, shape (splits,).
-        intervals: the same -> 95 % interval, shape (2, splits); empty for one cluster, which says nothing of others.
-        constants: of eq. (1), kappa included.
-        fit: of PAI against n.
-        draws: the curve fitted to each bootstrap draw; empty for one cluster.
+        local_steps: n of every split, shape (splits,).
+        means: "clip", "lpips" and "pai" -> mean over the groups at each n, shape (splits,).
+        intervals: the same names -> 95 % interval at each n, shape (2, splits); empty for a single group, which does
+            not show how groups vary.
+        constants: constants of eq. (1), with the kappa that was used.
+        fit: sigmoid fitted to PAI against n.
+        draws: curves fitted to the bootstrap draws; empty for a single group.
         min_local_steps: N-hat.
-        images: pictures per n.
+        images: number of pictures per n.
     """
 
     local_steps: Ints
@@ -60,45 +63,67 @@ class Analysis:
     images: int
 
     def points(self) -> list[PaiPoint]:
-        """For the curve's file."""
-        splits = enumerate(self.local_steps)
-        return [PaiPoint(local_steps=int(n), images=self.images, **self._row(i)) for i, n in splits]
+        """The points as the curve's file keeps them."""
+        return [self._point(i) for i in range(len(self.local_steps))]
 
-    def _row(self, i: int) -> dict[str, Any]:
-        """Means and intervals of point i, under the names of `PaiPoint`."""
-        means = {name: float(value[i]) for name, value in self.means.items()}
-        without: dict[str, Any] = {f"{name}_ci": None for name in means}
-        return means | without | {f"{name}_ci": ends[:, i].tolist() for name, ends in self.intervals.items()}
+    def _point(self, i: int) -> PaiPoint:
+        return PaiPoint(
+            local_steps=int(self.local_steps[i]),
+            clip=float(self.means["clip"][i]),
+            lpips=float(self.means["lpips"][i]),
+            pai=float(self.means["pai"][i]),
+            clip_ci=self._interval("clip", i),
+            lpips_ci=self._interval("lpips", i),
+            pai_ci=self._interval("pai", i),
+            images=self.images,
+        )
+
+    def _interval(self, name: str, i: int) -> list[float] | None:
+        ends: list[float] | None = self.intervals[name][:, i].tolist() if self.intervals else None
+        return ends
 
     def fit_record(self) -> PaiFitRecord:
-        """For the curve's file."""
-        names = ("steepness", "midpoint", "amplitude", "offset")
-        drawn = [[getattr(curve, name) for name in names] for curve in self.draws]
-        ends = np.quantile(drawn, LEVEL, axis=0).T.tolist()[: self.fit.parameters] if drawn else []
-        record: dict[str, Any] = {name: getattr(self.fit.curve, name) for name in names}
-        record |= dict(zip((f"{name}_ci" for name in names), [*ends, *[None] * (4 - len(ends))], strict=True))
-        return PaiFitRecord(**record, r2=self.fit.r2, draws=drawn or None)
+        """The fit as the curve's file keeps it."""
+        curve = self.fit.curve
+        drawn = [[one.steepness, one.midpoint, one.amplitude, one.offset] for one in self.draws]
+        ends: list[Any] = np.quantile(drawn, LEVEL, axis=0).T.tolist()[: self.fit.parameters] if drawn else []
+        steepness_ci, midpoint_ci, amplitude_ci, offset_ci = ends + [None] * (4 - len(ends))
+        return PaiFitRecord(
+            steepness=curve.steepness,
+            midpoint=curve.midpoint,
+            amplitude=curve.amplitude,
+            offset=curve.offset,
+            steepness_ci=steepness_ci,
+            midpoint_ci=midpoint_ci,
+            amplitude_ci=amplitude_ci,
+            offset_ci=offset_ci,
+            r2=self.fit.r2,
+            draws=drawn or None,
+        )
 
-    def warnings(self) -> list[str]:
-        """What the user of the curve should know."""
-        found, curve = [], self.fit.curve
+    def warnings(self) -> Iterator[str]:
+        """What the user of the curve should know, one sentence each."""
+        curve = self.fit.curve
         if not self.draws:
-            found.append("one prompt and seed alone tell nothing of how others vary: no intervals, no draws for plan")
-        at = float(curve.sigmoid(self.min_local_steps))
-        if at < 0.5 and curve.steepness > 0:
-            found.append(
-                f"F(N-hat) = {at:.2f} < 1/2: left of the midpoint {curve.midpoint:.1f} the split objective is not "
+            yield "one prompt and seed alone tell nothing of how others vary: no intervals, no draws for plan"
+        share = float(curve.sigmoid(self.min_local_steps))
+        if share < 0.5 and curve.steepness > 0:
+            yield (
+                f"F(N-hat) = {share:.2f} < 1/2: left of the midpoint {curve.midpoint:.1f} the split objective is not "
                 "concave (Proposition 2 does not hold there); plan compares the ends as well"
             )
         if self.fit.r2 is None or self.fit.r2 < 0.9:
-            found.append(f"the sigmoid describes the points poorly: R2 = {self.fit.r2 or 0:.2f}")
+            yield f"the sigmoid describes the points poorly: R2 = {self.fit.r2 or 0:.2f}"
         if curve.steepness <= 0:
-            found.append("PAI does not rise with local steps: plan refuses this curve")
-        return found
+            yield "PAI does not rise with local steps: plan refuses this curve"
 
 
-def scores_of(table: Mapping[str, Sequence[Any]]) -> Scores:
-    """Means over the users of a table with columns prompt, seed, local_steps, user, clip, lpips.
+def scores_of(table: Mapping[str, Sequence[Any]]) -> GroupScores:
+    """The scores of a table of measurements, one row per picture.
+
+    Args:
+        table: columns prompt, seed, local_steps, user, clip, and lpips: the picture's mean LPIPS to those of the other
+            users.
 
     Raises:
         InputError: where a column or a picture is missing.
@@ -107,16 +132,16 @@ def scores_of(table: Mapping[str, Sequence[Any]]) -> Scores:
 
     frame = pd.DataFrame({name: table[name] for name in ("prompt", "seed", "local_steps", "user", "clip", "lpips")})
     users = int(frame["user"].nunique())
-    cells = frame.groupby(["prompt", "seed", "local_steps"], sort=True)[["clip", "lpips"]]
-    means, sizes = cells.mean().unstack(), cells.size().unstack()
-    if means.isna().to_numpy().any() or not (sizes == users).to_numpy().all():
+    pictures = frame.groupby(["prompt", "seed", "local_steps"], sort=True)
+    clip, lpips = pictures["clip"].mean().unstack(), pictures["lpips"].agg(lpips_bar).unstack()
+    sizes = pictures.size().unstack()
+    if clip.isna().to_numpy().any() or lpips.isna().to_numpy().any() or not (sizes == users).to_numpy().all():
         raise InputError("found prompts and seeds without some of the splits or users, accepted: all of them for each")
-    local_steps = np.array(sizes.columns, np.int64)
-    return Scores(local_steps, means["clip"].to_numpy(float), means["lpips"].to_numpy(float), users)
+    return GroupScores(np.array(sizes.columns, np.int64), clip.to_numpy(float), lpips.to_numpy(float), users)
 
 
 def analyse(
-    scores: Scores,
+    scores: GroupScores,
     total_steps: int,
     constants: PaiConstants = PaiConstants(),  # noqa: B008 - frozen
     *,
@@ -129,14 +154,14 @@ def analyse(
     """Points, intervals, fit and N-hat.
 
     Args:
-        scores: of a sweep with three splits or more.
+        scores: scores at three splits or more.
         total_steps: N.
-        constants: of eq. (1).
-        own_kappa: take kappa = 1 / CLIP(N) instead of the constants' own.
+        constants: constants of eq. (1).
+        own_kappa: whether kappa is 1 / CLIP(N) instead of the one in `constants`.
         personal: LPIPS-bar that N-hat's interval must lie above.
-        two_parameter: keep to the paper's form.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
+        two_parameter: whether only the paper's form is fitted, without amplitude and offset.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap.
 
     Raises:
         InputError: for an own kappa where CLIP(N) is not above 0.
@@ -148,6 +173,7 @@ def analyse(
     intervals = {name: np.quantile(values, LEVEL, axis=0) for name, values in drawn.items()}
     means = {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
     fit = fit_pai(scores.local_steps, means["pai"], two_parameter=two_parameter)
+    lpips_low = intervals["lpips"][0] if intervals else lpips
     return Analysis(
         local_steps=scores.local_steps,
         means=means,
@@ -155,33 +181,31 @@ def analyse(
         constants=constants,
         fit=fit,
         draws=fit_draws(scores.local_steps, drawn["pai"], fit) if drawn else [],
-        min_local_steps=min_local_steps(
-            scores.local_steps, intervals["lpips"][0] if intervals else lpips, personal, total_steps
-        ),
+        min_local_steps=min_local_steps(scores.local_steps, lpips_low, personal, total_steps),
         images=scores.users * len(scores.clip),
     )
 
 
-def bootstrap(scores: Scores, constants: PaiConstants, draws: int, seed: int) -> dict[str, Floats]:
-    """Means over clusters drawn with replacement: clip, lpips and pai -> shape (draws, splits)."""
-    weights = cluster_weights(len(scores.clip), draws, seed)
+def bootstrap(scores: GroupScores, constants: PaiConstants, draws: int, seed: int) -> dict[str, Floats]:
+    """Means over groups drawn with replacement: "clip", "lpips" and "pai" -> shape (draws, splits)."""
+    weights = group_weights(len(scores.clip), draws, seed)
     clip, lpips = weights @ scores.clip, weights @ scores.lpips
     return {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
 
 
-def cluster_weights(clusters: int, draws: int, seed: int) -> Floats:
-    """Weights of a mean over clusters drawn with replacement, shape (draws, clusters); each row sums to 1."""
+def group_weights(groups: int, draws: int, seed: int) -> Floats:
+    """The weights of means over groups drawn with replacement, shape (draws, groups); each row sums to 1."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), draws) / clusters
+    return rng.multinomial(groups, np.full(groups, 1 / groups), draws) / groups
 
 
 def min_local_steps(local_steps: Ints, lpips_low: Floats, personal: float, total_steps: int) -> int:
-    """N-hat: the smallest n whose LPIPS-bar interval lies above a threshold, else N.
+    """N-hat: the smallest n whose LPIPS-bar interval lies above a threshold; N where there is none.
 
     Args:
-        local_steps: n, ascending, shape (splits,).
-        lpips_low: lower end of each interval, shape (splits,).
-        personal: the threshold.
+        local_steps: n of every split, ascending, shape (splits,).
+        lpips_low: lower end of the interval at each n, shape (splits,).
+        personal: threshold.
         total_steps: N.
     """
     above = local_steps[lpips_low > personal]

@@ -1,4 +1,4 @@
-"""CLIP similarity of pictures and texts (arXiv 2103.00020), with open_clip's models; a text is never cut silently."""
+"""CLIP similarity of pictures and texts (arXiv 2103.00020), with open_clip's models. No text is ever cut silently."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..common.errors import InputError, shown
+from ..common.errors import InputError, reason_of, shown
 from ..diffusion.inference.clip_images import ImageEncoder, load_image_encoder
 
 REAL_CLIP = "ViT-L-14/openai"
 PICTURES_AT_ONCE = 64
+"""Most pictures in one pass of the image tower."""
 LongTexts = Literal["refuse", "window"]
 
 
@@ -23,9 +24,10 @@ class Clip:
     """Both towers of a CLIP model.
 
     Attributes:
-        encoder: of pictures.
-        tokenizer: of texts, open_clip's.
-        long_texts: what happens to a text with more tokens than the text tower reads.
+        encoder: image tower, and how it takes its pictures.
+        tokenizer: open_clip's tokenizer of the text tower.
+        long_texts: what happens to a text with more tokens than the text tower reads: "refuse" it, or read it in
+            parts ("window") and take the mean.
     """
 
     encoder: ImageEncoder
@@ -34,14 +36,14 @@ class Clip:
     _read: dict[str, Tensor] = field(default_factory=dict)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Unit vectors of pictures (b, 3, height, width) with values 0 to 1, shape (b, width)."""
+        """Unit vectors, shape (b, width), of pictures of shape (b, 3, height, width) with values 0 to 1."""
         return torch.cat([self.encoder.features(part) for part in images.split(PICTURES_AT_ONCE)])
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors of texts, shape (texts, width); each different text is encoded once for all calls.
+        """Unit vectors of texts, shape (texts, width); each different text is encoded once in all calls.
 
         Raises:
-            InputError: for a text that is too long, unless it is read in windows.
+            InputError: for a text that is too long, unless it is read in parts.
         """
         for text in texts:
             if text not in self._read:
@@ -49,38 +51,38 @@ class Clip:
         return torch.stack([self._read[text] for text in texts])
 
     def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """Cosine of each picture and its own text, shape (b,)."""
+        """CLIP(p_i, m_i): cosine between each picture and its own text, shape (b,)."""
         return (self.image_features(images) * self.text_features(texts)).sum(dim=1)
 
     @torch.inference_mode()
     def _encode(self, text: str) -> Tensor:
-        """Of a long text, the normalised mean over its windows."""
+        """The unit vector of a text; of a long one the mean over its parts, scaled to length 1."""
         clip = self.encoder.clip
         ids = self.tokenizer(self._windows(text)).to(next(clip.parameters()).device)
         features: Tensor = clip.encode_text(ids, normalize=True).float().cpu()
         return functional.normalize(features.mean(dim=0), dim=0)
 
     def _windows(self, text: str) -> list[str]:
-        most, found = self.tokenizer.context_length, token_count(self.tokenizer, text)
-        if found <= most:
+        most, count = self.tokenizer.context_length, token_count(self.tokenizer, text)
+        if count <= most:
             return [text]
         if self.long_texts == "window":
             return list(windows(self.tokenizer, text))
         raise InputError(
-            f"CLIP: {shown(text)}: found {found - 2} tokens, accepted: {most - 2} (nothing is cut silently); shorten "
+            f"CLIP: {shown(text)}: found {count - 2} tokens, accepted: {most - 2} (nothing is cut silently); shorten "
             "it or give --long-prompts window"
         )
 
 
 def token_count(tokenizer: Any, text: str) -> int:
-    """Tokens of a text before anything is cut, start and end included."""
+    """Number of tokens of the whole text, start and end included."""
     if hasattr(tokenizer, "tokenizer"):  # open_clip's wrapper of a Hugging Face tokenizer
         return len(tokenizer.tokenizer(tokenizer.clean_fn(text)).input_ids)
     return len(tokenizer.encode(text)) + 2
 
 
 def windows(tokenizer: Any, text: str) -> Iterator[str]:
-    """Split a text into parts, each as long as the tokenizer reads: between words, or inside one that is longer."""
+    """The text in parts that the tokenizer can read: split between words, or inside a longer word."""
     part: list[str] = []
     for word in chain.from_iterable(_pieces(tokenizer, word) for word in text.split()):
         if part and token_count(tokenizer, " ".join([*part, word])) > tokenizer.context_length:
@@ -91,7 +93,7 @@ def windows(tokenizer: Any, text: str) -> Iterator[str]:
 
 
 def _pieces(tokenizer: Any, word: str) -> Iterator[str]:
-    """A word, halved until each piece can be read: some scripts, and some users, do without spaces."""
+    """A word, halved until each piece can be read, as some scripts and some users do without spaces."""
     if len(word) == 1 or token_count(tokenizer, word) <= tokenizer.context_length:
         yield word
     else:
@@ -104,12 +106,12 @@ def load_clip(reference: str, device: str = "cpu", long_texts: LongTexts = "refu
     """Load an open_clip model.
 
     Args:
-        reference: NAME/PRETRAINED, or a folder with its configuration, safetensors weights and tokenizer.
-        device: where it runs.
-        long_texts: "refuse", or "window" to average over parts.
+        reference: NAME/PRETRAINED, or a folder with configuration, safetensors weights and tokenizer.
+        device: device to load it onto, such as "cpu" or "cuda:0".
+        long_texts: as in `Clip`.
 
     Raises:
-        InputError: where it cannot be had.
+        InputError: for a model that cannot be had.
     """
     import open_clip
 
@@ -118,7 +120,6 @@ def load_clip(reference: str, device: str = "cpu", long_texts: LongTexts = "refu
     try:
         return Clip(encoder, open_clip.get_tokenizer(name), long_texts)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"CLIP {shown(reference)}: cannot load its tokenizer ({reason}); put it into a folder"
+            f"CLIP {shown(reference)}: cannot load its tokenizer ({reason_of(error)}); put it into a folder"
         ) from error

@@ -8,21 +8,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..common.errors import InputError, require, shown
-from ..diffusion.dreambooth_command import pick_device
-from .sweep import Bench, Block, Measurement, StepCount, SweepSettings, automatic_batch, load_bench
+from ..common.errors import InputError, nearest, reason_of, require, shown
+from ..diffusion.inference.batch import StepCount
+from ..diffusion.inference.references import pick_device
+from .settings import Block, SweepSettings
+from .sweep import MeasuredPicture, SweepModels, automatic_batch, load_sweep_models, uncounted
 
+ENGINES = ("local", "ray")
 RETRIES = 3
-"""How often a worker that died is started again, and its block repeated."""
+"""How often a worker that died is started again and its block repeated."""
 PATIENCE_S = 10
-"""How long the address of a Ray cluster may take to answer."""
+"""How long the address of a Ray cluster may take to answer, seconds."""
 
 
 class Engine(Protocol):
     """What measures blocks.
 
     Attributes:
-        kind: of its devices, "cpu" or "cuda".
+        kind: kind of its devices, "cpu" or "cuda".
     """
 
     kind: str
@@ -31,15 +34,31 @@ class Engine(Protocol):
         """Load the models and metrics, and check that they and the texts fit together."""
 
     def largest_batch(self, settings: SweepSettings) -> int:
-        """What --batch auto means on a GPU."""
+        """The batch that `--batch auto` means on a GPU."""
 
     def measure(
         self, settings: SweepSettings, blocks: Sequence[Block], count: StepCount
-    ) -> Iterator[list[Measurement]]:
-        """Measure blocks, in any order; counts sample-steps."""
+    ) -> Iterator[list[MeasuredPicture]]:
+        """Measure blocks, in any order; `count` is called with the steps of single pictures that were taken."""
 
     def close(self) -> None:
         """Let go of what is loaded."""
+
+
+def open_engine(name: str, device: str, workers: int) -> Engine:
+    """The engine of a name.
+
+    Args:
+        name: one of `ENGINES`.
+        device: device of the local engine, or kind of device of Ray's workers; "" for the best that is there.
+        workers: number of Ray's workers; 0 for as many as its cluster holds.
+
+    Raises:
+        InputError: for an unknown name, or a device or a Ray cluster that is not there.
+    """
+    if name not in ENGINES:
+        raise InputError(f"--engine: found {shown(name)}, accepted: {', '.join(ENGINES)}; {nearest(name, ENGINES)}")
+    return RayEngine(device, workers) if name == "ray" else LocalEngine(device)
 
 
 class LocalEngine:
@@ -52,10 +71,10 @@ class LocalEngine:
     def __init__(self, device: str) -> None:
         self.device = pick_device(device)
         self.kind = self.device.partition(":")[0]
-        self._bench: Bench | None = None
+        self._models: SweepModels | None = None
 
     def load(self, settings: SweepSettings) -> None:
-        """As `Engine`; once."""
+        """As `Engine`; what is loaded already stays."""
         self._loaded(settings)
 
     def largest_batch(self, settings: SweepSettings) -> int:
@@ -64,30 +83,30 @@ class LocalEngine:
 
     def measure(
         self, settings: SweepSettings, blocks: Sequence[Block], count: StepCount
-    ) -> Iterator[list[Measurement]]:
+    ) -> Iterator[list[MeasuredPicture]]:
         """As `Engine`."""
-        bench = replace(self._loaded(settings), settings=settings, count=count)
+        models = replace(self._loaded(settings), settings=settings, count=count)
         for block in blocks:
-            yield bench.measure(block)
+            yield models.measure(block)
 
     def close(self) -> None:
         """As `Engine`."""
-        self._bench = None
+        self._models = None
 
-    def _loaded(self, settings: SweepSettings) -> Bench:
-        self._bench = self._bench or load_bench(settings, self.device)
-        return self._bench
+    def _loaded(self, settings: SweepSettings) -> SweepModels:
+        self._models = self._models or load_sweep_models(settings, self.device)
+        return self._models
 
 
 class Worker(LocalEngine):
-    """A Ray actor's state: the models stay loaded from block to block."""
+    """The state of a Ray actor, which keeps the models loaded from block to block."""
 
-    def measure_one(self, settings: SweepSettings, block: Block) -> list[Measurement]:
-        """Measure a block."""
-        return next(self.measure(settings, [block], lambda _: None))
+    def measure_one(self, settings: SweepSettings, block: Block) -> list[MeasuredPicture]:
+        """Measure one block."""
+        return next(self.measure(settings, [block], uncounted))
 
     def process(self) -> int:
-        """Its process id."""
+        """The id of its process."""
         return os.getpid()
 
 
@@ -95,11 +114,12 @@ class RayEngine:
     """Spreads the blocks over the Ray cluster of RAY_ADDRESS, or over one that is started on this machine.
 
     Args:
-        device: "cpu", or "cuda" with a GPU for each worker; "" for what the cluster has.
-        workers: how many; 0 for one per GPU, or one per as many CPUs as torch uses threads.
+        device: "cpu", or "cuda" for a GPU per worker; "" for what the Ray cluster has.
+        workers: number of workers; 0 for one per GPU, or one per as many CPUs as torch uses threads.
 
     Raises:
-        InputError: for a cluster that cannot be reached; for other devices and fewer than 0 workers, before one is.
+        InputError: for another device or a negative number of workers, before any Ray cluster is joined; for a Ray
+            cluster that cannot be reached.
     """
 
     def __init__(self, device: str, workers: int = 0) -> None:
@@ -125,7 +145,7 @@ class RayEngine:
             ray.get([actor.load.remote(settings) for actor in self.actors])
 
     def largest_batch(self, settings: SweepSettings) -> int:
-        """As `Engine`; of one worker for all."""
+        """As `Engine`; one worker answers for all."""
         import ray
 
         self._start(settings, len(settings.blocks))
@@ -134,7 +154,7 @@ class RayEngine:
 
     def measure(
         self, settings: SweepSettings, blocks: Sequence[Block], count: StepCount
-    ) -> Iterator[list[Measurement]]:
+    ) -> Iterator[list[MeasuredPicture]]:
         """As `Engine`; a block whose worker dies is repeated."""
         from ray.util import ActorPool
 
@@ -142,7 +162,7 @@ class RayEngine:
         pool: Any = ActorPool(self.actors)
         with worker_errors():
             for measured in pool.map_unordered(lambda actor, block: actor.measure_one.remote(settings, block), blocks):
-                count(settings.cluster_steps * len(measured) // (len(settings.users) * len(settings.splits)))
+                count(settings.group_steps * len(measured) // settings.group_pictures)
                 yield measured
 
     def close(self) -> None:
@@ -161,7 +181,7 @@ def connect() -> None:
     """Join the Ray cluster of RAY_ADDRESS, or start one on this machine.
 
     Raises:
-        InputError: where nothing answers there.
+        InputError: where nothing answers at that address.
     """
     import ray
 
@@ -174,18 +194,22 @@ def connect() -> None:
             socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:80]
         raise InputError(
-            f"--engine ray: RAY_ADDRESS: found {shown(address)}, where no Ray cluster answers ({reason}); start one "
-            "there, or unset it for one on this machine"
+            f"--engine ray: RAY_ADDRESS: found {shown(address)}, where no Ray cluster answers "
+            f"({reason_of(error, 80)}); start one there, or unset it for one on this machine"
         ) from error
 
 
 def start_workers(kind: str, threads: int, most: int) -> list[Any]:
-    """Ray actors, restarted where they die: at most as many as the cluster's machines hold.
+    """Ray actors, which are started again where they die: at most `most`, and no more than the machines hold.
+
+    Args:
+        kind: kind of device of each worker, "cpu" or "cuda".
+        threads: number of CPUs of each worker on a CPU.
+        most: largest number of workers.
 
     Raises:
-        InputError: where none of them holds one.
+        InputError: where no machine holds one.
     """
     import ray
 
@@ -205,7 +229,7 @@ def start_workers(kind: str, threads: int, most: int) -> list[Any]:
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """What happens to a worker, as it would in this process.
+    """Raise an error of a worker as it would be raised in this process.
 
     Raises:
         InputError: for a worker that keeps dying.

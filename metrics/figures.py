@@ -1,4 +1,4 @@
-"""The paper's Fig. 4: pictures over splits with the two metrics (a), and the fitted curve (b)."""
+"""The paper's Fig. 4: the pictures over the splits with the two metrics (a), and the fitted curve (b)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,22 +6,44 @@ from typing import Any
 
 import numpy as np
 
-from ..common.files import whole_file
+from ..common.figures import save_both
+from ..common.tables import Columns
 from ..fitting.pai import LEVEL
 from .analysis import Analysis
+from .settings import SweepSettings
 
-FORMATS = ("png", "svg")
 MOST_COLUMNS = 12
-"""Splits shown in the grid of pictures; of more, evenly chosen ones."""
+"""Most splits in the grid of pictures; of more splits, evenly chosen ones are shown."""
+
+
+def save_figures(folder: Path, analysis: Analysis, settings: SweepSettings, table: Columns) -> None:
+    """Write Fig. 4a, with the pictures of the first prompt and seed, and Fig. 4b into the folder of a sweep.
+
+    Args:
+        folder: folder of the sweep, which holds its pictures.
+        analysis: analysis of the sweep.
+        settings: settings of the sweep.
+        table: columns prompt (its number), seed, user and picture (its path in the folder), in the order of splits.
+    """
+    pictures: dict[str, list[Path]] = {name: [] for name in settings.users}
+    for prompt, seed, user, picture in zip(
+        table["prompt"], table["seed"], table["user"], table["picture"], strict=True
+    ):
+        if (prompt, seed) == (0, 0):
+            pictures[user].append(folder / picture)
+    words = " / ".join(dict.fromkeys([settings.class_word, *settings.words.values()]))
+    caption = settings.templates[0].replace("{subject}", words)
+    save_both(folder / "fig4a", draw_pictures(analysis, pictures, caption))
+    save_both(folder / "fig4b", draw_curve(analysis))
 
 
 def draw_pictures(analysis: Analysis, pictures: Mapping[str, Sequence[Path]], caption: str) -> Any:
-    """Fig. 4a: a row of pictures per user over the splits, and CLIP and LPIPS-bar below; a matplotlib figure.
+    """Fig. 4a as a matplotlib figure: a row of pictures per user over the splits, and CLIP and LPIPS-bar below.
 
     Args:
-        analysis: of the sweep.
-        pictures: user -> the picture at each split.
-        caption: the prompt of the pictures.
+        analysis: analysis of the sweep.
+        pictures: user -> file of the picture at each split.
+        caption: prompt of the pictures.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -38,7 +60,7 @@ def draw_pictures(analysis: Analysis, pictures: Mapping[str, Sequence[Path]], ca
 
 
 def draw_curve(analysis: Analysis) -> Any:
-    """Fig. 4b: PAI against the split point, the fit with its band, and N-hat; a matplotlib figure."""
+    """Fig. 4b as a matplotlib figure: PAI against the split point, the fit with its band, and N-hat."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -62,14 +84,8 @@ def draw_curve(analysis: Analysis) -> Any:
     return figure
 
 
-def save_figure(stem: Path, figure: Any) -> None:
-    """Write a figure as PNG and SVG beside each other."""
-    for kind in FORMATS:
-        with whole_file(stem.with_suffix(f".{kind}"), "wb") as handle:
-            figure.savefig(handle, format=kind, dpi=150)
-
-
 def _columns(splits: int) -> list[int]:
+    """The numbers of the splits that the grid shows."""
     count = min(splits, MOST_COLUMNS)
     return sorted({round(i * (splits - 1) / max(1, count - 1)) for i in range(count)})
 
@@ -105,7 +121,7 @@ def _draw_metrics(axis: Any, analysis: Analysis, shown: Sequence[int]) -> None:
 
 
 def _draw_points(axis: Any, x: Any, analysis: Analysis, name: str, **look: Any) -> None:
-    """Means with their intervals, from which a mean may lie outside where a draw rarely does better."""
+    """Means with their intervals; a mean may lie outside its interval where hardly any bootstrap draw reaches it."""
     mean, ends = analysis.means[name], analysis.intervals.get(name)
     bars = None if ends is None else np.maximum([mean - ends[0], ends[1] - mean], 0)
     axis.errorbar(x, mean, bars, capsize=3, markersize=4, **look)

@@ -1,4 +1,4 @@
-"""LPIPS (arXiv 1801.03924) of all pairs of pictures, each picture's features computed once."""
+"""LPIPS (arXiv 1801.03924) of pairs of pictures; the features of each picture are computed once for all its pairs."""
 
 import io
 import warnings
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import data
-from ..common.errors import InputError, nearest, shown
+from ..common.errors import InputError, nearest, reason_of, shown
 
 BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
 TRUNKS = {
@@ -21,9 +21,9 @@ TRUNKS = {
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "squeeze": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
 }
-"""Where torchvision has the weights from that `lpips` takes."""
+"""The files with torchvision's weights that the package `lpips` takes."""
 TOY_SIDE = 64
-"""The toy world's 48-pixel pictures are enlarged to this, as its backbone was trained."""
+"""Pixels that the toy world's 48-pixel pictures are enlarged to, the size that its backbone was trained with."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Lpips:
     """A perceptual distance.
 
     Attributes:
-        network: the `lpips` package's module.
-        side: pixels that pictures are scaled to; None leaves them as they are.
+        network: module of the package `lpips`.
+        side: side that pictures are scaled to, pixels; None to leave them as they are.
     """
 
     network: Any
@@ -40,7 +40,7 @@ class Lpips:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> list[Tensor]:
-        """Unit-length features of every layer, for pictures (b, 3, height, width) with values 0 to 1."""
+        """Unit-length features of every layer, of pictures of shape (b, 3, height, width) with values 0 to 1."""
         from lpips import normalize_tensor
 
         inputs = 2 * images.to(next(self.network.parameters()).device).float() - 1
@@ -51,7 +51,7 @@ class Lpips:
 
     @torch.inference_mode()
     def distances(self, features: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """LPIPS of pairs of pictures, given by index into the features; shape (pairs,)."""
+        """LPIPS(m_i, m_i') of pairs of pictures, each pair as two indices into the features; shape (pairs,)."""
         first, second = ([pair[k] for pair in pairs] for k in (0, 1))
         total = torch.zeros(len(pairs))
         for layer, weigh in zip(features, self.network.lins, strict=True):
@@ -68,11 +68,11 @@ def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
 
     Args:
         backbone: "alex", "vgg" or "squeeze", whose weights torchvision downloads once; or "toyworld", an AlexNet
-            trained on the toy world, whose values are not comparable with the others'.
-        device: where it runs.
+            trained on the toy world, whose values cannot be compared with those of the others.
+        device: device to load it onto, such as "cpu" or "cuda:0".
 
     Raises:
-        InputError: for an unknown backbone or weights that cannot be had.
+        InputError: for an unknown backbone, or weights that cannot be had.
     """
     if backbone not in BACKBONES:
         raise InputError(
@@ -84,13 +84,12 @@ def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
 
 def _published(backbone: str) -> Any:
     try:
-        with redirect_stderr(io.StringIO()):  # torch's word and bar of a download, which an error would follow
+        with redirect_stderr(io.StringIO()):  # hides torch's progress bar, as an error must be the only line
             return _package(backbone)
     except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
-        reason = " ".join(str(error).split())[:80]
         raise InputError(
-            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason}); get {TRUNKS[backbone]} elsewhere "
-            f"and put it into {torch.hub.get_dir()}/checkpoints"
+            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason_of(error, 80)}); "
+            f"get {TRUNKS[backbone]} elsewhere and put it into {torch.hub.get_dir()}/checkpoints"
         ) from error
 
 
@@ -98,7 +97,7 @@ def _package(backbone: str, **settings: Any) -> Any:
     import lpips
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torchvision, on how lpips calls it
+        warnings.simplefilter("ignore", UserWarning)  # torchvision warns about how lpips calls it
         return lpips.LPIPS(net=backbone, verbose=False, **settings)
 
 

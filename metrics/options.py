@@ -1,40 +1,40 @@
-"""What the options of `pai-sweep` mean: the settings of a sweep."""
+"""What the options of `pai-sweep` mean: the settings of a sweep, and how measurements become a curve."""
 
-import hashlib
-import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import data
 from ..common.console import say
 from ..common.errors import InputError, nearest, shown
-from ..common.files import read_text
 from ..common.ranges import parse_ranges
-from ..diffusion.dreambooth_command import model_references, named
+from ..diffusion.inference.references import model_references, named
+from .fingerprints import fingerprints, is_toy
 from .pai import REAL_KAPPA, PaiConstants
 from .prompts import read_prompts
+from .split_points import parse_splits
 
 if TYPE_CHECKING:
     from ..diffusion.inference.sampling import Sampling
-    from .sweep import SweepSettings
+    from .settings import SweepSettings
 
-NUMBER = re.compile(r"(\d{1,6})|N(?:/([1-9]\d{0,5}))?")
-ENGINES = ("local", "ray")
-ENDS = 1 << 16
-"""Bytes of the start and the end of a file of weights; they tell one training from another."""
-TOY_SIDE = 32
-"""Latents narrower than this are a toy model's; those of Stable Diffusion have 64 or 96."""
 LARGEST = 1e6
-"""Of the constants of eq. (1): what no sensible value comes near."""
+"""Bound of the constants of eq. (1) that no sensible value comes near."""
+MOST_SEEDS = 1_000_000
+MOST_BATCH = 4096
 
 
-@dataclass(frozen=True)
-class Equation:
-    """How measurements become a curve; see the help.
+@dataclass(frozen=True, kw_only=True)
+class CurveOptions:
+    """The options that say how measurements become a curve.
+
+    Attributes:
+        kappa: kappa of eq. (1); None for the paper's, or for 1 / CLIP(N) with toy models.
+        gain: gain of sigma_P in eq. (1).
+        threshold: threshold of sigma_P in eq. (1).
+        personal: LPIPS-bar that N-hat's interval must lie above.
+        two_parameter: whether only the paper's form is fitted, without amplitude and offset.
 
     Raises:
         InputError: for a constant out of range.
@@ -47,22 +47,22 @@ class Equation:
     two_parameter: bool
 
     def __post_init__(self) -> None:
-        for option, found in (("--kappa", self.kappa), ("--gain", self.gain)):
-            if found is not None and not 0 < found <= LARGEST:
-                raise InputError(f"{option}: found {found}, accepted: above 0, up to {LARGEST:.0f}")
-        for option, found in (("--threshold", self.threshold), ("--personal", self.personal)):
-            if not 0 <= found <= LARGEST:
-                raise InputError(f"{option}: found {found}, accepted: 0 to {LARGEST:.0f}")
+        for option, value in (("--kappa", self.kappa), ("--gain", self.gain)):
+            if value is not None and not 0 < value <= LARGEST:
+                raise InputError(f"{option}: found {value}, accepted: above 0, up to {LARGEST:.0f}")
+        for option, value in (("--threshold", self.threshold), ("--personal", self.personal)):
+            if not 0 <= value <= LARGEST:
+                raise InputError(f"{option}: found {value}, accepted: 0 to {LARGEST:.0f}")
 
     @property
     def constants(self) -> PaiConstants:
-        """Of eq. (1); kappa is the real CLIP's where none is given."""
+        """The constants of eq. (1), with the paper's kappa where no other is wanted."""
         return PaiConstants(kappa=self.kappa or REAL_KAPPA, gain=self.gain, threshold=self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """The options of `pai-sweep`; see its help."""
+    """The options of `pai-sweep`, which its help explains."""
 
     prompts: Path | None
     cohort: Path | None
@@ -82,7 +82,7 @@ class SweepRequest:
     clip: str | None
     lpips: str | None
     long_prompts: str
-    equation: Equation
+    curve: CurveOptions
     engine: str
     workers: int
     output: Path
@@ -90,41 +90,20 @@ class SweepRequest:
     as_json: bool
 
 
-def is_toy(cluster: str) -> bool:
-    """Whether a cluster-wide model's pictures are as small as the toy world's, which real metrics cannot judge."""
-    config = Path(base_of(cluster) or cluster) / "unet" / "config.json"
-    try:
-        side = json.loads(read_text(config))["sample_size"] if config.is_file() else None
-    except (ValueError, TypeError, KeyError):  # loading the model says what is wrong
-        return False
-    return isinstance(side, int) and side < TOY_SIDE
-
-
-def base_of(reference: str) -> str | None:
-    """The base of a folder with a LoRA; None for another model."""
-    from ..diffusion.inference.models import read_settings
-
-    base = read_settings(Path(reference)).get("base")
-    if not base:
-        return None
-    beside = (Path(reference) / base).resolve()
-    return str(beside) if beside.is_dir() else data.located(base)
-
-
 def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "SweepSettings":
     """The settings that the options mean.
 
     Args:
         request: the options.
-        kind: of the devices, "cpu" or "cuda".
-        stored: settings of results that are there already, by option, with whose batch and threads a run goes on.
+        kind: kind of the devices, "cpu" or "cuda".
+        stored: settings of results that are there already, by option; a run goes on with their batch and threads.
 
     Raises:
         InputError: one line naming the option.
     """
     import torch
 
-    from .sweep import SweepSettings
+    from .settings import SweepSettings
 
     cluster, users = _references(request)
     toy = is_toy(cluster)
@@ -135,7 +114,7 @@ def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "Swe
         cluster=data.portable(cluster),
         users={name: data.portable(reference) for name, reference in users.items()},
         **_texts(request, cluster, users, toy),
-        weights=_fingerprints(cluster, users, clip, lpips),
+        weights=fingerprints(cluster, users, clip, lpips),
         seeds=request.seeds,
         splits=_splits(request, toy, sampling.total_steps),
         total_steps=sampling.total_steps,
@@ -152,7 +131,7 @@ def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "Swe
 
 
 def _references(request: SweepRequest) -> tuple[str, dict[str, str]]:
-    """The models, folders by their whole paths: the same from everywhere, and on every machine of a cluster."""
+    """The models, each folder by its whole path, which every working directory and every Ray worker understands."""
     cluster, users = model_references(request.cluster, request.users, request.cohort)
     if len(users) < 2:
         raise InputError(f"--user: found one user, {', '.join(users)}, accepted: two or more; LPIPS needs pairs")
@@ -167,15 +146,21 @@ def _check_choices(request: SweepRequest, lpips: str) -> None:
     from ..diffusion.inference.models import DTYPES
     from .lpips import BACKBONES
 
-    if not 1 <= request.seeds <= 1_000_000:
-        raise InputError(f"--seeds: found {request.seeds}, accepted: 1 to 1000000")
+    if not 1 <= request.seeds <= MOST_SEEDS:
+        raise InputError(f"--seeds: found {request.seeds}, accepted: 1 to {MOST_SEEDS}")
     _one_of("--dtype", request.dtype, DTYPES)
     _one_of("--long-prompts", request.long_prompts, ("refuse", "window"))
     _one_of("--lpips", lpips, BACKBONES)
 
 
+def _one_of(option: str, value: str, accepted: Collection[str]) -> None:
+    if value not in accepted:
+        names = ", ".join(accepted)
+        raise InputError(f"{option}: found {shown(value)}, accepted: {names}; {nearest(value, accepted)}")
+
+
 def _sampling(request: SweepRequest, toy: bool) -> "Sampling":
-    """What edge and devices share; its errors name the options."""
+    """The sampling that edge and devices share; its errors name the options."""
     from ..diffusion.inference.sampling import Sampling
 
     try:
@@ -192,7 +177,7 @@ def _sampling(request: SweepRequest, toy: bool) -> "Sampling":
 
 def _splits(request: SweepRequest, toy: bool, total: int) -> list[int]:
     splits = parse_splits(request.splits, total)
-    if toy and request.equation.kappa is None and splits[-1] < total:
+    if toy and request.curve.kappa is None and splits[-1] < total:
         raise InputError(
             f"--splits: found {splits[-1]} at most, accepted: with N = {total}, as kappa is 1 / CLIP(N); or give "
             "--kappa"
@@ -200,79 +185,8 @@ def _splits(request: SweepRequest, toy: bool, total: int) -> list[int]:
     return splits
 
 
-def parse_splits(text: str | None, total: int) -> list[int]:
-    """Local steps n of a text such as "0:N:N/10" or "0,10,N", rounded to whole steps; ascending, each once.
-
-    Raises:
-        InputError: for fewer than three, some outside 0..N, or steps of less than one.
-    """
-    if text is None and total < 2:
-        raise InputError(f"--steps: found {total}, accepted: 2 or more, as a curve needs three splits")
-    if text is None:
-        return sorted({(2 * i * total + 10) // 20 for i in range(11)})
-    points: set[Fraction] = set()
-    for part in text.split(","):
-        ends = [_steps(piece.strip(), total) for piece in part.split(":")]
-        start, stop, step = ends[0], ends[min(1, len(ends) - 1)], ends[2] if len(ends) == 3 else Fraction(1)
-        if len(ends) > 3 or None in ends or start is None or stop is None or step is None:
-            raise _bad_splits(text, total)
-        if step < 1:
-            raise InputError(f"--splits: found {shown(text)}, with steps of {float(step):g}, accepted: 1 or more")
-        points |= {start + i * step for i in range(int((stop - start) / step) + 1 if stop >= start else 0)}
-    splits = sorted({int(point + Fraction(1, 2)) for point in points})
-    if len(splits) < 3 or splits[-1] > total:
-        raise _bad_splits(text, total)
-    return splits
-
-
-def _steps(text: str, total: int) -> Fraction | None:
-    match = NUMBER.fullmatch(text)
-    if match is None:
-        return None
-    return Fraction(match[1]) if match[1] else Fraction(total, int(match[2] or 1))
-
-
-def _bad_splits(text: str, total: int) -> InputError:
-    return InputError(
-        f"--splits: found {shown(text)}, accepted: three or more from 0 to N = {total} as START:STOP:STEP or a list, "
-        "such as 0:N:N/10 or 0,10,N"
-    )
-
-
-def _fingerprints(cluster: str, users: Mapping[str, str], clip: str, lpips: str) -> dict[str, str]:
-    backbone = str(data.FOLDER / "toyworld" / "lpips") if lpips == "toyworld" else lpips
-    parts = {"cluster": cluster, "clip": data.located(clip), "lpips": backbone}
-    parts |= {f"users.{name}": reference for name, reference in users.items()}
-    return {name: fingerprint(reference) for name, reference in parts.items()}
-
-
-def fingerprint(reference: str) -> str:
-    """What tells one training of a model from another: name, size, start and end of its weights and of its base's.
-
-    Of a hub id, or of a name that is no folder, that itself.
-    """
-    folder = Path(reference)
-    if not folder.is_dir():
-        return reference
-    base = base_of(reference)
-    digest = hashlib.sha256(fingerprint(base).encode() if base else b"")
-    for path in sorted(folder.rglob("*.safetensors")):
-        with open(path, "rb") as file:
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder)} {size}".encode() + file.read(ENDS))
-            file.seek(max(0, size - ENDS))
-            digest.update(file.read(ENDS))
-    return digest.hexdigest()[:16]
-
-
-def _one_of(option: str, found: str, accepted: Collection[str]) -> None:
-    if found not in accepted:
-        names = ", ".join(accepted)
-        raise InputError(f"{option}: found {shown(found)}, accepted: {names}; {nearest(found, accepted)}")
-
-
 def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: bool) -> dict[str, Any]:
-    """The prompts, and what stands for the subject in them on each side."""
+    """The prompts, and what stands for the subject in them on each side: fields of `SweepSettings`."""
     from ..diffusion.inference.models import read_settings
 
     stored = {name: read_settings(Path(reference)) for name, reference in users.items()}
@@ -291,20 +205,28 @@ def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: b
 
 
 def _of_users(
-    option: str, given: Sequence[str], stored: Mapping[str, str | None], class_word: str, meaning: str
+    option: str, texts: Sequence[str], stored: Mapping[str, str | None], class_word: str, meaning: str
 ) -> dict[str, str]:
-    """One text per user: from the options, else stored with the model, else the class word, with a notice."""
-    texts = named(option, given)
-    if unknown := next((name for name in texts if name not in stored), None):
+    """One text per user: from the option, else stored with the model, else the class word, which is then announced.
+
+    Args:
+        option: option that sets the texts.
+        texts: values of the option, NAME=TEXT each.
+        stored: user -> text that is stored with the model, or None.
+        class_word: word that stands for a text that is nowhere.
+        meaning: what the texts are, for the announcement.
+    """
+    own = named(option, texts)
+    if unknown := next((name for name in own if name not in stored), None):
         raise InputError(f"{option}: found user {shown(unknown)}; {nearest(unknown, stored)}")
-    found = {name: texts.get(name) or stored[name] for name in stored}
-    without = [name for name, text in found.items() if not text]
+    known = {name: own.get(name) or stored[name] for name in stored}
+    without = [name for name, text in known.items() if not text]
     if without:
         say(
             f"pai-sweep: {', '.join(without)}: {meaning} is not known, {class_word!r} stands for it; "
             f"{option} NAME=TEXT says it"
         )
-    return {name: text or class_word for name, text in found.items()}
+    return {name: text or class_word for name, text in known.items()}
 
 
 def _templates(request: SweepRequest, toy: bool, class_word: str) -> list[str]:
@@ -319,10 +241,10 @@ def _default_clip(toy: bool) -> str:
     return "toyworld/clip" if toy else REAL_CLIP
 
 
-def _batch(found: str, kind: str, stored: Mapping[str, Any]) -> int:
-    """Most pictures in one pass; of `auto` what it came to before, 0 where the GPU has yet to say."""
-    from .sweep import BLOCK
+def _batch(text: str, kind: str, stored: Mapping[str, Any]) -> int:
+    """Most pictures in one pass; for `auto` what a run before found, or 0 where the GPU must first be asked."""
+    from .settings import BLOCK
 
-    if found != "auto":
-        return parse_ranges("--batch", found, 1, 4096)[-1]
+    if text != "auto":
+        return parse_ranges("--batch", text, 1, MOST_BATCH)[-1]
     return int(stored.get("--batch") or (BLOCK if kind == "cpu" else 0))

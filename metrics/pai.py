@@ -1,5 +1,6 @@
-"""The Personalised Accuracy Index, paper section 3.4.2 and eq. (1)."""
+"""The Personalised Accuracy Index, paper section 3.4.2: LPIPS-bar, sigma_P and eq. (1), one function each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..common.errors import InputError
 from ..fitting.pai import GAIN, THRESHOLD, PaiCurve
 
 REAL_KAPPA = 3.0
-"""The paper's kappa: brings PAI near 1 for a CLIP similarity of about 0.3."""
+"""The paper's kappa, which brings PAI near 1 for a CLIP similarity of about 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class PaiConstants:
 
     Attributes:
         kappa: scale of the CLIP similarity.
-        gain: of the sigmoid of LPIPS-bar.
-        threshold: LPIPS-bar at which the sigmoid is 1/2.
+        gain: a of sigma_P, which says how steeply it rises.
+        threshold: b of sigma_P, the LPIPS-bar at which it is 1/2.
     """
 
     kappa: float = REAL_KAPPA
@@ -29,13 +30,29 @@ class PaiConstants:
 
 
 def pai(clip: ArrayLike, lpips_bar: ArrayLike, constants: PaiConstants) -> Floats:
-    """PAI = kappa E[CLIP] sigmoid(30 (LPIPS-bar - 0.1)), eq. (1), any shapes."""
-    return constants.kappa * np.asarray(clip, float) * difference_share(lpips_bar, constants)
+    """PAI = kappa E_i[CLIP(p_i, m_i)] sigma_P(LPIPS-bar), eq. (1).
+
+    Args:
+        clip: E_i[CLIP(p_i, m_i)], the users' mean similarity between picture and described prompt, any shape.
+        lpips_bar: LPIPS-bar of the same pictures, in the shape of `clip`.
+        constants: kappa and the constants of sigma_P.
+    """
+    return constants.kappa * np.asarray(clip, float) * sigma_p(lpips_bar, constants)
 
 
-def difference_share(lpips_bar: ArrayLike, constants: PaiConstants) -> Floats:
-    """The sigmoid of LPIPS-bar in eq. (1): how different the users' pictures are, 0 to 1."""
-    return PaiCurve(constants.gain, constants.threshold).sigmoid(lpips_bar)
+def sigma_p(lpips_bar: ArrayLike, constants: PaiConstants) -> Floats:
+    """sigma_P(x) = 1 / (1 + exp(-a (x - b))), section 3.4.2: how different the users' pictures are, from 0 to 1."""
+    return PaiCurve(steepness=constants.gain, midpoint=constants.threshold).sigmoid(lpips_bar)
+
+
+def lpips_bar(to_others: Sequence[float] | Floats) -> float:
+    """LPIPS-bar = E_{i < i'}[LPIPS(m_i, m_i')], section 3.4.2: the mean over all pairs of users.
+
+    Args:
+        to_others: for each user, the mean LPIPS between the own picture and those of all other users, shape (users,).
+            Every pair is in two of these means, with the same weight, so that their mean is the mean over all pairs.
+    """
+    return float(np.mean(to_others))
 
 
 def kappa_of(clip_all_local: float) -> float:

@@ -1,4 +1,4 @@
-"""A file of prompts, one a line, each with a place for the subject's words."""
+"""The file of prompts: one prompt a line, each with a place for the subject's words."""
 
 import re
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from ..common.console import say
 from ..common.errors import InputError, shown
 from ..common.files import read_text
-from ..diffusion.inference.hybrid import check_template
+from ..diffusion.inference.templates import check_template
 
 ARTICLE = re.compile(r"\b(an?|the|my)\s+(?=\{subject\})", re.IGNORECASE)
 
 
 def read_prompts(path: Path, class_word: str) -> list[str]:
-    """The templates of a file; blank lines and lines that begin with # are skipped, a repeated one counts once.
+    """The templates in a file: blank lines and lines that begin with # are skipped, a repeated prompt counts once.
 
     Args:
-        path: the file.
-        class_word: what may stand instead of `{subject}`, such as "dog".
+        path: file to read.
+        class_word: word that may stand in a prompt instead of `{subject}`, such as "dog".
 
     Raises:
         InputError: for a file without prompts, or a prompt without a subject, naming the line.
@@ -42,10 +42,10 @@ def read_prompts(path: Path, class_word: str) -> list[str]:
 
 
 def with_placeholder(prompt: str, class_word: str) -> str:
-    """The prompt with `{subject}` for the subject's words: as it is, or in place of the class word.
+    """The prompt with `{subject}` where the subject's words go: as it is, or in place of the class word.
 
     Raises:
-        InputError: where it has neither.
+        InputError: for a prompt with neither.
     """
     if "{" in prompt or "}" in prompt:
         return prompt
@@ -59,7 +59,7 @@ def with_placeholder(prompt: str, class_word: str) -> str:
 
 
 def described(template: str, description: str) -> str:
-    """The prompt with a personal description for the subject; an article before it gives way to the description's."""
+    """The prompt with a personal description for the subject; the description's own article replaces the template's."""
     if re.match(r"(an?|the|my)\b", description, re.IGNORECASE):
         template = ARTICLE.sub("", template)
     return template.replace("{subject}", description)

@@ -1,4 +1,4 @@
-"""The results of a sweep: one SQLite database beside the pictures; a killed run loses its unfinished block alone."""
+"""The results of a sweep: a SQLite database beside the pictures, so that a kill loses the unfinished block alone."""
 
 import zlib
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,8 @@ from typing import Any
 
 from ..common.database import DATABASE, one_line, open_results, settings_of
 from ..common.files import make_folder, whole_file
-from .sweep import Cluster, Measurement, SweepSettings
+from .settings import Group, SweepSettings
+from .sweep import MeasuredPicture
 
 COMMAND = "pai-sweep"
 TABLES = """
@@ -19,7 +20,7 @@ CREATE TABLE IF NOT EXISTS measurements (
 );
 DELETE FROM settings WHERE NOT EXISTS (SELECT 1 FROM measurements);
 """
-"""Settings with which nothing was measured bind no later run."""
+"""The last statement lets go of settings with which nothing was measured, so that they bind no later run."""
 COLUMNS = ("prompt", "seed", "local_steps", "user", "clip", "lpips", "picture", "crc32")
 OPTIONS = {
     "users": "user",
@@ -30,18 +31,18 @@ OPTIONS = {
     "guidance_scale": "guidance",
     "long_prompts": "long-prompts",
 }
-"""The options of settings that have another name."""
+"""Field of the settings -> option, where their names differ."""
 
 
 class Store:
-    """A sweep's folder; one process at a time.
+    """The folder of a sweep, open for one process at a time.
 
     Args:
-        folder: made if it is not there.
-        settings: of the sweep; a folder with results of other settings is refused.
+        folder: folder of the results; it is made if it is not there.
+        settings: settings of the sweep; a folder with results of other settings is refused.
 
     Raises:
-        InputError: for other settings, another process at work, a folder that cannot be written.
+        InputError: for results of other settings, another process at work, or a folder that cannot be written.
     """
 
     def __init__(self, folder: Path, settings: SweepSettings) -> None:
@@ -49,31 +50,30 @@ class Store:
         self.settings = settings
         self._database = open_results(folder / DATABASE, TABLES, _by_option(settings), COMMAND)
         make_folder(folder / "pictures")
-        for left in [*folder.glob(".*.tmp"), *folder.glob("pictures/*/.*.tmp")]:  # by a process that was killed
+        for left in [*folder.glob(".*.tmp"), *folder.glob("pictures/*/.*.tmp")]:  # written by a process that was killed
             left.unlink()
 
     def close(self) -> None:
         """Let other processes in."""
         self._database.close()
 
-    def missing(self, clusters: Iterable[Cluster]) -> list[Cluster]:
-        """Those that are not all there, their pictures, whose bytes are checked, included."""
-        found: dict[Cluster, int] = {}
+    def missing(self, groups: Iterable[Group]) -> list[Group]:
+        """The groups of which a row or a picture is missing, or a picture has other bytes than were written."""
+        whole: dict[Group, int] = {}
         for prompt, seed, picture, crc32 in self._select("prompt, seed, picture, crc32"):
             if _checksum(self.folder / picture) == crc32:
-                found[prompt, seed] = found.get((prompt, seed), 0) + 1
-        whole = len(self.settings.users) * len(self.settings.splits)
-        return [cluster for cluster in clusters if found.get(cluster, 0) < whole]
+                whole[prompt, seed] = whole.get((prompt, seed), 0) + 1
+        return [group for group in groups if whole.get(group, 0) < self.settings.group_pictures]
 
-    def add(self, measurements: Sequence[Measurement]) -> None:
+    def add(self, pictures: Sequence[MeasuredPicture]) -> None:
         """Keep finished pictures: first their files, then all of their rows at once.
 
         Raises:
-            InputError: where there is no room.
+            InputError: for a disk without room.
         """
         rows = []
-        for m in measurements:
-            picture = self._picture(m)
+        for m in pictures:
+            picture = _picture_path(m)
             path = self.folder / picture
             make_folder(path.parent)
             with whole_file(path, "wb") as handle:
@@ -84,7 +84,7 @@ class Store:
             self._database.executemany(f"INSERT OR REPLACE INTO measurements VALUES ({marks})", rows)  # noqa: S608
 
     def table(self) -> dict[str, list[Any]]:
-        """Every measurement, column by column, in the order of prompts, seeds, splits and users."""
+        """All rows, column by column, in the order of prompts, seeds, splits and users."""
         users = list(self.settings.users)
         rows = sorted(self._select(", ".join(COLUMNS)), key=lambda row: (*row[:3], users.index(row[3])))
         return {name: list(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
@@ -93,13 +93,9 @@ class Store:
         with one_line(self.folder / DATABASE, COMMAND):
             return self._database.execute(f"SELECT {columns} FROM measurements").fetchall()  # noqa: S608
 
-    @staticmethod
-    def _picture(m: Measurement) -> str:
-        return f"pictures/p{m.prompt:03d}-s{m.seed:04d}/n{m.local_steps:04d}-{m.user}.png"
-
 
 def stored_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the sweep in a folder, by option; empty where nothing was measured yet.
+    """The settings of the sweep in a folder: option -> value; empty where nothing was measured yet.
 
     Raises:
         InputError: for results of another command, or another process at work.
@@ -112,10 +108,15 @@ def stored_settings(folder: Path) -> dict[str, Any]:
 
 
 def _by_option(settings: SweepSettings) -> dict[str, Any]:
-    """Settings as the user knows them; those without an option keep their names."""
+    """Settings under the options that set them; settings without an option keep their names."""
     own = asdict(settings)
     inner = {name: own.pop(name) for name in ("weights", "threads")}
     return {f"--{OPTIONS.get(name, name)}": value for name, value in own.items()} | inner
+
+
+def _picture_path(m: MeasuredPicture) -> str:
+    """The place of a picture in the folder of its sweep."""
+    return f"pictures/p{m.prompt:03d}-s{m.seed:04d}/n{m.local_steps:04d}-{m.user}.png"
 
 
 def _checksum(path: Path) -> int | None:

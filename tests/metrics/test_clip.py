@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from models import toy_clip
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.clip_images import toy_clip
 from edgesplit.metrics import clip as ours
 
 TEXTS = ["a photo of a golden dog with floppy ears in snow", "a photo of a black masked dog at night"]

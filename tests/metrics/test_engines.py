@@ -48,7 +48,7 @@ def expected(settings, cluster):
 def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, expected, cluster, monkeypatch, retries):
     """Four blocks: at the first result one worker measures its second block and the other its first or second."""
     monkeypatch.setattr(engines, "RETRIES", retries)
-    start, pids, found, steps = engines.start_workers, [], [], []
+    start, pids, blocks, steps = engines.start_workers, [], [], []
 
     def start_and_note(*a):
         workers = start(*a)
@@ -61,15 +61,15 @@ def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, ex
 
     def measure():
         for block in engine.measure(settings, settings.blocks, steps.append):
-            if not found:
+            if not blocks:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
-            found.append(block)
+            blocks.append(block)
 
     if retries:
         measure()
-        assert by_key(found) == expected
-        assert sum(steps) == settings.cluster_steps * len(settings.clusters)
+        assert by_key(blocks) == expected
+        assert sum(steps) == settings.group_steps * len(settings.groups)
     else:
         with pytest.raises(InputError, match="a worker died 1 times"):
             measure()
@@ -77,11 +77,20 @@ def test_rows_equal_the_local_engine_s_though_workers_die_measuring(settings, ex
     assert len(pids) == 2
 
 
-def test_an_error_of_a_worker_is_one_line_before_anything_is_measured(settings, cluster):
-    wrong = replace(settings, users=settings.users | {"ben": "/no/model"})
+def test_an_error_of_a_worker_is_one_line_before_anything_is_measured(settings, cluster, monkeypatch):
+    class Refusing:
+        """A worker that has nothing to import."""
+
+        def __init__(self, kind):
+            self.kind = kind
+
+        def load(self, settings):
+            raise InputError(f"{settings.users['ben']}: no such folder")
+
+    monkeypatch.setattr(engines, "Worker", Refusing)
     engine = engines.RayEngine("cpu", 1)
     with pytest.raises(InputError, match="/no/model: no such folder") as caught:
-        engine.load(wrong)
+        engine.load(replace(settings, users=settings.users | {"ben": "/no/model"}))
     engine.close()
     assert "\n" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.toyworld import example, world
-from edgesplit.diffusion.toyworld.trainers import stages
+from edgesplit.diffusion.toyworld.trainers.samples import as_images
 from edgesplit.metrics import lpips as ours
 
 
@@ -25,20 +25,22 @@ def toy():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_pairs_are_those_of_the_package(toy, count, seed):
     images = torch.cat([pictures(count - 1, seed=seed), pictures(1, seed=seed) * 0.5])
-    found = toy.pairwise(images)
+    distances = toy.pairwise(images)
     enlarged = functional.interpolate(2 * images - 1, size=ours.TOY_SIDE, mode="bilinear")
     with torch.no_grad():
         expected = [
             toy.network(enlarged[i : i + 1], enlarged[j : j + 1]).item() for i, j in combinations(range(count), 2)
         ]
-    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(distances, torch.tensor(expected), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("backbone", ["alex", "vgg", "squeeze"])
-def test_the_real_backbones_architecture_gives_the_package_s_values(backbone):
-    """With random trunks, as the published ones need a download."""
+def test_the_real_backbones_architecture_gives_the_package_s_values(backbone, monkeypatch):
+    """With random trunks, as the published ones need a download; the large classifiers behind them are not used."""
     import lpips
 
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda _: None)
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor)
     torch.manual_seed(0)
     metric = ours.Lpips(lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False).eval())
     images = pictures(3, side=64)
@@ -70,7 +72,7 @@ def test_every_picture_goes_through_the_network_once(toy):
 
 def test_two_dogs_are_further_apart_than_two_photos_of_one(toy):
     def photos(name, seed):
-        return [(stages.as_images(p[None])[0] + 1) / 2 for p, _ in world.photos(example.identity(name), 9, seed)]
+        return [(as_images(p[None])[0] + 1) / 2 for p, _ in world.photos(example.identity(name), 9, seed)]
 
     same = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("anna", 2), strict=True)]
     other = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("ben", 1), strict=True)]

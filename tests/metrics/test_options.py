@@ -9,8 +9,10 @@ import torch
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.metrics.cli import app
-from edgesplit.metrics.options import Equation, SweepRequest, fingerprint, is_toy, parse_splits, resolve
+from edgesplit.metrics.fingerprints import fingerprint, is_toy
+from edgesplit.metrics.options import CurveOptions, SweepRequest, resolve
 from edgesplit.metrics.pai import PaiConstants
+from edgesplit.metrics.split_points import parse_splits
 
 TOY = Path(data.FOLDER) / "toyworld"
 
@@ -78,11 +80,11 @@ def test_toy_models_are_known_by_the_size_of_their_pictures(tmp_path):
 
 
 def request(**options):
-    given = dict.fromkeys(SweepRequest.__dataclass_fields__)
+    unset = dict.fromkeys(SweepRequest.__dataclass_fields__)
     lists = {"users": [], "words": [], "descriptions": []}
     usual = {"seeds": 1, "scheduler": "ddim", "batch": "auto", "dtype": "fp32", "long_prompts": "refuse"}
-    equation = Equation(kappa=None, gain=30.0, threshold=0.1, personal=0.1, two_parameter=False)
-    return SweepRequest(**given | lists | usual | {"equation": equation} | options)
+    curve = CurveOptions(kappa=None, gain=30.0, threshold=0.1, personal=0.1, two_parameter=False)
+    return SweepRequest(**unset | lists | usual | {"curve": curve} | options)
 
 
 def test_a_cohort_and_its_models_one_by_one_are_the_same_from_anywhere(monkeypatch):
@@ -108,8 +110,8 @@ def test_a_run_goes_on_with_the_batch_and_threads_it_had():
     assert resolve(request(), "cpu", {}).batch == 64
 
 
-def test_an_equation_s_constants_are_the_paper_s_unless_given():
-    assert request().equation.constants == PaiConstants() == PaiConstants(kappa=3.0, gain=30.0, threshold=0.1)
+def test_the_constants_are_the_paper_s_unless_others_are_wanted():
+    assert request().curve.constants == PaiConstants() == PaiConstants(kappa=3.0, gain=30.0, threshold=0.1)
 
 
 def test_shipped_models_have_the_same_name_on_every_machine():

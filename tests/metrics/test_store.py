@@ -10,14 +10,16 @@ from sweeps import SETTINGS
 from edgesplit.common.database import DATABASE, move_aside, open_results
 from edgesplit.common.errors import InputError
 from edgesplit.metrics.store import Store, stored_settings
-from edgesplit.metrics.sweep import Measurement
+from edgesplit.metrics.sweep import MeasuredPicture
 
 SMALL = replace(SETTINGS, splits=[0, 3, 7], users={"anna": "a", "ben": "b"}, templates=["{subject}"], seeds=3)
 
 
-def cluster_rows(prompt, seed):
+def group_rows(prompt, seed):
     return [
-        Measurement(prompt=prompt, seed=seed, local_steps=n, user=user, clip=0.5, lpips=0.1, png=b"picture" * (n + 1))
+        MeasuredPicture(
+            prompt=prompt, seed=seed, local_steps=n, user=user, clip=0.5, lpips=0.1, png=b"picture" * (n + 1)
+        )
         for n in SMALL.splits
         for user in SMALL.users
     ]
@@ -31,8 +33,8 @@ def store(tmp_path):
 
 
 def test_what_was_added_is_not_missing_and_stands_in_order(store):
-    store.add(cluster_rows(0, 2) + cluster_rows(0, 0))
-    assert store.missing(SMALL.clusters) == [(0, 1)]
+    store.add(group_rows(0, 2) + group_rows(0, 0))
+    assert store.missing(SMALL.groups) == [(0, 1)]
     table = store.table()
     keys = list(zip(table["seed"], table["local_steps"], table["user"], strict=True))
     assert keys == [(seed, n, user) for seed in (0, 2) for n in (0, 3, 7) for user in ("anna", "ben")]
@@ -44,32 +46,32 @@ HARMS = {"deleted": None, "cut": b"p", "overwritten at its length": b"PICTURE" *
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_picture_that_is_gone_or_changed_is_done_again(store, harm):
-    store.add(cluster_rows(0, 0) + cluster_rows(0, 1) + cluster_rows(0, 2))
+    store.add(group_rows(0, 0) + group_rows(0, 1) + group_rows(0, 2))
     picture = store.folder / store.table()["picture"][8]
     assert picture.read_bytes() == b"picture" * 4
     picture.unlink() if HARMS[harm] is None else picture.write_bytes(HARMS[harm])
-    assert store.missing(SMALL.clusters) == [(0, 1)]
-    store.add(cluster_rows(0, 1))
-    assert store.missing(SMALL.clusters) == []
+    assert store.missing(SMALL.groups) == [(0, 1)]
+    store.add(group_rows(0, 1))
+    assert store.missing(SMALL.groups) == []
 
 
-def test_a_cluster_without_all_its_rows_is_done_again(store):
-    store.add(cluster_rows(0, 1)[:-1])
-    assert store.missing(SMALL.clusters) == SMALL.clusters
+def test_a_group_without_all_its_rows_is_done_again(store):
+    store.add(group_rows(0, 1)[:-1])
+    assert store.missing(SMALL.groups) == SMALL.groups
 
 
 def test_results_outlive_the_process(store):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
     store.close()
     again = Store(store.folder, SMALL)
-    assert again.missing(SMALL.clusters) == [(0, 1), (0, 2)]
+    assert again.missing(SMALL.groups) == [(0, 1), (0, 2)]
     again.close()
     stored = stored_settings(store.folder)
     assert (stored["--batch"], stored["threads"]) == (SMALL.batch, SMALL.threads)
 
 
 def refusal(store, **changes):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
     store.close()
     with pytest.raises(InputError) as caught:
         Store(store.folder, replace(SMALL, **changes))
@@ -90,7 +92,7 @@ def test_long_texts_are_shown_where_they_part(store):
     store.settings = long = replace(SMALL, templates=["a photo of {subject} " + "very " * 30 + "far away"])
     store.close()
     again = Store(store.folder, long)
-    again.add(cluster_rows(0, 0))
+    again.add(group_rows(0, 0))
     again.close()
     with pytest.raises(
         InputError, match=r"--prompts\[0\] was '\.\.\..*away' and is '\.\.\..*near', --prompts\[1\] was not"
@@ -105,7 +107,7 @@ def test_settings_with_which_nothing_was_measured_bind_no_later_run(store):
 
 
 def test_what_a_killed_process_left_unfinished_is_cleared_away(store):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
     store.close()
     left = [store.folder / "pictures" / "p000-s0000" / ".n0000-anna.png.123.tmp", store.folder / ".fig4a.png.123.tmp"]
     for path in left:
@@ -128,7 +130,7 @@ def test_results_of_another_command_are_refused_and_stay(tmp_path):
 
 
 def test_two_processes_do_not_mix(store):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
     for use in (lambda: Store(store.folder, SMALL), lambda: move_aside(store.folder, "pai-sweep")):
         with pytest.raises(InputError, match="another pai-sweep is at work here"):
             use()
@@ -143,7 +145,7 @@ def test_a_damaged_database_is_refused(store):
 
 
 def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
@@ -160,12 +162,12 @@ def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
 
     monkeypatch.setattr(store, "_database", Full())
     with pytest.raises(InputError, match="disk is full; free some space"):
-        store.add(cluster_rows(0, 1))
+        store.add(group_rows(0, 1))
 
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_fresh_moves_the_old_folder_aside_whole(store, capsys, damaged):
-    store.add(cluster_rows(0, 0))
+    store.add(group_rows(0, 0))
     store.close()
     if damaged:
         (store.folder / DATABASE).write_bytes(b"no database" * 500)
@@ -174,7 +176,7 @@ def test_fresh_moves_the_old_folder_aside_whole(store, capsys, damaged):
     assert not store.folder.exists()
     if not damaged:
         moved = Store(aside, SMALL)
-        assert moved.missing(SMALL.clusters) == [(0, 1), (0, 2)]
+        assert moved.missing(SMALL.groups) == [(0, 1), (0, 2)]
         moved.close()
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from commands import run
+from inprocess import run_here
 
 from edgesplit import data
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import PaiCurveFile
+from edgesplit.metrics.cli import main
 from edgesplit.metrics.prompts import read_prompts
 
 SHIPPED = data.FOLDER / "pai" / "toyworld.json"
@@ -15,12 +16,12 @@ SHIPPED = data.FOLDER / "pai" / "toyworld.json"
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Three prompts, two seeds, 20 steps."""
+    """Two prompts, one seed, 16 steps."""
     folder = tmp_path_factory.mktemp("toy")
-    prompts = data.sample("prompts.txt").read_text().splitlines()[:3]
+    prompts = data.sample("prompts.txt").read_text().splitlines()[:2]
     (folder / "prompts.txt").write_text("\n".join(prompts))
-    options = ("--seeds", "2", "--steps", "20", "--splits", "0:N:N/5", "--device", "cpu", "-o", folder / "sweep")
-    result = run("pai-sweep", "--prompts", folder / "prompts.txt", *options, timeout=300)
+    options = ("--seeds", "1", "--steps", "16", "--splits", "0:N:N/4", "--device", "cpu", "-o", folder / "sweep")
+    result = run_here(main, "--prompts", folder / "prompts.txt", *options)
     assert result.returncode == 0, result.stderr
     return folder / "sweep" / "pai_curve.json"
 
@@ -39,7 +40,7 @@ def test_the_toy_pairs_show_the_paper_s_effect(which, request):
 
 def test_the_shipped_curve_is_the_fit_of_the_shipped_measurements(tmp_path):
     table = data.FOLDER / "sweeps" / "toyworld" / "measurements.parquet"
-    result = run("pai-sweep", "fit", table, "-o", tmp_path / "again.json")
+    result = run_here(main, "fit", table, "-o", tmp_path / "again.json")
     assert result.returncode == 0, result.stderr
     again, shipped = (read_record(path, PaiCurveFile) for path in (tmp_path / "again.json", SHIPPED))
     assert again.points == shipped.points

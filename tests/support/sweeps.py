@@ -1,6 +1,6 @@
-"""A small sweep's settings."""
+"""The settings of a small sweep."""
 
-from edgesplit.metrics.sweep import SweepSettings
+from edgesplit.metrics.settings import SweepSettings
 
 USERS = ("anna", "ben", "cleo")
 SETTINGS = SweepSettings(

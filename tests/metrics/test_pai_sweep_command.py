@@ -1,4 +1,4 @@
-"""The installed `pai-sweep`: end to end, killed and resumed, and read by `plan`."""
+"""`pai-sweep` from its options to its exit code; killed and resumed as the installed command; read by `plan`."""
 
 import json
 import os
@@ -8,19 +8,23 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from commands import BIN, refused, run
+from commands import BIN, refused
+from inprocess import run_here
 from models import save_finished_cohort
 
 from edgesplit import data
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import PaiCurveFile
+from edgesplit.metrics.cli import main
 from edgesplit.metrics.pai import PaiConstants, pai
+from edgesplit.optimizer.cli import main as plan_main
 
 LONG = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 PROMPTS = "a photo of {subject} in snow\na photo of dog at night\na photo of {subject} on the beach\n"
-QUICK = ("--steps", "6", "--splits", "0,2,4,N", "--seeds", "4", "--batch", "3", "--device", "cpu", "--kappa", "3")
-KEY = ["prompt", "seed", "local_steps", "user"]
+QUICK = ("--steps", "6", "--splits", "0,2,4,N", "--seeds", "3", "--batch", "3", "--device", "cpu", "--kappa", "3")
+PICTURES = 3 * 3 * 4 * 3
+"""Prompts, seeds, splits and users of a quick sweep."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def arguments(work, output, *more):
 
 @pytest.fixture(scope="module")
 def swept(work):
-    result = run("pai-sweep", *arguments(work, work / "whole"), timeout=LONG, **ONE_THREAD)
+    result = run_here(main, *arguments(work, work / "whole"))
     assert result.returncode == 0, result.stderr
     return work / "whole", result
 
@@ -51,7 +55,7 @@ def test_it_writes_curve_table_pictures_and_both_figures(swept):
     names = {path.name for path in folder.iterdir()}
     figures = {f"fig4{letter}.{kind}" for letter in "ab" for kind in ("png", "svg")}
     assert names == {"pai_curve.json", "measurements.parquet", "pictures", "results.sqlite", *figures}
-    assert len(list(folder.glob("pictures/*/*.png"))) == len(table(folder)) == 3 * 4 * 4 * 3
+    assert len(list(folder.glob("pictures/*/*.png"))) == len(table(folder)) == PICTURES
     assert max(map(len, result.stdout.splitlines()[:5])) <= 80
 
 
@@ -61,7 +65,7 @@ def test_the_curve_s_points_follow_from_the_table(swept):
     means = rows.groupby("local_steps")[["clip", "lpips"]].mean()
     expected = pai(means["clip"], means["lpips"], PaiConstants())
     np.testing.assert_allclose([point.pai for point in curve.points], expected)
-    assert [point.images for point in curve.points] == [36] * 4
+    assert [point.images for point in curve.points] == [PICTURES // 4] * 4
     assert (curve.total_steps, curve.scheduler, curve.kappa, curve.gain, curve.threshold) == (6, "ddim", 3.0, 30.0, 0.1)
     assert {f"prompt: {template}" for template in rows["prompt"]} <= set(curve.provenance.notes)
     assert any("users/ben: {subject} is 'sks dog', judged as 'a black dog'" in n for n in curve.provenance.notes)
@@ -71,26 +75,26 @@ def test_the_curve_s_points_follow_from_the_table(swept):
 def test_the_same_command_again_measures_nothing_and_writes_the_same(work, swept):
     folder, _ = swept
     before = table(folder)
-    again = run("pai-sweep", *arguments(work, folder), timeout=LONG, **ONE_THREAD)
+    again = run_here(main, *arguments(work, folder))
     assert "everything is measured already" in again.stderr
     pd.testing.assert_frame_equal(table(folder), before)
 
 
 def test_other_settings_in_the_same_folder_are_refused(work, swept):
     folder, _ = swept
-    line = refused(run("pai-sweep", *arguments(work, folder, "--guidance", "2"), timeout=LONG))
+    line = refused(run_here(main, *arguments(work, folder, "--guidance", "2")))
     assert "other settings: --guidance was 3.0 and is 2.0;" in line
 
 
 def test_fit_repeats_the_curve_from_the_table_alone(swept, tmp_path):
     folder, _ = swept
     own = ("-o", tmp_path / "again.json", "--kappa", "3")
-    result = run("pai-sweep", "fit", folder / "measurements.parquet", *own)
+    result = run_here(main, "fit", folder / "measurements.parquet", *own)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.json").read_text() == (folder / "pai_curve.json").read_text()
     table(folder).to_csv(tmp_path / "table.csv")
-    told = ("--kappa", "2", "--gain", "20", "--threshold", "0.2", "--json")
-    result = run("pai-sweep", "fit", tmp_path / "table.csv", "-o", tmp_path / "c.json", *told)
+    other = ("--kappa", "2", "--gain", "20", "--threshold", "0.2", "--json")
+    result = run_here(main, "fit", tmp_path / "table.csv", "-o", tmp_path / "c.json", *other)
     curve = json.loads(result.stdout)
     assert curve == json.loads((tmp_path / "c.json").read_text())
     assert (curve["kappa"], curve["gain"], curve["threshold"]) == (2, 20, 0.2)
@@ -104,7 +108,7 @@ def test_fit_repeats_the_curve_from_the_table_alone(swept, tmp_path):
         ({"clip": 1e300}, "column 'clip': found what is no number or is beyond 1000000"),
         ({"local_steps": 3}, "column 'local_steps'"),
         ({"user": "anna"}, "column 'user': found one user"),
-        ({"seed": range(144)}, "without some of the splits or users"),
+        ({"seed": range(PICTURES)}, "without some of the splits or users"),
     ],
 )
 def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
@@ -112,14 +116,14 @@ def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
     for name, values in columns.items():
         rows = rows.drop(columns=name) if values is None else rows.assign(**{name: values})
     rows.to_csv(tmp_path / "bad.csv")
-    assert message in refused(run("pai-sweep", "fit", tmp_path / "bad.csv", "-o", tmp_path / "c.json"))
+    assert message in refused(run_here(main, "fit", tmp_path / "bad.csv", "-o", tmp_path / "c.json"))
     assert not (tmp_path / "c.json").exists()
 
 
 @pytest.mark.parametrize("steps", ["0", "5", "200000"])
 def test_fit_refuses_an_n_that_the_table_or_the_file_has_no_room_for(swept, tmp_path, steps):
     options = ("-o", tmp_path / "c.json", "--steps", steps)
-    line = refused(run("pai-sweep", "fit", swept[0] / "measurements.parquet", *options))
+    line = refused(run_here(main, "fit", swept[0] / "measurements.parquet", *options))
     assert f"--steps: found {steps}, accepted: from the table's largest local_steps, 6, to 100000" in line
 
 
@@ -127,16 +131,16 @@ def test_a_first_run_that_fails_leaves_nothing_and_fresh_moves_nothing_then(work
     """A prompt too long for the models is found when they are loaded, the last check before measuring."""
     (tmp_path / "long.txt").write_text("a photo of {subject} " + "in snow " * 30)
     wrong = ("--prompts", tmp_path / "long.txt")
-    assert "tokens" in refused(run("pai-sweep", *arguments(work, tmp_path / "new", *wrong), timeout=LONG))
+    assert "tokens" in refused(run_here(main, *arguments(work, tmp_path / "new", *wrong)))
     assert not (tmp_path / "new").exists()
     before = sorted(swept[0].iterdir())
-    assert "tokens" in refused(run("pai-sweep", *arguments(work, swept[0], "--fresh", *wrong), timeout=LONG))
+    assert "tokens" in refused(run_here(main, *arguments(work, swept[0], "--fresh", *wrong)))
     assert sorted(swept[0].iterdir()) == before
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "bad.parquet").write_text("no table")
-    assert "cannot read" in refused(run("pai-sweep", "fit", tmp_path / "bad.parquet"))
+    assert "cannot read" in refused(run_here(main, "fit", tmp_path / "bad.parquet"))
 
 
 def killed(work, output, wait, more=()):
@@ -154,7 +158,7 @@ def killed(work, output, wait, more=()):
 
 
 def while_loading(rng):
-    return lambda _: time.sleep(rng.uniform(0.5, 4))
+    return lambda _: time.sleep(rng.uniform(0.5, 2))
 
 
 def while_measuring(rng, output):
@@ -178,7 +182,7 @@ def kill_and_resume(work, expected, kinds, more=()):
     output, rng = work / f"killed-{len(kinds)}", np.random.default_rng(len(kinds))
     for kind in kinds:
         killed(work, output, while_loading(rng) if kind == "loading" else while_measuring(rng, output), more)
-    result = run("pai-sweep", *arguments(work, output, *more), timeout=2 * LONG, **ONE_THREAD)
+    result = run_here(main, *arguments(work, output, *more))
     assert result.returncode == 0, result.stderr
     assert "everything is measured already" not in result.stderr
     pd.testing.assert_frame_equal(table(output), expected, check_exact=True)
@@ -193,27 +197,27 @@ def test_a_killed_sweep_goes_on_to_the_same_table(work, swept):
 def test_twenty_kills_at_random_moments_change_no_row(work):
     """Sixty blocks, so that there is work left at every kill."""
     more = ("--seeds", "20")
-    result = run("pai-sweep", *arguments(work, work / "twenty", *more), timeout=2 * LONG, **ONE_THREAD)
+    result = run_here(main, *arguments(work, work / "twenty", *more))
     assert result.returncode == 0, result.stderr
     kill_and_resume(work, table(work / "twenty"), ["measuring", "measuring", "measuring", "loading"] * 5, more)
 
 
 def test_plan_reads_the_curve_and_says_how_sure_it_is(tmp_path):
     curve = data.FOLDER / "pai" / "toyworld.json"
-    result = run("plan", "--users", data.sample("users.csv"), "--pai", curve, "--uncertainty", "--json")
+    result = run_here(plan_main, "--users", data.sample("users.csv"), "--pai", curve, "--uncertainty", "--json")
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    low, high = found["uncertainty"]["objective_ci"]
-    assert low <= found["objective"] <= high
-    assert found["uncertainty"]["regret_s"] >= 0
-    assert found["scenario"]["total_steps"] == 50
+    plan = json.loads(result.stdout)
+    low, high = plan["uncertainty"]["objective_ci"]
+    assert low <= plan["objective"] <= high
+    assert plan["uncertainty"]["regret_s"] >= 0
+    assert plan["scenario"]["total_steps"] == 50
 
 
 def test_plan_refuses_uncertainty_for_a_curve_without_draws_or_without_one_that_rises(tmp_path):
-    plan = ("plan", "--users", data.sample("users.csv"), "--uncertainty")
-    assert "without bootstrap draws" in refused(run(*plan))
+    plan = ("--users", data.sample("users.csv"), "--uncertainty")
+    assert "without bootstrap draws" in refused(run_here(plan_main, *plan))
     curve = json.loads((data.FOLDER / "pai" / "toyworld.json").read_text())
     curve["fit"]["draws"] = [[-0.2, 20.0, 1.0, 0.0]] * 3
     (tmp_path / "curve.json").write_text(json.dumps(curve))
-    line = refused(run(*plan, "--pai", tmp_path / "curve.json"))
+    line = refused(run_here(plan_main, *plan, "--pai", tmp_path / "curve.json"))
     assert "whose 3 bootstrap draws all fail to rise" in line
