@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting metrics optimizer profiler reports
 SOURCES := pyproject.toml README.md $(shell find edgesplit $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types bench reproduction policies profiles sweep toyworld clean
+.PHONY: demo test test-slow lint types docs bench reproduction policies profiles sweep toyworld clean
 
 demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
@@ -39,6 +39,11 @@ lint: $(VENV)/test
 # edgesplit.<folder> is ./<folder>: the links give mypy the import names that users have.
 types: $(VENV)/test .build/edgesplit
 	MYPYPATH=.build $(BIN)/mypy -p edgesplit
+
+docs: $(VENV)/core .build/edgesplit  ## the manual as a website, in .build/docs
+	@$(PIP) --no-build-isolation '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open .build/docs/index.html, or run $(BIN)/mkdocs serve"
 
 bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/planner.py .build/bench
@@ -85,7 +90,7 @@ $(VENV)/models: $(VENV)/core
 
 $(VENV)/test: $(VENV)/core
 	@echo "installing the test tools ..."
-	@$(PIP) --no-build-isolation '.[test,models]'
+	@$(PIP) --no-build-isolation '.[test,models,docs]'
 	@touch $@
 
 $(VENV)/pip: constraints.txt
