@@ -15,26 +15,28 @@ from ..common.arrays import Bools, Floats
 
 BOOTSTRAP_DRAWS = 1000
 MODEL_ERROR = 0.005
-"""Relative error of the model itself, added to each median's own: no single point may dominate the line."""
+"""Relative error of the model itself; each median's own is added to it, so that no single point dominates the line."""
 STRETCHES = 4
-"""Few and long: a shared machine's speed wanders over tens of seconds; shorter stretches would not be independent."""
+"""Stretches that the bootstrap cuts a run into. They are few and long, because a shared machine's speed wanders over
+tens of seconds, so that shorter stretches would not be independent."""
 WIDENING = 3.182 / 1.960 * math.sqrt(STRETCHES / (STRETCHES - 1))
-"""97.5 % quantiles of Student's t with STRETCHES - 1 degrees and of the normal distribution; the root makes up for the
-spread of bootstrap draws being that of a biased standard deviation."""
+"""Factor by which the spread of the bootstrap draws is too small: the ratio of the 97.5 % quantiles of Student's t with
+STRETCHES - 1 degrees of freedom and of the normal distribution, times a root that corrects the bias of the standard
+deviation."""
 LEAST_VISITS = 8
-"""Below this many visits a bootstrap interval is too narrow to be called one."""
+"""Fewest visits from which a bootstrap interval is wide enough to be called one."""
 POOR_RESIDUAL = 0.05
-"""A relative residual above this is worth a warning."""
+"""Relative residual above which a fit is worth a warning."""
 
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """L(b) = max(floor, k b + h), paper section 3.3; the floor describes GPUs that are flat at small b.
+    """L(b) = max(floor, k b + h), paper section 3.3; the floor describes GPUs on which small batches take equally long.
 
     Attributes:
         slope_s: k, seconds per image, >= 0.
         intercept_s: h, seconds, >= 0.
-        floor_s: the least latency of a step, seconds; 0 for the paper's straight line.
+        floor_s: least latency of a step, seconds; 0 for the paper's straight line.
     """
 
     slope_s: float
@@ -55,14 +57,15 @@ class LatencyFit:
     """A latency model and how well it describes the points that it was fitted to.
 
     Attributes:
-        model: the fitted model.
-        slope_ci_s: 95 % interval of k; None where only medians or few visits are known. So are the other two.
-        intercept_ci_s: of h.
-        floor_ci_s: of the floor; None also where the model has none.
-        r2: share of the variance of the latencies explained; None where they do not vary.
+        model: fitted model.
+        slope_ci_s: 95 % interval of k, seconds per image; None where only medians or few visits are known.
+        intercept_ci_s: 95 % interval of h, seconds; None where only medians or few visits are known.
+        floor_ci_s: 95 % interval of the floor, seconds; None where only medians or few visits are known, and for a
+            model without a floor.
+        r2: share of the variance of the latencies that the model explains; None where they do not vary.
         max_relative_residual: largest |L(b) - measured| / measured.
-        worst_batch: the batch size where that is.
-        held_out_error: mean |L(b) - measured| / measured at a batch size left out of the fit;
+        worst_batch: batch size with the largest relative residual.
+        held_out_error: mean |L(b) - measured| / measured at batch sizes that were left out of the fit one at a time;
             None below three batch sizes.
     """
 
@@ -76,7 +79,7 @@ class LatencyFit:
     held_out_error: float | None
 
     def warning(self) -> str | None:
-        """A sentence where the line is poor, with the batch where it fails."""
+        """A sentence about a poor fit, naming the batch size where it fails; None for a good fit."""
         if self.max_relative_residual <= POOR_RESIDUAL:
             return None
         return (
@@ -88,13 +91,13 @@ class LatencyFit:
 def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike | None = None) -> LatencyFit:
     """Fit L(b) to medians by weighted relative least squares with k, h >= 0.
 
-    The floor model is taken where it has the lower Akaike information criterion, plain: five medians are too few for
-    the corrected one, which would never take it.
+    The model with a floor is taken where Akaike's information criterion is lower for it. The criterion is not corrected
+    for few points: with five medians the corrected one would never take a floor.
 
     Args:
         batches: batch sizes, images, shape (points,), at least two different ones.
-        latencies_s: seconds for one step of the whole batch, shape (points,), > 0.
-        weights: of each point, shape (points,), > 0; None for equal weights.
+        latencies_s: duration of one step of the whole batch, seconds, shape (points,), > 0.
+        weights: weight of each point, shape (points,), > 0; None for equal weights.
 
     Raises:
         ValueError: for fewer than two batch sizes, other shapes, or values that are not finite and > 0.
@@ -113,18 +116,18 @@ def fit_latency(batches: ArrayLike, latencies_s: ArrayLike, weights: ArrayLike |
 
 
 def fit_samples(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int = 0) -> LatencyFit:
-    """Fit L(b) to repeated measurements: to their medians, with 95 % intervals by bootstrap over stretches of the run.
+    """Fit L(b) to the medians of repeated measurements, with 95 % intervals by bootstrap over stretches of the run.
 
-    The floor model is taken where it lowers the corrected Akaike criterion over all samples. Where each batch size has
-    one sample only, that is a median from elsewhere: `fit_latency`.
+    The model with a floor is taken where Akaike's corrected criterion over all samples is lower for it. A single sample
+    per batch size counts as a median from elsewhere, as in `fit_latency`.
 
     Args:
-        visits_s: batch size -> visits in order of time -> seconds of each step; at least two batch sizes. Where
+        visits_s: batch size -> visits in order of time -> seconds of each step, for at least two batch sizes. Where
             nothing is known of visits, each sample is one.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: as `fit_latency`.
+        ValueError: for a batch size without samples, and as in `fit_latency`.
     """
     sizes = sorted(visits_s)
     groups = [_flat(visits_s[size]) for size in sizes]
@@ -158,13 +161,13 @@ def bootstrap_lines(
     """L(b) refitted to bootstrap draws, for the band around a fitted line.
 
     Args:
-        visits_s: as for `fit_samples`.
-        model: the fitted model, whose flat part is kept.
-        at: batch sizes, shape (points,).
-        seed: of the bootstrap.
+        visits_s: measurements, as in `fit_samples`.
+        model: fitted model; the draws keep its flat part.
+        at: batch sizes at which L(b) is wanted, shape (points,).
+        seed: seed of the bootstrap.
 
     Returns:
-        seconds, shape (draws, points).
+        the latencies in seconds, shape (draws, points).
     """
     sizes = sorted(visits_s)
     k, h, floor = _refitted(model, np.array(sizes, float), _bootstrap(visits_s, seed), np.ones(len(sizes)))
@@ -172,29 +175,35 @@ def bootstrap_lines(
 
 
 def choose_model(b: Floats, y: Floats, w: Floats, criterion: Callable[[LatencyModel, int], float]) -> LatencyModel:
-    """The straight line, or the floor model where that lowers the criterion of (model, its number of parameters).
+    """The straight line, or the model with a floor where the criterion is lower for it.
 
-    The floor model is considered from four batch sizes on, and must have a flat part of two or more.
+    A floor is considered from four batch sizes on, and two of them or more must lie on it.
+
+    Args:
+        b: batch sizes, shape (points,).
+        y: latencies, seconds, shape (points,).
+        w: weights, shape (points,).
+        criterion: function of a model and its number of parameters; lower is better.
     """
     candidates = [(fit_line(b, y, w), 2), *((model, 3) for model in _floor_models(b, y, w))]
     return min(candidates, key=lambda candidate: criterion(*candidate))[0]  # of equals the first: the line
 
 
 def fit_line(b: Floats, y: Floats, w: Floats) -> LatencyModel:
-    """Minimise sum w ((k b + h - y) / y)^2 over k, h >= 0."""
+    """The line that minimises sum w ((k b + h - y) / y)^2 over k, h >= 0."""
     k, h = fit_lines(b, y[None], w)
     return LatencyModel(slope_s=float(k[0]), intercept_s=float(h[0]))
 
 
 def fit_lines(b: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
-    """The same for many sets of latencies at once, by the normal equations.
+    """What `fit_line` does, for many sets of latencies at once, by the normal equations.
 
-    As the latencies are positive, at most one of k and h can come out negative; the least squares under the
-    bounds then lie on that bound.
+    As the latencies are positive, at most one of k and h can come out negative; the least squares under the bounds then
+    lie on that bound.
 
     Args:
         b: batch sizes, shape (points,).
-        y: latencies, shape (sets, points).
+        y: latencies, seconds, shape (sets, points).
         w: weights, shape (points,).
 
     Returns:
@@ -210,16 +219,17 @@ def fit_lines(b: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 
 def fit_floor(y: Floats, w: Floats) -> Floats:
-    """Minimise sum w ((floor - y) / y)^2 over the last axis."""
+    """The floor that minimises sum w ((floor - y) / y)^2, the sum being over the last axis."""
     floor: Floats = np.sum(w / y, axis=-1) / np.sum(w / y**2, axis=-1)
     return floor
 
 
 Choose = Callable[[Bools], LatencyModel]
-"""The model chosen from the points that a mask keeps."""
+"""A function that fits a model to the points that a mask keeps."""
 
 
 def _describe(choose: Choose, b: Floats, y: Floats) -> LatencyFit:
+    """The model of all points, and how well it describes them."""
     model = choose(np.ones(b.size, bool))
     residual = model.step_latency(b) - y
     relative = np.abs(residual) / y
@@ -240,9 +250,9 @@ def _flat(visits: Sequence[Sequence[float]]) -> Floats:
 def _bootstrap(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int) -> Floats:
     """Medians of bootstrap draws, batch sizes ascending; shape (draws, points).
 
-    A machine's speed wanders over seconds, for all batch sizes alike. So a run is cut into a few long stretches, and
-    each draw takes the same stretches for all sizes; as they are few, the draws are then spread by what Student's t
-    adds to a normal interval.
+    A machine's speed wanders over seconds, for all batch sizes alike. A run is therefore cut into a few long stretches,
+    and each draw takes the same stretches for all sizes. As the stretches are few, the draws are then moved away from
+    the median by the factor `WIDENING`.
     """
     sizes = sorted(visits_s)
     chosen = np.random.default_rng(seed).integers(STRETCHES, size=(BOOTSTRAP_DRAWS, STRETCHES))
@@ -253,7 +263,7 @@ def _bootstrap(visits_s: Mapping[int, Sequence[Sequence[float]]], seed: int) -> 
 
 
 def _medians_of(visits: Sequence[Sequence[float]], chosen: NDArray[np.int64]) -> Floats:
-    """Medians over the chosen stretches of the visits, shape (draws,); longer visits count as the shortest."""
+    """Medians over the chosen stretches, shape (draws,); of each visit as many steps count as the shortest one has."""
     steps = min(len(visit) for visit in visits)
     table = np.array([list(visit)[:steps] for visit in visits], float)
     length = math.ceil(len(table) / STRETCHES)
@@ -264,13 +274,13 @@ def _medians_of(visits: Sequence[Sequence[float]], chosen: NDArray[np.int64]) ->
 
 
 def _intervals(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Interval, Interval, Interval | None]:
-    """95 % intervals of k, h and the floor, the flat part kept where it is."""
+    """95 % intervals of k, h and the floor; all draws keep the model's flat part."""
     k, h, floor = _refitted(model, b, draws, w)
     return _middle(k), _middle(h), _middle(floor) if model.floor_s else None
 
 
 def _refitted(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """k, h and floor (0 for none) of each draw, shape (draws,) each."""
+    """k, h and the floor of each draw, three arrays of shape (draws,); the floor is 0 for a model without one."""
     flat = _is_flat(model, b) if model.floor_s else np.zeros(b.size, bool)
     flat[-2:] = False  # a line needs two points, as it had when it was chosen
     k, h = fit_lines(b[~flat], draws[:, ~flat], w[~flat])
@@ -279,12 +289,13 @@ def _refitted(model: LatencyModel, b: Floats, draws: Floats, w: Floats) -> tuple
 
 
 def _middle(draws: Floats) -> Interval:
+    """The interval that holds the middle 95 % of the draws."""
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
 def _floor_models(b: Floats, y: Floats, w: Floats) -> list[LatencyModel]:
-    """One candidate per place where the flat part can end: two batch sizes before it, two behind."""
+    """One candidate per place where the flat part can end, with at least two batch sizes on either side of it."""
     sizes = np.unique(b)
     models = []
     for last_flat, first_steep in pairwise(sizes[1:-1]):
@@ -297,13 +308,21 @@ def _floor_models(b: Floats, y: Floats, w: Floats) -> list[LatencyModel]:
 
 
 def _is_flat(model: LatencyModel, b: Floats) -> Bools:
+    """Which batch sizes lie on the model's floor."""
     return model.slope_s * b + model.intercept_s <= model.floor_s
 
 
 def aic(model: LatencyModel, b: Floats, y: Floats, w: Floats, parameters: int, corrected: bool = False) -> float:
-    """Akaike's information criterion of relative residuals, corrected for few points on demand.
+    """Akaike's information criterion of the relative residuals; lower is better.
 
-    Corrected, it is infinite where there are hardly more points than parameters.
+    Args:
+        model: fitted model.
+        b: batch sizes, shape (points,).
+        y: latencies, seconds, shape (points,).
+        w: weights, shape (points,).
+        parameters: number of the model's parameters.
+        corrected: whether to correct it for few points; it is then infinite where there are hardly more points than
+            parameters.
     """
     relative = model.step_latency(b) / y - 1
     mean_square = float(np.sum(w * relative**2) / np.sum(w))

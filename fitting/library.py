@@ -1,4 +1,4 @@
-"""Parameter files by name or path: wherever one is asked for, both serve."""
+"""Parameter files by name or by path; wherever a command asks for one, both serve."""
 
 import re
 from pathlib import Path
@@ -13,30 +13,30 @@ def load_profile(reference: str, beside: Path | None = None) -> LatencyProfile:
     """A latency profile by its name ("RTX 4090", "rtx-4090": case, space and hyphen do not matter) or path.
 
     Args:
-        reference: the name or path.
-        beside: folder that a relative path starts from (that of the file which names it);
-            None for the working directory.
+        reference: name or path.
+        beside: folder that a relative path starts from, such as that of the file which holds the reference; None for
+            the working directory.
 
     Raises:
-        InputError: for an unknown name, with the nearest one, or a file that is not a profile.
+        InputError: for an unknown name, naming the nearest one, or a file that is not a profile.
     """
     return read_record(_find("profiles", "latency profile", reference, beside), LatencyProfile)
 
 
 def load_curve(reference: str, beside: Path | None = None) -> PaiCurveFile:
-    """A PAI curve by its name ("paper") or path; arguments and errors as in `load_profile`."""
+    """A PAI curve by its name ("paper") or path; arguments and errors are those of `load_profile`."""
     return read_record(_find("pai", "PAI curve", reference, beside), PaiCurveFile)
 
 
 def own_folder(kind: str) -> Path:
-    """Where the user's own parameter files of a kind live: the platform's user data folder."""
+    """The folder of the user's own parameter files of a kind, inside the platform's folder for user data."""
     from platformdirs import user_data_path
 
     return user_data_path("edgesplit", appauthor=False) / kind
 
 
 def own(kind: str) -> dict[str, Path]:
-    """The user's own parameter files, by name; one of a shipped file's name takes its place."""
+    """The user's own parameter files of a kind: name -> path; each takes the place of a shipped file of its name."""
     return {path.stem: path for path in sorted(own_folder(kind).glob("*.json"))}
 
 
@@ -64,7 +64,7 @@ def plain(name: str) -> str:
 
 def _find(kind: str, what: str, reference: str, beside: Path | None) -> Path:
     known = data.shipped(kind) | own(kind)
-    if reference in known:  # before names that differ in hyphens only
+    if reference in known:  # takes precedence over names that differ in hyphens only
         return known[reference]
     for name, path in known.items():
         if plain(name) == plain(reference):

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from ..common.arrays import Floats
 
 LEVEL = (0.025, 0.975)
-"""Quantiles of the bootstrap draws between which a 95 % interval lies."""
+"""Quantiles of the bootstrap draws at the ends of a 95 % interval."""
 GAIN, THRESHOLD = 30.0, 0.1
-"""Of the sigmoid of LPIPS-bar in eq. (1); the threshold is also what N-hat's interval must lie above."""
+"""Constants a and b of sigma_P in eq. (1). By default the interval of LPIPS-bar at N-hat must lie above b as well."""
 STEEPEST = 200.0
-"""Bound of a fitted |steepness| times the range of the points: they then lie on a step."""
+"""Bound of a fitted |steepness| times the range of the points; a curve as steep as that is a step."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class PaiCurve:
         return self.amplitude * self.sigmoid_derivative(n)
 
     def inverse_derivative(self, slope: ArrayLike) -> Floats:
-        """The n at or right of the midpoint where the curve's derivative has this value.
+        """The n at or right of the midpoint at which the curve's derivative has a value.
 
-        With q = slope / (A a), F (1 - F) = q gives F = (1 + sqrt(1 - 4 q)) / 2 and, since
-        F / (1 - F) = F^2 / q, n = b + (2 ln F - ln q) / a, which stays exact where F rounds to 1.
+        With q = slope / (A a), F (1 - F) = q gives F = (1 + sqrt(1 - 4 q)) / 2 and, since F / (1 - F) = F^2 / q,
+        n = b + (2 ln F - ln q) / a, which stays exact where F rounds to 1.
 
         Args:
-            slope: per step, any shape; above the largest derivative A a / 4 it counts as that
-                (n = midpoint), at 0 the answer is infinity.
+            slope: wanted derivative, per step, any shape. Above the largest derivative, A a / 4, the answer is the
+                midpoint; at 0 it is infinity.
 
         Raises:
             ValueError: for a flat curve (A a = 0), a falling one, or a negative slope.
@@ -91,10 +91,10 @@ class PaiFit:
     """A fitted curve and how well it describes the points.
 
     Attributes:
-        curve: the fit.
-        parameters: 2 for the paper's form, 4 with amplitude and offset.
-        r2: share of the variance explained; None where the points do not vary.
-        criterion: corrected Akaike information criterion; lower is better.
+        curve: fitted curve.
+        parameters: number of fitted parameters: 2 for the paper's form, 4 with amplitude and offset.
+        r2: share of the variance of the points that the curve explains; None where they do not vary.
+        criterion: Akaike's corrected information criterion; lower is better.
     """
 
     curve: PaiCurve
@@ -104,12 +104,12 @@ class PaiFit:
 
 
 def fit_pai(local_steps: ArrayLike, pai: ArrayLike, *, two_parameter: bool = False) -> PaiFit:
-    """Fit the paper's sigmoid, or with amplitude and offset where the corrected Akaike criterion prefers that.
+    """Fit the paper's sigmoid, or one with amplitude and offset where Akaike's corrected criterion prefers that.
 
     Args:
         local_steps: n, steps, shape (points,), three different ones or more.
-        pai: of each n, any finite values, shape (points,).
-        two_parameter: keep to the paper's form, A = 1 and c = 0.
+        pai: PAI at each n, finite, shape (points,).
+        two_parameter: whether only the paper's form is fitted, A = 1 and c = 0.
 
     Raises:
         ValueError: for fewer than three different n, other shapes, or values that are not finite.
@@ -129,9 +129,9 @@ def fit_draws(local_steps: ArrayLike, draws: ArrayLike, fit: PaiFit) -> list[Pai
     """The same form fitted to every bootstrap draw of the points.
 
     Args:
-        local_steps: n, shape (points,).
-        draws: values at each n, shape (draws, points).
-        fit: of the points themselves, where each search begins.
+        local_steps: n, steps, shape (points,).
+        draws: PAI at each n in each draw, shape (draws, points).
+        fit: fit to the points themselves; each search begins there.
     """
     n, free = np.asarray(local_steps, float), fit.parameters > 2
     return [fit_sigmoid(n, y, free=free, start=fit.curve) for y in np.asarray(draws, float)]
@@ -142,9 +142,9 @@ def fit_sigmoid(n: Floats, y: Floats, *, free: bool, start: PaiCurve | None = No
 
     Args:
         n: local steps, shape (points,).
-        y: values, shape (points,).
-        free: fit A >= 0 and c too; else A = 1, c = 0.
-        start: where to begin; None searches a grid, so that no starting point is needed.
+        y: values at each n, shape (points,).
+        free: whether A >= 0 and c are fitted too; else A = 1 and c = 0.
+        start: curve at which the search begins; None to begin at the best one of a grid.
     """
     from scipy.optimize import least_squares
 
@@ -166,18 +166,20 @@ def fit_sigmoid(n: Floats, y: Floats, *, free: bool, start: PaiCurve | None = No
 
 
 def _unit_sigmoid(parameters: Floats, x: Floats) -> Floats:
+    """The curve of two or four parameters at x; the points range over x from 0 to 1."""
     a, b, *rest = parameters
     amplitude, offset = rest or (1.0, 0.0)
     return PaiCurve(float(a), float(b), float(amplitude), float(offset)).value(x)
 
 
 def _parameters(curve: PaiCurve, first: float, span: float, free: bool) -> Floats:
+    """The parameters of a curve for `_unit_sigmoid`."""
     own = [curve.steepness * span, (curve.midpoint - first) / span]
     return np.array([*own, curve.amplitude, curve.offset] if free else own)
 
 
 def _grid_start(x: Floats, y: Floats, free: bool) -> Floats:
-    """The best of a grid of steepnesses and midpoints; A and c follow by linear least squares."""
+    """The best parameters of a grid of steepnesses and midpoints; A and c follow by linear least squares."""
     best, least = np.zeros(4 if free else 2), np.inf
     for a in (sign * size for sign in (1, -1) for size in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)):
         for b in np.linspace(-0.5, 1.5, 21):
@@ -190,9 +192,10 @@ def _grid_start(x: Floats, y: Floats, free: bool) -> Floats:
 
 
 def _described(curve: PaiCurve, n: Floats, y: Floats, parameters: int) -> PaiFit:
+    """A fitted curve and how well it describes the points."""
     residual = float(np.sum((curve.value(n) - y) ** 2))
     spread = float(np.sum((y - y.mean()) ** 2))
-    free = n.size - parameters - 2  # the variance of the residuals is estimated, too
+    free = n.size - parameters - 2  # the variance of the residuals is a parameter as well
     correction = 2 * (parameters + 1) * (parameters + 2) / free if free > 0 else np.inf
     criterion = n.size * float(np.log(max(residual / n.size, 1e-24))) + 2 * (parameters + 1) + correction
     r2 = 1 - residual / spread if spread > 0 else None

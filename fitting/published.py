@@ -1,8 +1,8 @@
 """Make the shipped latency profiles from published step latencies: `python -m edgesplit.fitting.published DIR`.
 
-One profile per card of `CARDS`, fitted to the rows of `data/published/step_latency.csv` from the cleanest source
-that names exactly this card (`PREFERENCE`), and the H100 NVL, of which no measurement is public, as an estimate.
-Sources and what is known about them: `data/published/README.md`.
+There is one profile per card of `CARDS`, fitted to the rows of `data/published/step_latency.csv` from the cleanest
+source that names exactly this card (`PREFERENCE`), and an estimate for the H100 NVL, of which no measurement is public.
+`data/published/README.md` describes the sources.
 """
 
 import csv
@@ -28,26 +28,27 @@ CARDS = (
     "A100-SXM4-40GB", "A100-SXM4-80GB", "A100 80GB PCIe", "H100 PCIe", "H200",
 )  # fmt: skip
 CALLED_ELSEWHERE = {"T4": "Tesla T4"}
-"""Rows that name a card otherwise. S2's "A100" and "V100" stay out: several different cards bear those names."""
+"""Name of a card in some rows -> its name in `CARDS`. The rows of S2 for "A100" and "V100" are not used, as several
+different cards bear those names."""
 
 CLEANER_SIBLING = {
     "A100-SXM4-80GB": "A100-SXM4-40GB",
     "RTX 3080": "RTX 3090", "RTX 3080 Ti": "RTX 3090", "RTX 3090 Ti": "RTX 3090",
     "RTX 2070 SUPER": "Tesla T4", "RTX 2080": "Tesla T4", "RTX 2080 SUPER": "Tesla T4",
 }  # fmt: skip
-"""S1-only cards with the same chip (GA100, GA102, TU104) as a card that a cleaner source covers."""
+"""Card that only S1 covers -> card with the same chip (GA100, GA102, TU104) that a cleaner source covers."""
 
 S1_SLOPE_FACTOR = 0.87
-"""Mean ratio of the slopes of S2-S4 to those of S1, on cards that both cover."""
+"""Mean ratio of the slopes from S2 to S4 to those from S1, over the cards that both cover."""
 
 SPILL_RATIO = 1.25
-"""A latency per image this much above that of a smaller batch means that GPU memory ran over: L(b) / b of
-k b + h only falls, and published medians rise by up to 1.14 from one batch size to another by noise."""
+"""Ratio of a latency per image to that of a smaller batch above which GPU memory must have run over: (k b + h) / b only
+falls with b, and noise lets published medians rise by a factor of up to 1.14."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One published table: where it stands, when, and which of its rows (dtype, backend) are taken."""
+    """One published table: where it stands, its date, and the dtype and backend of the rows that are taken from it."""
 
     title: str
     date: str
@@ -82,7 +83,7 @@ PREFERENCE = {
 
 @dataclass(frozen=True)
 class Row:
-    """One published point: the median seconds of one step of a batch, guidance on, 512x512."""
+    """One published point: the median seconds of one step of a batch, with guidance, at 512 x 512 pixels."""
 
     gpu: str
     dtype: str
@@ -112,15 +113,19 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def best_rows(card: str, rows: Sequence[Row]) -> list[Row]:
-    """The rows of the preferred source that names this card, in order of batch size, before memory ran over."""
+    """A card's rows from the preferred source, in order of batch size, up to where GPU memory ran over.
+
+    Raises:
+        LookupError: for a card without a row.
+    """
     for name, source in PREFERENCE.items():
-        found = [
+        own = [
             row
             for row in rows
             if (row.gpu, row.source, row.dtype) == (card, name, source.dtype) and source.backend in ("", row.backend)
         ]
-        if found and not (card == "H200" and name == "S1"):  # one clean bf16 record beats two noisy fp16 ones
-            return before_spill(sorted(found, key=lambda row: row.batch))
+        if own and not (card == "H200" and name == "S1"):  # one clean bf16 record beats two noisy fp16 ones
+            return before_spill(sorted(own, key=lambda row: row.batch))
     raise LookupError(f"no published fp16 or bf16 row for {card}")
 
 
@@ -134,7 +139,7 @@ def before_spill(rows: Sequence[Row]) -> list[Row]:
 
 
 def published_profile(card: str, rows: Sequence[Row]) -> LatencyProfile:
-    """Fit one card's preferred rows, weighted by the number of records behind each median."""
+    """The profile fitted to one card's rows, each weighted by the number of records behind its median."""
     fit = fit_latency([r.batch for r in rows], [r.median_s for r in rows], [r.records for r in rows])
     source_id = rows[0].source
     if source_id == "S1":
@@ -162,7 +167,7 @@ def published_profile(card: str, rows: Sequence[Row]) -> LatencyProfile:
 
 
 def estimated_h100_nvl() -> LatencyProfile:
-    """The paper's edge GPU, of which no SD1.5 step latency is public."""
+    """The profile of the paper's edge GPU, estimated, as no step latency of SD1.5 on it is public."""
     fit = LatencyFitRecord(
         slope_s=0.0105, intercept_s=0.012, floor_s=0.018,
         slope_ci_s=None, intercept_ci_s=None, floor_ci_s=None,

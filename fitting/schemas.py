@@ -1,4 +1,4 @@
-"""The two parameter files: latency profiles (k, h of a GPU) and PAI curves (a_F, b_F of a model pair)."""
+"""The two parameter files: latency profiles with k and h of a GPU, PAI curves with a_F and b_F of several models."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +8,7 @@ from ..common.files import Record
 from .latency import LatencyFit, LatencyModel
 from .pai import GAIN, THRESHOLD, PaiCurve
 
-# Bounds that no real value comes near; they keep sums and products of valid numbers finite.
+# No real value comes near these bounds; they keep sums and products of valid numbers finite.
 LARGEST = 1e12
 SMALLEST = 1e-12
 Seconds = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -32,7 +32,7 @@ class Provenance(Record):
 
 
 class LatencySample(Record):
-    """The measurements at one batch size: seconds for one denoising step of the whole batch."""
+    """The measurements at one batch size: seconds of one denoising step of the whole batch."""
 
     batch: Count
     median_s: PositiveSeconds
@@ -52,7 +52,7 @@ class LatencySample(Record):
 
 
 class LatencyFitRecord(Record):
-    """A fitted L(b) = max(floor, k b + h); what the points do not allow is null."""
+    """A fitted L(b) = max(floor, k b + h); a field is null where the points do not allow it."""
 
     slope_s: Seconds
     intercept_s: Seconds
@@ -128,10 +128,10 @@ class PaiPoint(Record):
 
 
 class PaiFitRecord(Record):
-    """A fitted c + A F(n); what the points do not allow is null.
+    """A fitted c + A F(n); a field is null where the points do not allow it.
 
     Attributes:
-        draws: steepness, midpoint, amplitude and offset fitted to each bootstrap draw of the measurements.
+        draws: for each bootstrap draw of the measurements, the fitted steepness, midpoint, amplitude and offset.
     """
 
     steepness: Number
@@ -150,17 +150,17 @@ class PaiFitRecord(Record):
         return PaiCurve(self.steepness, self.midpoint, self.amplitude, self.offset)
 
     def drawn_curves(self) -> list[PaiCurve]:
-        """The bootstrap draws; empty for a curve without."""
+        """The curves fitted to the bootstrap draws; empty where the file holds none."""
         return [PaiCurve(*draw) for draw in self.draws or []]
 
 
 class PaiCurveFile(Record):
-    """The PAI of a model pair against the split point.
+    """The PAI of a cluster-wide model and its users' models against the split point.
 
     Attributes:
-        kappa: of eq. (1), with which the points were computed, as are the next two.
-        gain: of eq. (1).
-        threshold: of eq. (1).
+        kappa: kappa of eq. (1), with which the points were computed.
+        gain: gain of sigma_P in eq. (1), with which the points were computed.
+        threshold: threshold of sigma_P in eq. (1), with which the points were computed.
     """
 
     schema_: Literal["edgesplit/pai-curve@1"] = Field(default="edgesplit/pai-curve@1", alias="schema")

@@ -110,26 +110,28 @@ def noisy_samples(rng, model, noise=0.02, count=40):
     return {b: durations[:, None] for b, durations in noisy.items()}
 
 
+@pytest.mark.parametrize(("runs", "least"), [(120, 0.85), pytest.param(500, 0.9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("truth", [LatencyModel(0.01, 0.02), LatencyModel(0.01, 0.005, 0.03)])
-def test_intervals_cover_the_truth_at_their_rate(truth):
-    rng = np.random.default_rng(0)
-    draws, hits, floors = 500, np.zeros(2), 0
-    for _ in range(draws):
+def test_intervals_cover_the_truth_at_their_rate_and_only_a_floor_takes_the_floor_model(truth, runs, least):
+    """The intervals cover k and h at 93 %; three standard errors of a share of 120 runs are 7 %."""
+    rng, hits, floors = np.random.default_rng(0), np.zeros(2), 0
+    for _ in range(runs):
         fit = fit_samples(noisy_samples(rng, truth))
         hits += [
             fit.slope_ci_s[0] <= truth.slope_s <= fit.slope_ci_s[1],
             fit.intercept_ci_s[0] <= truth.intercept_s <= fit.intercept_ci_s[1],
         ]
         floors += fit.model.floor_s > 0
-    assert np.all(hits >= 0.9 * draws), hits / draws
-    assert floors == draws if truth.floor_s else floors < 0.1 * draws
+    assert np.all(hits >= least * runs), hits / runs
+    assert floors == runs if truth.floor_s else floors < 0.1 * runs
 
 
-def test_intervals_cover_the_truth_though_the_machine_wanders():
+@pytest.mark.parametrize(("runs", "least"), [(100, 0.75), pytest.param(300, 0.8, marks=pytest.mark.slow)])
+def test_intervals_cover_the_truth_though_the_machine_wanders(runs, least):
     """All batch sizes share a speed that moves by 5 % over a tenth of the run; intervals that took them for
-    independent would cover k in less than half of the draws."""
+    independent would cover k in less than half of the runs."""
     truth, rng, hits, visits = LatencyModel(0.01, 0.02), np.random.default_rng(4), 0, 60
-    for _ in range(300):
+    for _ in range(runs):
         innovations = rng.normal(0, 0.05 * np.sqrt(1 - np.exp(-2 / 6)), visits)
         wander = np.zeros(visits)
         wander[0] = rng.normal(0, 0.05)
@@ -138,15 +140,7 @@ def test_intervals_cover_the_truth_though_the_machine_wanders():
         samples = {b: (truth.step_latency(b) * np.exp(wander + rng.normal(0, 0.02, visits)))[:, None] for b in BATCHES}
         low, high = fit_samples(samples).slope_ci_s
         hits += low <= truth.slope_s <= high
-    assert hits >= 0.8 * 300, hits / 300
-
-
-def test_samples_of_a_line_rarely_take_the_floor_model_and_of_a_floor_always():
-    rng = np.random.default_rng(1)
-    line = [fit_samples(noisy_samples(rng, LatencyModel(0.01, 0.02))).model.floor_s > 0 for _ in range(50)]
-    floor = [fit_samples(noisy_samples(rng, LatencyModel(0.01, 0.002, 0.03))).model.floor_s > 0 for _ in range(50)]
-    assert np.mean(line) <= 0.1
-    assert all(floor)
+    assert hits >= least * runs, hits / runs
 
 
 def test_many_lines_at_once_are_the_non_negative_least_squares_of_scipy():
@@ -171,7 +165,7 @@ def test_a_poor_line_is_said_in_words_with_the_batch_where_it_fails():
 def test_intervals_of_a_floor_model_are_numbers_even_where_the_line_starts_on_the_floor():
     rng = np.random.default_rng(3)
     truth = LatencyModel(0.01, 0.0, 0.0405)
-    for _ in range(50):
+    for _ in range(20):
         samples = {b: truth.step_latency(b) * np.exp(rng.normal(0, 0.01, (20, 1))) for b in (1, 2, 4, 8)}
         fit = fit_samples(samples)
         assert np.all(np.isfinite([*fit.slope_ci_s, *fit.intercept_ci_s, *(fit.floor_ci_s or ())]))

@@ -51,15 +51,15 @@ def test_no_worse_than_scipy_from_the_true_parameters(seed):
     """`curve_fit` is started at the truth; the grid must find as good a valley."""
     n, y = points(PAPER, 200, 11, 0.03, seed)
     (a, b), _ = curve_fit(lambda x, a, b: PaiCurve(a, b).value(x), n, y, p0=[PAPER.steepness, PAPER.midpoint])
-    found = fit_pai(n, y, two_parameter=True).curve
-    assert np.sum((found.value(n) - y) ** 2) <= np.sum((PaiCurve(a, b).value(n) - y) ** 2) * (1 + 1e-6)
+    curve = fit_pai(n, y, two_parameter=True).curve
+    assert np.sum((curve.value(n) - y) ** 2) <= np.sum((PaiCurve(a, b).value(n) - y) ** 2) * (1 + 1e-6)
 
 
 def test_amplitude_and_offset_are_taken_only_where_they_pay():
-    free = [fit_pai(*points(PaiCurve(0.25, 21.0, 0.8, 0.1), 50, 15, 0.01, seed)).curve for seed in range(20)]
-    plain = [fit_pai(*points(PaiCurve(0.25, 21.0), 50, 15, 0.01, seed)).curve for seed in range(20)]
+    free = [fit_pai(*points(PaiCurve(0.25, 21.0, 0.8, 0.1), 50, 15, 0.01, seed)).curve for seed in range(12)]
+    plain = [fit_pai(*points(PaiCurve(0.25, 21.0), 50, 15, 0.01, seed)).curve for seed in range(12)]
     assert all(curve.amplitude < 0.9 for curve in free)
-    assert sum(curve.amplitude == 1 for curve in plain) >= 15
+    assert sum(curve.amplitude == 1 for curve in plain) >= 9
     forced = fit_pai(*points(PaiCurve(0.25, 21.0, 0.8, 0.1), 50, 15), two_parameter=True).curve
     assert (forced.amplitude, forced.offset) == (1.0, 0.0)
 
