@@ -5,6 +5,8 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +17,8 @@ from .errors import InputError
 
 INTERRUPTED = 130
 """The exit code that Typer gives Ctrl-C."""
+_RESUMABLE: list[bool] = []
+"""Holds something once work was interrupted that the same command goes on with."""
 
 
 class CommandGroup(TyperGroup):
@@ -49,8 +53,9 @@ def make_app(summary: str, group: type[TyperGroup] = CommandGroup) -> typer.Type
 
 
 def command_of(app: typer.Typer) -> Any:
-    """The application as a command, with --version added to its options."""
+    """The application as a command, with its summary as help and --version among its options."""
     command = typer.main.get_command(app)
+    command.help = str(app.info.help)  # Typer itself shows the function's docstring where there is one command
     command.params.append(_version_option())
     return command
 
@@ -82,11 +87,22 @@ def _show_version(asked: bool) -> None:
 
 def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command and leave the process with its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of torch that wait leave the cores to others
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: user ids are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(_exit_code(app, name))
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that the same command goes on with after an interruption, which is then said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _RESUMABLE.append(True)
+        raise
 
 
 def say(message: str) -> None:
@@ -100,7 +116,7 @@ def _exit_code(app: typer.Typer, name: str) -> int:
         code = int(command_of(app).main(prog_name=name, standalone_mode=False) or 0)
         sys.stdout.flush()
         if code == INTERRUPTED:
-            say(f"{name}: interrupted")
+            say(f"{name}: interrupted" + ("; the same command goes on from here" if _RESUMABLE else ""))
         return code
     except InputError as error:
         say(f"{name}: {error}")

@@ -18,7 +18,9 @@ from .uncertainty import Uncertainty
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
 NUMBERS_WIDTH = 65
-"""What the columns behind the names take of a line."""
+"""Characters of a line that the columns behind the names of users take."""
+COMPARED_WIDTH = 62
+"""Characters of a line that the columns behind the names of methods take."""
 
 
 def plan_json(outcome: Outcome, *, with_users: bool) -> dict[str, Any]:
@@ -147,13 +149,13 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
     headings = (
         "objective\ns", "captured\nshare", "gap\ns", "\ngranted", "mean\nlatency s", "mean\nPAI", "planned\nin ms",
     )  # fmt: skip
-    rows = plain_table("\nmethod", *headings)
+    rows, console = plain_table("\nmethod", *headings), Console(highlight=False)
+    room = max(16, console.width - COMPARED_WIDTH)
     for outcome in outcomes:
         t = outcome.totals
         worth = [f"{t.objective:.2f}", f"{t.captured_share:.1%}", f"{t.gap:.2f}", str(t.granted)]
         means = [f"{t.mean_latency_s:.2f}", f"{t.mean_pai:.3f}", f"{1e3 * outcome.planning_s:.2f}"]
-        rows.add_row(outcome.method, *worth, *means)
-    console = Console(highlight=False)
+        rows.add_row(_name(outcome.method, room), *worth, *means)
     console.print(rows)
     for outcome in outcomes:
         if outcome.plan.note:
