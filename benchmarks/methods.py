@@ -1,7 +1,7 @@
 """Planning time and value of every method against users, in one run, as ratios to the exact optimum.
 
 A time counts only beside the share of the possible gain that is captured in it: "worse" marks plans that capture less
-than the proposed method's on the same case, "limit" those that a time limit has cut.
+than the proposed method's on the same case, "limit" marks times that a time limit has cut.
 
 python benchmarks/methods.py
 """
@@ -12,10 +12,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.optimizer.methods.registry import BUILT_IN
-from edgesplit.reports.setup import FULL, make_setup
-from edgesplit.reports.timing import measure, table1, units
+from edgesplit.reports.exhibit.complexity import measured, time_table
+from edgesplit.reports.setup import make_setup
 
 
 def methods_table(rows: pd.DataFrame) -> Table:
@@ -37,9 +36,9 @@ def methods_table(rows: pd.DataFrame) -> Table:
 
 def main() -> None:
     """Measure the shipped scenario's methods, one after another."""
-    setup, _ = make_setup("default", overrides(), None, FULL, policy="set-general", seed=0)
-    rows = pd.DataFrame([row for unit in units(setup) for row in measure(setup, unit, BUILT_IN)])
-    Console(width=100, highlight=False).print(methods_table(table1(rows)))
+    setup, _ = make_setup()
+    rows = pd.DataFrame([row for users in setup.size.timed_users for row in measured(setup, users, list(BUILT_IN))])
+    Console(width=100, highlight=False).print(methods_table(time_table(rows)))
 
 
 if __name__ == "__main__":

@@ -6,70 +6,81 @@ from typing import Annotated
 import typer
 
 from ..common import console
+from ..optimizer.options import Edge, Gpus, Pai, ScenarioName
 
 app = console.make_app(
     "Rebuild every figure and table of the paper from parameter files: PNG, SVG and CSV, and report.html with the "
     "paper's claims beside verdicts computed from the numbers. A run that was killed goes on with the same command."
 )
 
-SCENARIO = "Replace the scenario's"
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for all files.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Make all figures from fewer cases, in under two minutes.")]
+Cases = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Random cases per point; default: 100, or with --quick 20, and 2 in Fig. 11. A folder takes more later.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of the cases and of the genetic algorithms.")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="Users' devices: names or files of profiles, separated by commas; default: the paper's."),
+]
+Proposed = Annotated[
+    str,
+    typer.Option(
+        metavar="METHOD",
+        help="Method that stands as the proposed one in Figs. 10, 11 and Table 1: a name that plan knows, or "
+        "package.module:function.",
+    ),
+]
+PolicyName = Annotated[
+    str | None, typer.Option(help="Policy of the proposed method drl: a shipped name or a file. [set-general]")
+]
+Population = Annotated[int, typer.Option(min=4, help="Population of the genetic algorithms, P in Table 1.")]
+Generations = Annotated[int, typer.Option(min=1, help="Generations of the genetic algorithms, M in Table 1.")]
+TimeLimit = Annotated[float, typer.Option(min=0.1, help="Seconds that branch & bound may take for a plan.")]
+LatencyGoal = Annotated[
+    float | None, typer.Option(min=0.001, help="Wanted average latency in seconds: say how many GPUs it needs.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Number of processes; 0: one per CPU.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Move the folder of an earlier run aside.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")]
 
 
 @app.command()
 def reproduce(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything.")] = Path("reproduction"),
-    quick: Annotated[bool, typer.Option("--quick", help="All figures from fewer cases, in under two minutes.")] = False,
-    cases: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Random cases per point; default: 100, quick 20, and 2 of Fig. 11. A folder takes more later."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    scenario: Annotated[str, typer.Option(help="Scenario: a JSON file or a shipped name.")] = "default",
-    edge: Annotated[str | None, typer.Option(help=f"{SCENARIO} edge GPU: a profile's name or file.")] = None,
-    pai: Annotated[str | None, typer.Option(help=f"{SCENARIO} PAI curve: a name or file.")] = None,
-    gpus: Annotated[int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs.")] = None,
-    devices: Annotated[
-        str | None, typer.Option(help="Users' devices: profiles, names or files, with commas; default: the paper's.")
-    ] = None,
-    policy: Annotated[str, typer.Option(help="The policy of the proposed method.")] = "set-general",
-    population: Annotated[int, typer.Option(min=4, help="P of the genetic algorithms.")] = 100,
-    generations: Annotated[int, typer.Option(min=1, help="M of the genetic algorithms.")] = 200,
-    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that branch & bound may take for a plan.")] = 60.0,
-    latency_goal: Annotated[
-        float | None, typer.Option(min=0.001, help="A wanted average latency, seconds: say how many GPUs it needs.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per CPU.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier run's folder aside.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+    output: Output = Path("reproduction"),
+    quick: Quick = False,
+    cases: Cases = None,
+    seed: Seed = 0,
+    scenario: ScenarioName = "default",
+    edge: Edge = None,
+    pai: Pai = None,
+    gpus: Gpus = None,
+    devices: Devices = None,
+    proposed: Proposed = "drl",
+    policy: PolicyName = None,
+    population: Population = 100,
+    generations: Generations = 200,
+    time_limit: TimeLimit = 60.0,
+    latency_goal: LatencyGoal = None,
+    workers: Workers = 0,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compute, draw and judge."""
-    from .reproduce_command import Request, run
+    from .reproduce_command import ReproduceRequest, run_reproduction
 
-    run(
-        Request(
-            output=output,
-            quick=quick,
-            cases=cases,
-            scenario=scenario,
-            options={"edge": edge, "pai": pai, "gpus": gpus},
-            devices=devices,
-            others={
-                "policy": policy,
-                "seed": seed,
-                "population": population,
-                "generations": generations,
-                "time_limit_s": time_limit,
-            },
-            workers=workers,
-            latency_goal_s=latency_goal,
-            fresh=fresh,
-            as_json=as_json,
-        )
-    )
+    run_reproduction(ReproduceRequest(
+        output=output, quick=quick, cases=cases, scenario=scenario,
+        changes={"edge": edge, "pai": pai, "gpus": gpus}, devices=devices, proposed=proposed, policy=policy, seed=seed,
+        population=population, generations=generations, time_limit=time_limit, latency_goal=latency_goal,
+        workers=workers, fresh=fresh, as_json=as_json,
+    ))  # fmt: skip
 
 
 def main() -> None:
-    """The entry point."""
+    """Run `reproduce`."""
     console.run(app, "reproduce")

@@ -1,16 +1,12 @@
-"""The report: one HTML file with the pictures in it, that needs no network and no script."""
+"""The report: one HTML file with the pictures in it, which needs no network and no script."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from .exhibits import Exhibit
-from .verdicts import FINDING, HOLDS, NOT, PARTLY, Check, duration, overall
+from .checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
+from .exhibit.base import Exhibit, PeopleTable
 
 STYLE = """
 :root { color-scheme: light; }
@@ -39,28 +35,28 @@ ul { padding-left: 0; list-style: none; margin: .5rem 0; } li { margin: 0 0 .6re
 CLASSES = {HOLDS: "holds", PARTLY: "partly", NOT: "not", FINDING: "finding"}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An exhibit of the report.
+@dataclass(frozen=True, kw_only=True)
+class JudgedExhibit:
+    """An exhibit of the report with its picture and its verdict.
 
     Attributes:
-        exhibit: what it is.
-        png: its picture.
-        checks: its claims, judged.
-        table: shown as a table too, where there is one.
+        exhibit: the figure or table.
+        png: its picture, the bytes of a PNG file.
+        checks: the paper's claims and our findings, judged.
+        table: table that is shown beside the picture, None if there is none.
     """
 
     exhibit: Exhibit
     png: bytes
     checks: Sequence[Check]
-    table: pd.DataFrame | None = None
+    table: PeopleTable | None = None
 
 
-def render(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
-    """The page.
+def render(judged: Sequence[JudgedExhibit], facts: Mapping[str, str]) -> str:
+    """The page as HTML.
 
     Args:
-        entries: in order.
+        judged: every exhibit, in order.
         facts: what the numbers were made from, by name.
     """
     parts = [
@@ -72,8 +68,8 @@ def render(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
         "(arXiv 2411.15781) from edgesplit's own parameter files. Verdicts are computed from the tables that are "
         "drawn, which lie beside this page as CSV.</p>",
         _facts(facts),
-        _summary(entries),
-        *(_section(entry) for entry in entries),
+        _summary(judged),
+        *(_section(entry) for entry in judged),
         "</body></html>\n",
     ]
     return "\n".join(parts)
@@ -84,16 +80,16 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f'<div class="scroll"><table>{rows}</table></div>'
 
 
-def _summary(entries: Sequence[Entry]) -> str:
+def _summary(judged: Sequence[JudgedExhibit]) -> str:
     rows = "".join(
         f'<tr><td><a href="#{entry.exhibit.name}">{escape(entry.exhibit.title)}</a></td>'
         f"<td>{_badge(overall(entry.checks))}</td></tr>"
-        for entry in entries
+        for entry in judged
     )
     return f'<h2 style="margin-top:1.5rem">Verdicts</h2><div class="scroll"><table>{rows}</table></div><br>'
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: JudgedExhibit) -> str:
     name, title = entry.exhibit.name, escape(entry.exhibit.title)
     paper = f"<p><b>The paper:</b> {escape(entry.exhibit.claims)}</p>" if entry.exhibit.claims else ""
     return "\n".join(
@@ -104,7 +100,7 @@ def _section(entry: Entry) -> str:
             f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption>',
             "</figure>",
             f"<div>{paper}<ul>{''.join(map(_check, entry.checks))}</ul></div>",
-            "" if entry.table is None else _methods(entry.table),
+            _people_table(entry.table) if entry.table else "",
             "</section>",
         ]
     )
@@ -118,34 +114,12 @@ def _badge(verdict: str) -> str:
     return f'<span class="verdict {CLASSES[verdict]}">{verdict}</span>'
 
 
-def method_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Table 1 for people: a row per method; per number of users the time and the share captured in it."""
-    users = sorted(table["users"].unique())
-    cells = {(row.method, row.users): _cell(row) for row in table[table["seconds"].notna()].itertuples()}
-    head = ["method", "the paper", "time ~ I^p", *(f"{count:,} users" for count in users)]
-    rows = [
-        [
-            str(rows["name"].iloc[0]),
-            str(rows["stated"].iloc[0]),
-            f"{slope:.2f}" if np.isfinite(slope := rows["slope"].iloc[0]) else "-",
-            *(cells.get((method, count), "-") for count in users),
-        ]
-        for method, rows in table.groupby("method", sort=False)
-    ]
-    return head, rows
-
-
-def _cell(row: Any) -> str:
-    return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %" + (", time limit" if row.cut else "")
-
-
-def _methods(table: pd.DataFrame) -> str:
-    head, rows = method_rows(table)
-    lines = [_line(head, "th"), *(_line(row, "td") for row in rows)]
-    words = "Planning time, and the share of the possible gain that the plan captures: a time counts only beside it."
-    return f'<div class="scroll wide"><p class="evidence">{words}</p><table>{"".join(lines)}</table></div>'
+def _people_table(table: PeopleTable) -> str:
+    lines = [_line(table.head, "th"), *(_line(row, "td") for row in table.rows)]
+    return f'<div class="scroll wide"><p class="evidence">{table.caption}</p><table>{"".join(lines)}</table></div>'
 
 
 def _line(cells: Sequence[str], kind: str) -> str:
+    """A row of an HTML table; the parts of a cell stand on lines of their own."""
     parts = (escape(cell).replace(", ", "<br>") for cell in cells)
     return f"<tr>{''.join(f'<{kind}>{part}</{kind}>' for part in parts)}</tr>"

@@ -1,22 +1,36 @@
 """What the paper's fixed batch leaves out: users leave the batch when their edge steps are done, so it shrinks.
 
-b_j: users still in the batch at edge step j, counted from the first. m_i = N - n_i: edge steps of user i.
+b_j: users who are still in the batch at edge step j, counted from the first. m_i = N - n_i: edge steps of user i.
 """
 
 import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
-from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, local_time, transmit_time, wait_time
+from ..optimizer.model.qoe import (
+    Plan,
+    Scenario,
+    Users,
+    edge_step_latency,
+    latency,
+    local_time,
+    quality_of_experience,
+    transmit_time,
+    wait_time,
+)
 
 MOST_PASSES = 20
+"""Passes over all users after which the search ends, if it still finds something."""
 
 
 def shrinking_edge_time(scenario: Scenario, offloaded: Ints) -> Floats:
-    """Seconds at the edge: user i pays L_e(b_j) for j = 1..m_i; section 3.3 pays L_e(b_g) for all.
+    """Seconds at the edge: user i pays L_e(b_j) for j = 1..m_i, where section 3.3 charges L_e(b_g) for every step.
 
     Args:
         scenario: the system.
         offloaded: m_i, 0 where denied; shape (..., users).
+
+    Returns:
+        Seconds of every user, of the shape of `offloaded`.
     """
     steps = np.arange(1, scenario.total_steps + 1)
     batch = (offloaded[..., None, :] >= steps[:, None]).sum(-1)  # (..., N)
@@ -26,18 +40,30 @@ def shrinking_edge_time(scenario: Scenario, offloaded: Ints) -> Floats:
 
 
 def shrinking_value(scenario: Scenario, users: Users, local_steps: Ints, granted: Bools) -> Floats:
-    """The objective of (P1) for one cell with the shrinking batch, seconds; shape (...)."""
-    n = local_steps
-    transmit = transmit_time(scenario, granted.sum(-1))[..., None] * granted
-    edge = shrinking_edge_time(scenario, scenario.total_steps - n)
-    wait = wait_time(scenario, users.request_slot)
-    qoe = users.alpha * scenario.pai.value(n) - (wait + transmit + edge + local_time(n, users.step_latency_s))
-    total: Floats = qoe.sum(-1)
+    """The objective of (P1) for one cell with the shrinking batch, in seconds.
+
+    Args:
+        scenario: the system.
+        users: users of one cell.
+        local_steps: n_i of each user, shape (..., users).
+        granted: whether each user is granted, shape (..., users).
+
+    Returns:
+        The value of every plan, shape (...).
+    """
+    n, b = local_steps, granted.sum(-1)
+    wait, transmit = wait_time(scenario, users.request_slot), transmit_time(scenario, b)[..., None]
+    edge, local = shrinking_edge_time(scenario, scenario.total_steps - n), local_time(n, users.step_latency_s)
+    seconds = latency(granted, wait, transmit, edge, local)
+    total: Floats = quality_of_experience(users.alpha, scenario.pai.value(n), seconds).sum(-1)
     return total
 
 
 def improve(scenario: Scenario, users: Users, plan: Plan) -> Plan:
-    """Coordinate ascent from a plan on the shrinking objective: a lower bound of what planning for it would gain."""
+    """Coordinate ascent from a plan on the value with the shrinking batch.
+
+    Its gain is a lower bound of what planning for the shrinking batch would gain.
+    """
     n, granted = plan.local_steps.copy(), plan.granted.copy()
     best = float(shrinking_value(scenario, users, n, granted))
     for _ in range(MOST_PASSES):
@@ -50,7 +76,7 @@ def improve(scenario: Scenario, users: Users, plan: Plan) -> Plan:
 
 
 def _best_of_user(scenario: Scenario, users: Users, n: Ints, granted: Bools, i: int) -> float:
-    """Set the split of one user, or deny it, to the best for the others' present ones."""
+    """Change user i, in place, to the split or denial that is best beside the others' present splits."""
     splits = np.arange(scenario.min_local_steps, scenario.total_steps + 1)
     many, allowed = np.tile(n, (splits.size, 1)), np.tile(granted, (splits.size, 1))
     many[:, i], allowed[:, i] = splits, splits < scenario.total_steps

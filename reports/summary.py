@@ -1,18 +1,18 @@
-"""The report as Markdown: docs/reproduction.md is a fixed introduction and this."""
+"""The report as Markdown; docs/reproduction.md is a fixed introduction followed by one of these."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .page import Entry, method_rows
-from .verdicts import FINDING, Check, overall
+from .checks import FINDING, Check, overall
+from .page import JudgedExhibit
 
 
-def summary(entries: Sequence[Entry], facts: Mapping[str, str]) -> str:
-    """What the numbers were made from, every picture, and every verdict with its figures."""
+def summary(judged: Sequence[JudgedExhibit], facts: Mapping[str, str]) -> str:
+    """What the numbers were made from, every picture, and every verdict with its figures; arguments as in `render`."""
     made_from = _table(["made from", ""], facts.items())
-    return "\n\n".join(["## Verdicts", made_from, *(_section(entry) for entry in entries)]) + "\n"
+    return "\n\n".join(["## Verdicts", made_from, *(_section(entry) for entry in judged)]) + "\n"
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: JudgedExhibit) -> str:
     name, title = entry.exhibit.name, entry.exhibit.title
     claims = [check for check in entry.checks if check.verdict != FINDING]
     rows = ((check.claim, check.verdict, check.evidence) for check in claims)
@@ -21,7 +21,7 @@ def _section(entry: Entry) -> str:
         f"![{title}]({name}.png)",
         _table(["the paper's claim", "verdict", "our numbers"], rows) if claims else "",
         *map(_finding, (check for check in entry.checks if check.verdict == FINDING)),
-        _table(*method_rows(entry.table)) if entry.table is not None else "",
+        _table(entry.table.head, entry.table.rows) if entry.table else "",
     ]
     return "\n\n".join(filter(None, parts))
 

@@ -1,4 +1,4 @@
-"""Working off an experiment's units in several processes, each unit's rows kept as soon as they are there."""
+"""Working off pieces of work in several processes; the rows of each piece are kept as soon as they are there."""
 
 import json
 import os
@@ -15,8 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from ..common.console import say
 from ..common.database import DATABASE, one_line, open_results
-from .experiments import Row, Unit, compute
+from ..common.files import make_folder
+from ..common.progress import progress_bar
+from .exhibit.base import Unit
+from .exhibits import EXPERIMENTS, compute, units
+from .scoring import Row
 from .setup import Setup
 
 COMMAND = "reproduce"
@@ -28,7 +33,7 @@ CREATE TABLE IF NOT EXISTS units (
 
 
 class Results:
-    """The rows of finished units, in a folder of one setup; one process at a time.
+    """The rows of finished pieces of work, in a folder of one setup; one process at a time.
 
     Raises:
         InputError: for a folder of another setup, another process at work, a place that cannot be written.
@@ -39,22 +44,22 @@ class Results:
         self._database: sqlite3.Connection = open_results(self.path, TABLE, facts, COMMAND)
 
     def missing(self, wanted: Iterable[Unit]) -> list[Unit]:
-        """Those that are not there yet."""
+        """The wanted pieces that are not there yet."""
         with one_line(self.path, COMMAND):
-            found = set(self._database.execute("SELECT experiment, point, number FROM units"))
-        return [unit for unit in wanted if tuple(unit) not in found]
+            finished = set(self._database.execute("SELECT experiment, point, number FROM units"))
+        return [unit for unit in wanted if tuple(unit) not in finished]
 
     def add(self, unit: Unit, rows: list[Row]) -> None:
-        """Keep the rows of a finished unit."""
+        """Keep the rows of a finished piece."""
         with one_line(self.path, COMMAND), self._database:
             self._database.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?)", [*unit, json.dumps(rows)])
 
     def table(self, experiment: str, wanted: Collection[Unit]) -> pd.DataFrame:
-        """The rows of those units of an experiment that are wanted, in the order of points and cases."""
+        """The rows of the wanted pieces of an experiment, in the order of points and cases."""
         query = "SELECT point, number, rows FROM units WHERE experiment = ? ORDER BY point, number"
         with one_line(self.path, COMMAND):
-            found = self._database.execute(query, [experiment])
-            kept = [rows for point, number, rows in found if Unit(experiment, point, number) in wanted]
+            finished = self._database.execute(query, [experiment])
+            kept = [rows for point, number, rows in finished if Unit(experiment, point, number) in wanted]
             return pd.DataFrame([row for rows in kept for row in json.loads(rows)])
 
     def close(self) -> None:
@@ -62,11 +67,50 @@ class Results:
         self._database.close()
 
 
+def experiment_rows(setup: Setup, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
+    """The rows of every experiment by its name; what an earlier run finished is taken from the folder.
+
+    Args:
+        setup: numbers of the reproduction.
+        folder: folder of the database.
+        workers: number of processes.
+
+    Raises:
+        InputError: for a folder that cannot be used, and for an infeasible plan.
+    """
+    make_folder(folder)
+    results = Results(folder, setup.facts())
+    try:
+        wanted = units(setup.size)
+        todo = results.missing(wanted)
+        done = len(wanted) - len(todo)
+        if done:
+            say(f"{COMMAND}: {done} of {len(wanted)} pieces are there already")
+        with progress_bar(COMMAND, len(wanted), "pieces") as progress:
+            for count, (unit, rows) in enumerate(work_off(setup, todo, workers), start=done + 1):
+                results.add(unit, rows)
+                progress(count, f"{unit.experiment} {unit.point}")
+        kept = set(wanted)
+        return {name: results.table(name, kept) for name in EXPERIMENTS}
+    finally:
+        results.close()
+
+
 def work_off(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Unit, list[Row]]]:
-    """Compute units in several processes; results come as they are finished, and at Ctrl-C no more."""
-    if workers == 1 or len(todo) < 2:
-        yield from ((unit, compute(setup, unit)) for unit in todo)
-        return
+    """Compute pieces of work, with their rows as soon as they are finished; in the end those that are measured alone.
+
+    At Ctrl-C no more of them come.
+    """
+    alone = [unit for unit in todo if EXPERIMENTS[unit.experiment].alone]
+    together = [unit for unit in todo if not EXPERIMENTS[unit.experiment].alone]
+    if workers == 1 or len(together) < 2:
+        yield from ((unit, compute(setup, unit)) for unit in together)
+    else:
+        yield from _in_processes(setup, together, workers)
+    yield from ((unit, compute(setup, unit)) for unit in alone)
+
+
+def _in_processes(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Unit, list[Row]]]:
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (os.getpid(),))
     try:
         with _interruptions_held():  # workers inherit it, so that they start in silence
@@ -74,13 +118,14 @@ def work_off(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Uni
         for done in as_completed(running):
             yield running.pop(done), done.result()
     finally:
-        for worker in active_children():  # at work, where this was interrupted
+        for worker in active_children():  # still at work, where this was interrupted
             worker.kill()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
 def _interruptions_held() -> Iterator[None]:
+    """Keep Ctrl-C back until the block has ended."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -89,7 +134,7 @@ def _interruptions_held() -> Iterator[None]:
 
 
 def _follow(parent: int) -> None:
-    """In a worker: leave interruption to the parent, and end when that is gone, killed without a word."""
+    """In a worker: leave Ctrl-C to the parent, and end when the parent is gone, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgesplit.optimizer.agent.instances import broad_instance, paper_instance
+from edgesplit.optimizer.agent.instances import Range, broad_instance, paper_instance
 from edgesplit.optimizer.methods.baselines import offload_all, offload_all_fixed
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.model.qoe import all_local, edge_step_latency, evaluate, objective
@@ -13,6 +13,9 @@ from edgesplit.optimizer.model.split import best_split
 from edgesplit.reports.shrinking import improve, shrinking_edge_time, shrinking_value
 
 CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]
+FEW = [paper_instance(np.random.default_rng([78, n]), Range(users=(5, 10))) for n in range(4)]
+FEW += [broad_instance(np.random.default_rng([78, n]), (1, 12)) for n in range(12)]
+"""Rounds of few users, for what searches over all of them."""
 TINY = 1e-9
 
 
@@ -65,7 +68,7 @@ def test_the_shrinking_batch_is_the_sum_over_its_steps(case):
     np.testing.assert_allclose(shrinking_edge_time(scenario, offloaded), seconds, rtol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES[::5])
+@pytest.mark.parametrize("case", FEW)
 def test_a_shrinking_batch_is_worth_no_less_and_planning_for_it_no_less_again(case):
     scenario, users = case.scenario, case.users
     plan = optimum(scenario, users)

@@ -5,11 +5,19 @@ import pandas as pd
 import pytest
 
 from edgesplit.optimizer.methods.ilp import PROVEN
-from edgesplit.reports import verdicts
-from edgesplit.reports.tables import WINDOW, latency_by_gpus, moving_average, shrinking_table
-from edgesplit.reports.timing import log_slope
-from edgesplit.reports.timing import table1 as timed
-from edgesplit.reports.verdicts import FINDING, HOLDS, NOT, PARTLY, Check, duration, overall
+from edgesplit.reports.checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
+from edgesplit.reports.exhibit import (
+    complexity,
+    fixed_batch,
+    latency,
+    learning,
+    pai,
+    peers,
+    rounds,
+    scopes,
+    splits,
+    wanted,
+)
 
 
 def states(checks):
@@ -34,7 +42,7 @@ def test_a_figure_holds_where_all_of_its_claims_do(parts, expected):
 # -- Figs. 3, 4, 7 and 8 ------------------------------------------------------------------------------------
 
 
-def latency(intercepts, source="published", points=(1, 2, 4, 8)):
+def devices(intercepts, source="published", points=(1, 2, 4, 8)):
     """Devices of 10 ms an image and these constants; all but the first in the figure's background."""
     rows = []
     for device, h in intercepts.items():
@@ -45,17 +53,17 @@ def latency(intercepts, source="published", points=(1, 2, 4, 8)):
 
 
 def test_fig3_is_judged_by_every_device_and_by_no_estimate():
-    linear, constant = verdicts.fig3(latency({"x": 0.02}))
+    linear, constant = latency.judge(devices({"x": 0.02}))
     assert (linear.verdict, constant.verdict) == (HOLDS, HOLDS)
     assert "67%" in constant.evidence
-    most_small = latency({"large": 0.02, "a": 0.001, "b": 0.001})
-    assert states(verdicts.fig3(most_small))[constant.claim] == NOT
-    estimated = latency({"e": 0.9, "f": 0.9, "g": 0.9}, "estimated")
-    assert verdicts.fig3(pd.concat([most_small, estimated])) == verdicts.fig3(most_small)
+    most_small = devices({"large": 0.02, "a": 0.001, "b": 0.001})
+    assert states(latency.judge(most_small))[constant.claim] == NOT
+    estimated = devices({"e": 0.9, "f": 0.9, "g": 0.9}, "estimated")
+    assert latency.judge(pd.concat([most_small, estimated])) == latency.judge(most_small)
 
 
 def test_a_profile_of_one_batch_says_nothing_of_lines():
-    linear, constant = verdicts.fig3(latency({"x": 0.02}, points=(1,)))
+    linear, constant = latency.judge(devices({"x": 0.02}, points=(1,)))
     assert linear.verdict == FINDING
     assert "nan" not in linear.evidence
     assert constant.verdict == HOLDS
@@ -67,7 +75,7 @@ def fig4a(clip, lpips):
         for metric, values in (("CLIP", clip), ("LPIPS-bar", lpips))
         for n, value in enumerate(values)
     ]
-    return list(states(verdicts.fig4a(pd.DataFrame(rows))).values())
+    return list(states(pai.judge_metrics(pd.DataFrame(rows))).values())
 
 
 def test_fig4a_follows_both_metrics_and_equal_falls_are_not_more():
@@ -76,12 +84,12 @@ def test_fig4a_follows_both_metrics_and_equal_falls_are_not_more():
     assert fig4a([0.1, 0.3], [0.3, 0.3]) == [PARTLY, NOT]
 
 
-def fig4b(pai, fitted, half):
-    n = np.arange(len(pai))
+def fig4b(means, fitted, half):
+    n = np.arange(len(means))
     table = pd.DataFrame(
-        {"local_steps": n, "pai": pai, "fitted": fitted, "low": pai - half, "high": pai + half}, dtype=float
+        {"local_steps": n, "pai": means, "fitted": fitted, "low": means - half, "high": means + half}, dtype=float
     )
-    (check,) = verdicts.fig4b(table)
+    (check,) = pai.judge_pai(table)
     return check
 
 
@@ -94,7 +102,7 @@ def test_fig4b_must_beat_a_straight_line_and_lie_in_the_intervals():
     assert "straight line 1.000" in fig4b(line, sigmoid, 0.001).evidence
 
 
-def splits(steps):
+def surface(steps):
     """Offloaded steps as a function of device rank, G, batch and alpha."""
     grid = [(d, g, b, a) for d in "sf" for g in (1, 8) for b in (5, 20) for a in (1.0, 2.0)]
     return pd.DataFrame(
@@ -106,18 +114,18 @@ def splits(steps):
 
 
 def test_fig7_follows_the_surface_and_a_flat_one_bears_nothing_out():
-    falling = splits(lambda d, g, b, a: 100 - 10 * d - b / g - 20 * a)
+    falling = surface(lambda d, g, b, a: 100 - 10 * d - b / g - 20 * a)
     a, b = (falling[falling["gpus"] == 8], falling[falling["device"] == "s"])
-    assert set(states(verdicts.fig7a(a)).values()) == {HOLDS}
-    assert set(states(verdicts.fig7b(b)).values()) == {HOLDS}
-    rising = splits(lambda d, g, b, a: 10 * d + b * g + 0.1 * a)
-    assert set(states(verdicts.fig7a(rising[rising["gpus"] == 8])).values()) == {NOT}
-    flat = splits(lambda *_: 7)
-    assert set(states(verdicts.fig7a(flat[flat["gpus"] == 8])).values()) == {NOT}
-    assert set(states(verdicts.fig7b(flat[flat["device"] == "s"])).values()) == {NOT}
+    assert set(states(splits.judge_devices(a)).values()) == {HOLDS}
+    assert set(states(splits.judge_gpus(b)).values()) == {HOLDS}
+    rising = surface(lambda d, g, b, a: 10 * d + b * g + 0.1 * a)
+    assert set(states(splits.judge_devices(rising[rising["gpus"] == 8])).values()) == {NOT}
+    flat = surface(lambda *_: 7)
+    assert set(states(splits.judge_devices(flat[flat["gpus"] == 8])).values()) == {NOT}
+    assert set(states(splits.judge_gpus(flat[flat["device"] == "s"])).values()) == {NOT}
 
 
-def learning(noise, trend=0.0, last=0.99):
+def curves(noise, trend=0.0, last=0.99):
     rng = np.random.default_rng(0).normal(size=400)
     return pd.concat(
         pd.DataFrame(
@@ -134,16 +142,16 @@ def learning(noise, trend=0.0, last=0.99):
 
 def test_fig8_a_trend_is_no_fluctuation():
     noise = {"general": 3.0, "GPU-constrained": 2.0, "specific": 1.0}
-    assert set(states(verdicts.fig8(learning(noise))).values()) == {HOLDS}
-    assert states(verdicts.fig8(learning(noise))) == states(verdicts.fig8(learning(noise, trend=5.0)))
+    assert set(states(learning.judge(curves(noise))).values()) == {HOLDS}
+    assert states(learning.judge(curves(noise))) == states(learning.judge(curves(noise, trend=5.0)))
     same = dict.fromkeys(noise, 1.0)
-    assert list(states(verdicts.fig8(learning(same, last=0.5))).values()) == [NOT, NOT]
+    assert list(states(learning.judge(curves(same, last=0.5))).values()) == [NOT, NOT]
 
 
 # -- Fig. 9 -------------------------------------------------------------------------------------------------
 
 
-def scopes(**qoe):
+def scope_table(**qoe):
     names = {"paper": "general (paper's network)", "set_": "general (set network)", "gpu": "GPU-constrained"}
     qoe = {"paper": [1, 2], "set_": [1.2, 2.2], "gpu": [1.3, 2.3], "specific": [1.5, 2.5]} | qoe
     qoe |= {"optimum": [1.6, 2.6], "all local": [0, 0]}
@@ -164,25 +172,25 @@ def scopes(**qoe):
 
 
 def test_fig9_judges_each_general_policy_by_its_own_numbers():
-    found = states(verdicts.fig9a(scopes()))
+    found = states(scopes.judge_qoe(scope_table()))
     assert set(found.values()) == {HOLDS}
     assert len(found) == 5
-    tied = states(verdicts.fig9a(scopes(set_=[1.5, 2.5])))
+    tied = states(scopes.judge_qoe(scope_table(set_=[1.5, 2.5])))
     assert tied["The model for a specific case performs best; general (set network)."] == NOT
     assert tied["The model for a specific case performs best; general (paper's network)."] == HOLDS
-    half = states(verdicts.fig9a(scopes(paper=[1.5, 2])))
+    half = states(scopes.judge_qoe(scope_table(paper=[1.5, 2])))
     assert half["The model for a specific case performs best; general (paper's network)."] == PARTLY
-    level = states(verdicts.fig9a(scopes(gpu=[1.3, 1.3])))
+    level = states(scopes.judge_qoe(scope_table(gpu=[1.3, 1.3])))
     assert level["Performance rises with the number of GPUs."] == PARTLY
 
 
 def test_fig9_costs_and_gains_are_the_policies_not_the_optimums():
-    assert states(verdicts.fig9b(scopes())) == {"Offloading costs some PAI.": HOLDS}
-    assert list(states(verdicts.fig9c(scopes())).values()) == [HOLDS]
-    useless = scopes(paper=[0, 0], set_=[0, 0], gpu=[0, 0], specific=[0, 0])
-    assert list(states(verdicts.fig9b(useless)).values()) == [NOT]
-    assert list(states(verdicts.fig9c(useless)).values()) == [NOT]
-    assert list(states(verdicts.fig9c(scopes(gpu=[-1, 2]))).values()) == [PARTLY]
+    assert states(scopes.judge_pai(scope_table())) == {"Offloading costs some PAI.": HOLDS}
+    assert list(states(scopes.judge_latency(scope_table())).values()) == [HOLDS]
+    useless = scope_table(paper=[0, 0], set_=[0, 0], gpu=[0, 0], specific=[0, 0])
+    assert list(states(scopes.judge_pai(useless)).values()) == [NOT]
+    assert list(states(scopes.judge_latency(useless)).values()) == [NOT]
+    assert list(states(scopes.judge_latency(scope_table(gpu=[-1, 2]))).values()) == [PARTLY]
 
 
 # -- Fig. 10 ------------------------------------------------------------------------------------------------
@@ -209,7 +217,7 @@ def methods_table(x="users", **of_method):
 
 
 def fig10a(**changes):
-    return states(verdicts.fig10a(methods_table(**AS_PAPER | changes)))
+    return states(rounds.judge_users(methods_table(**AS_PAPER | changes)))
 
 
 def test_fig10a_follows_the_averages():
@@ -238,17 +246,17 @@ def test_fig10a_holds_partly_where_one_reading_of_baseline_2_differs():
 
 def test_fig10b_all_local_must_be_equal_to_the_last_bit():
     upwards = {name: values[::-1] for name, values in AS_PAPER.items()}
-    found = states(verdicts.fig10b(methods_table("gpus", **upwards)))
+    found = states(rounds.judge_gpus(methods_table("gpus", **upwards)))
     assert set(found.values()) == {HOLDS}
     table = methods_table("gpus", **upwards)
     table.loc[table["method"] == "all-local", "qoe_per_user"] += 1e-14 * table["gpus"]
-    assert states(verdicts.fig10b(table))["All local shows no trend over GPUs."] == NOT
+    assert states(rounds.judge_gpus(table))["All local shows no trend over GPUs."] == NOT
 
 
 # -- Fig. 11, Table 1 ---------------------------------------------------------------------------------------
 
 
-def peers(note="", **shares):
+def peer_checks(note="", **shares):
     """Captured shares of two cases at 5 users and two at 10; QoE is the share."""
     rows = [
         {
@@ -262,7 +270,7 @@ def peers(note="", **shares):
         for method, values in shares.items()
         for case, share in enumerate(values)
     ]
-    return verdicts.fig11(pd.DataFrame(rows))
+    return peers.judge(pd.DataFrame(rows))
 
 
 GOOD = {"drl": [1.0] * 4, "exact": [1.0] * 4}
@@ -270,7 +278,7 @@ GOOD = {"drl": [1.0] * 4, "exact": [1.0] * 4}
 
 def test_fig11_says_so_where_the_genetic_algorithm_is_as_good():
     found = states(
-        peers(**GOOD, **{"ilp-fixed": [0.8] * 4, "genetic": [1.0] * 4, "genetic-joint": [0.5, 0.9, 0.5, 0.6]})
+        peer_checks(**GOOD, **{"ilp-fixed": [0.8] * 4, "genetic": [1.0] * 4, "genetic-joint": [0.5, 0.9, 0.5, 0.6]})
     )
     assert found["The proposed method beats the genetic algorithm, split inside."] == NOT
     assert found["The proposed method beats the genetic algorithm, split a gene."] == HOLDS
@@ -282,22 +290,22 @@ def test_fig11_says_so_where_the_genetic_algorithm_is_as_good():
 
 
 def test_fig11_ties_beat_nobody():
-    found = states(peers(**GOOD, **{name: [1.0] * 4 for name in ("ilp-fixed", "genetic", "genetic-joint")}))
+    found = states(peer_checks(**GOOD, **{name: [1.0] * 4 for name in ("ilp-fixed", "genetic", "genetic-joint")}))
     assert found.pop("The proposed method is optimal.") == HOLDS
     assert set(found.values()) == {NOT}
 
 
 def test_fig11_one_of_two_numbers_of_users_is_partly_and_the_evidence_says_which():
     rival = {"ilp-fixed": [0.9, 0.9, 1.0, 1.0], "genetic": [1.0] * 4, "genetic-joint": [1.0] * 4}
-    checks = peers(f"{PROVEN}: gain 3 s, bound 3 s", **GOOD, **rival)
+    checks = peer_checks(f"{PROVEN}: gain 3 s, bound 3 s", **GOOD, **rival)
     assert checks[0].verdict == PARTLY
     assert "at 1 of 2 numbers of users, by +0 to +0.1 s" in checks[0].evidence
     assert "proven optimal for its form in 4 of 4 cases" in checks[0].evidence
-    cut = peers("not proven, time limit: gain 2 s, bound 3 s", **GOOD, **rival)
+    cut = peer_checks("not proven, time limit: gain 2 s, bound 3 s", **GOOD, **rival)
     assert "in 0 of 4 cases" in cut[0].evidence
 
 
-def timing(powers, notes=(), share=1.0, users=(20, 100, 1000)):
+def times(powers, notes=(), share=1.0, users=(20, 100, 1000)):
     rows = [
         {"method": m, "users": n, "seconds": 1e-4 * n**p, "captured_share": share, "note": dict(notes).get((m, n), "")}
         for m, p in powers.items()
@@ -306,50 +314,50 @@ def timing(powers, notes=(), share=1.0, users=(20, 100, 1000)):
     table = pd.DataFrame(rows)
     proven = (table["method"] == "ilp-fixed") & (table["note"] == "")
     table.loc[proven, "note"] = f"{PROVEN}: gain 1 s, bound 1 s"
-    return timed(table)
+    return complexity.time_table(table)
 
 
 POWERS = {"drl": 1.0, "genetic-joint": 1.1, "ilp-fixed": 3.5, "exact": 1.2}
 
 
 def test_table_1_follows_the_slopes_and_equal_times_are_not_slower():
-    assert set(states(verdicts.table1(timing(POWERS))).values()) == {HOLDS}
-    even = states(verdicts.table1(timing(dict.fromkeys(POWERS, 1.3))))
+    assert set(states(complexity.judge(times(POWERS))).values()) == {HOLDS}
+    even = states(complexity.judge(times(dict.fromkeys(POWERS, 1.3))))
     assert set(even.values()) == {NOT}
 
 
 def test_table_1_leaves_times_that_a_limit_has_cut_out_of_the_slope():
     cut = {("ilp-fixed", 1000): "not proven, time limit: gain 1 s, bound 2 s"}
-    table = timing(POWERS, cut)
+    table = times(POWERS, cut)
     table.loc[table["cut"], "seconds"] = 60.0
     assert table["cut"].sum() == 1
     assert table.loc[table["method"] == "ilp-fixed", "slope"].iloc[0] == pytest.approx(3.5)
-    check = verdicts.table1(table)[3]
+    check = complexity.judge(table)[3]
     assert "proven optimal for its form in 2 of 3 cases" in check.evidence
 
 
 def test_table_1_says_where_the_policy_was_not_measured():
-    table = timing(POWERS)
+    table = times(POWERS)
     beyond = (table["method"] == "drl") & (table["users"] > 20)
     table.loc[beyond, "seconds"] = np.nan
-    found = verdicts.table1(table)
+    found = complexity.judge(table)
     assert "at 20 users" in found[0].evidence
     assert "at 1000 users" in found[1].evidence
     table.loc[table["method"] == "drl", ["seconds", "slope"]] = np.nan
-    assert verdicts.table1(table)[0].verdict == FINDING
+    assert complexity.judge(table)[0].verdict == FINDING
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_slopes_of_table_1_are_the_powers(power):
     users = pd.Series([20, 50, 100, 1000])
-    assert log_slope(users, 3e-4 * users**power) == pytest.approx(power)
+    assert complexity.log_slope(users, 3e-4 * users**power) == pytest.approx(power)
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.00123, "1.2 ms"), (0.0996, "100 ms"), (0.5, "500 ms"), (1.6, "1.6 s"), (1600, "1600 s")]
 )
 def test_durations_are_for_people(seconds, words):
-    assert duration(seconds) == words
+    assert complexity.duration(seconds) == words
 
 
 # -- beyond the paper ---------------------------------------------------------------------------------------
@@ -357,14 +365,14 @@ def test_durations_are_for_people(seconds, words):
 
 def test_where_offloading_gains_nothing_no_share_of_it_is_told():
     rows = pd.DataFrame(
-        {"users": 5, "case": 0, "all_local": -3.0, "fixed_batch": -3.0, "shrinking_batch": -3.0, "method": method}
-        for method in ("drl", "exact", "searched")
+        {"users": 5, "case": 0, "all_local": -3.0, "fixed_batch": -3.0, "shrinking_batch": -3.0, "plan": plan}
+        for plan in fixed_batch.LABELS
     )
-    (check,) = verdicts.beyond_shrinking(shrinking_table(rows))
+    (check,) = fixed_batch.judge(fixed_batch.value_table(rows))
     assert "nan" not in check.evidence
-    rows.loc[rows["method"] != "searched", "fixed_batch"] = [-1.5, -1.0]
+    rows.loc[rows["plan"] != fixed_batch.SEARCH, "fixed_batch"] = [-1.5, -1.0]
     rows["shrinking_batch"] = [-1.2, -0.9, -0.8]
-    (check,) = verdicts.beyond_shrinking(shrinking_table(rows))  # of 2 s: 0.3, 0.1 and 0.1
+    (check,) = fixed_batch.judge(fixed_batch.value_table(rows))  # of 2 s: 0.3, 0.1 and 0.1
     assert "15.00% more, the optimum's 5.00%; a local search from these finds 5.00%" in check.evidence
 
 
@@ -374,7 +382,7 @@ def test_where_offloading_gains_nothing_no_share_of_it_is_told():
 )
 def test_the_gpus_that_a_wanted_latency_needs(goal, words):
     rows = pd.DataFrame({"gpus": [1, 1, 4, 4, 8, 8], "mean_latency_s": [21, 19, 14, 12, 9, 11]})
-    (check,) = verdicts.beyond_gpus(latency_by_gpus(rows, goal))
+    (check,) = wanted.judge(wanted.latency_by_gpus(rows, goal))
     assert words in check.evidence
     assert ("an average of" in check.evidence) == (goal is not None)
 
@@ -385,5 +393,5 @@ def test_a_moving_average_weighs_rows_by_their_episodes():
     values = rng.normal(size=30)
     every = np.repeat(values, lengths)  # the value of every episode
     ends = np.cumsum(lengths)
-    expected = [every[max(0, end - WINDOW) : end].mean() for end in ends]
-    np.testing.assert_allclose(moving_average(pd.Series(ends), pd.Series(values)), expected, atol=1e-12)
+    expected = [every[max(0, end - learning.WINDOW) : end].mean() for end in ends]
+    np.testing.assert_allclose(learning.moving_average(pd.Series(ends), pd.Series(values)), expected, atol=1e-12)

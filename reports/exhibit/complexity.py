@@ -1,0 +1,238 @@
+"""Table 1: planning time against users, measured, beside the complexities that the paper states."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...optimizer.agent.decide import out_of_range
+from ...optimizer.methods.ilp import PROVEN
+from ...optimizer.methods.registry import DEFAULT_METHOD, Method, find_method
+from ...optimizer.model.qoe import Plan, Scenario, Users
+from ...optimizer.planner import compare
+from ..checks import FINDING, Check, count_proven, judged
+from ..look import framed, legend_below, method_look, methods_in, plain_ticks
+from ..policies import policy
+from ..scoring import Row, plan_row
+from ..setup import Setup
+from .base import Exhibit, Experiment, PeopleTable
+
+STATED = {
+    "drl": ("DRL-convex hybrid", "O(I)"),
+    "genetic": ("heuristic (genetic), split inside", "-"),
+    "genetic-joint": ("heuristic (genetic), split a gene", "O(2 P M I)"),
+    "ilp-fixed": ("branch & bound, split fixed", "O(2^(2 I))"),
+    "ilp-joint": ("branch & bound, split joint", "-"),
+    "exact": ("exact optimum (ours)", "O(I B_max)"),
+}
+"""Name and complexity of each method in the paper's Table 1; those with "-" and the last are not in it."""
+PROGRAMS = ("ilp-fixed", "ilp-joint")
+"""Methods whose time a limit may cut."""
+MOST_USERS = {"ilp-joint": 200}
+"""Users up to which a method is measured: this program grows with users x splits x batches."""
+REPEATS_S = 0.2
+"""Seconds for which a method is repeated; it runs at least once."""
+LARGE = 20
+"""Users from which on a slope is taken, where that leaves two points."""
+
+
+def rows_of(setup: Setup, users: int, _: int) -> Iterator[Row]:
+    """The proposed method and the methods of the paper's table, on one case with this number of users."""
+    proposed = setup.choices.proposed
+    peers = (name for name in STATED if name not in (proposed, DEFAULT_METHOD))
+    return measured(setup, users, [proposed, *peers])
+
+
+def measured(setup: Setup, users: int, names: list[str]) -> Iterator[Row]:
+    """The planning time of methods on one case; seconds NaN where drl's policy cannot decide it.
+
+    Args:
+        setup: numbers of the reproduction.
+        users: number of users in the case.
+        names: names of methods, or package.module:function.
+    """
+    case = setup.case(users, 0)
+    _warm_up(setup, names)
+    reason = out_of_range(policy(setup.choices.policy), case.scenario, case.users)
+    for name in names:
+        if users > MOST_USERS.get(name, users):
+            continue
+        if name == DEFAULT_METHOD and reason is not None:
+            yield {"method": name, "users": users, "seconds": float("nan"), "note": f"not measured: {reason}"}
+            continue
+        watch = Stopwatch(find_method(name, setup.choices.options_of(name)))
+        (outcome,) = compare(case.scenario, case.users, {name: watch})
+        share = plan_row(outcome.score)["captured_share"]
+        facts = {"seconds": watch.seconds, "captured_share": share, "note": outcome.plan.note}
+        yield {"method": name, "users": users, **facts}
+
+
+def _warm_up(setup: Setup, names: list[str]) -> None:
+    """Let every method import and cache what it needs, which is not planning."""
+    case = setup.case(2, 0)
+    for name in names:
+        options = setup.choices.options_of(name)
+        few = {"population": 4, "generations": 1}
+        compare(case.scenario, case.users, {name: find_method(name, options | few)})
+
+
+class Stopwatch:
+    """A method that is repeated and notes the least of its planning times: what else runs is not planning.
+
+    Attributes:
+        seconds: least wall time of a plan.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.method, self.seconds = method, float("inf")
+
+    def __call__(self, scenario: Scenario, users: Users, /) -> Plan:
+        """Plan at least once and for `REPEATS_S`."""
+        total = 0.0
+        while True:
+            start = time.perf_counter()
+            plan = self.method(scenario, users)
+            seconds = time.perf_counter() - start
+            total, self.seconds = total + seconds, min(self.seconds, seconds)
+            if total >= REPEATS_S:
+                return plan
+
+
+def time_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The measured times with names, stated complexities, the ratio to the exact optimum, and the slope on log axes.
+
+    Times that a limit has cut are in the table, but in no slope.
+    """
+    exact = rows[rows["method"] == "exact"].set_index("users")["seconds"]
+    table = rows.assign(ratio_to_exact=rows["seconds"] / rows["users"].map(exact), cut=_cut(rows))
+    whole = table[~table["cut"] & table["seconds"].notna()]
+    slopes = {str(name): log_slope(part["users"], part["seconds"]) for name, part in whole.groupby("method")}
+    table["slope"] = table["method"].map(slopes)
+    for number, column in enumerate(("name", "stated")):
+        table[column] = [STATED.get(name, (name, "-"))[number] for name in table["method"]]
+    columns = ["method", "name", "stated", "users", "seconds", "ratio_to_exact", "captured_share", "slope", "cut"]
+    return table.sort_values("users", kind="stable")[[*columns, "note"]].reset_index(drop=True)
+
+
+def _cut(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a solver's time is that of its limit, its plan not being proven."""
+    return rows["method"].isin(PROGRAMS) & ~rows["note"].fillna("").str.startswith(PROVEN)
+
+
+def log_slope(users: "pd.Series[int]", seconds: "pd.Series[float]") -> float:
+    """p of seconds ~ users^p, by least squares on log axes, from `LARGE` users on where that leaves two points."""
+    large = users >= LARGE
+    x, y = (users[large], seconds[large]) if large.sum() > 1 else (users, seconds)
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 else float("nan")
+
+
+def draw(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> Any:
+    """Planning time against users on log axes."""
+    with framed(height=4.6) as (figure, axis):
+        for name in methods_in(table, proposed):
+            rows = table[(table["method"] == name) & table["seconds"].notna()]
+            axis.plot(rows["users"], rows["seconds"], **method_look(name, proposed))
+        axis.set(xscale="log", yscale="log", xlabel="users of a round, I", ylabel="planning time, s")
+        plain_ticks(axis.xaxis, sorted(table["users"].unique()))
+    return legend_below(figure)
+
+
+def judge(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
+    """Linear or better: the slope on log axes is at most 1.2. Exponential: a slope beyond 3.
+
+    A time counts only beside the share that is captured in it.
+    """
+    slope = table.groupby("method")["slope"].first()
+    words = "DRL-convex" if proposed == DEFAULT_METHOD else "The proposed method"
+    notes = table.loc[table["method"] == "ilp-fixed", "note"].fillna("")
+    return [
+        _linear(f"{words} is linear in users.", table, proposed),
+        _linear("The genetic algorithm is linear in users.", table, "genetic-joint"),
+        _slower("The genetic algorithm is slower than the proposed method.", table, "genetic-joint", proposed),
+        Check(
+            "Branch & bound takes exponential time, impractical for many users.",
+            judged([slope["ilp-fixed"] > 3]),
+            f"HiGHS takes time ~ I^{slope['ilp-fixed']:.2f}, {_largest(table, 'ilp-fixed')}; {count_proven(notes)}",
+        ),
+        _slower(
+            "An exact solution is out of reach, the problem being NP-hard (Proposition 1).", table, "exact", proposed
+        ),
+    ]
+
+
+def _linear(claim: str, table: pd.DataFrame, method: str) -> Check:
+    """Whether a method's time grows about linearly; a finding where too few times are known."""
+    slope = table.loc[table["method"] == method, "slope"].iloc[0]
+    verdict = judged([slope <= 1.2]) if np.isfinite(slope) else FINDING
+    return Check(claim, verdict, f"time ~ I^{slope:.2f}, {_largest(table, method)}")
+
+
+def _largest(table: pd.DataFrame, method: str) -> str:
+    """Time and captured share at the most users that the method was measured for."""
+    rows = table[(table["method"] == method) & table["seconds"].notna()].sort_values("users")
+    if rows.empty:
+        return "never measured"
+    last = rows.iloc[-1]
+    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.2%} captured)"
+
+
+def _slower(claim: str, table: pd.DataFrame, method: str, proposed: str) -> Check:
+    """Whether a method is slower than the proposed one at the most users where both were measured."""
+    evidence = f"{_largest(table, method)}; proposed {_largest(table, proposed)}"
+    own, other = (table[table["method"] == name].set_index("users")["seconds"] for name in (proposed, method))
+    behind = (other - own).dropna().sort_index()
+    if behind.empty:
+        return Check(claim, FINDING, evidence)
+    return Check(claim, judged([bool(behind.iloc[-1] > 0)]), evidence)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people, with two figures."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.2g} ms" if seconds < 0.0995 else f"{1e3 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def for_people(table: pd.DataFrame) -> PeopleTable:
+    """A row for each method: for every number of users the time, and the share captured in it."""
+    users = sorted(table["users"].unique())
+    cells = {(row.method, row.users): _cell(row) for row in table[table["seconds"].notna()].itertuples()}
+    rows = [
+        [
+            str(part["name"].iloc[0]),
+            str(part["stated"].iloc[0]),
+            f"{slope:.2f}" if np.isfinite(slope := part["slope"].iloc[0]) else "-",
+            *(cells.get((method, count), "-") for count in users),
+        ]
+        for method, part in table.groupby("method", sort=False)
+    ]
+    return PeopleTable(
+        caption="Planning time, and the share of the possible gain that the plan captures: a time counts only "
+        "beside it.",
+        head=["method", "the paper", "time ~ I^p", *(f"{count:,} users" for count in users)],
+        rows=rows,
+    )
+
+
+def _cell(row: Any) -> str:
+    return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %" + (", time limit" if row.cut else "")
+
+
+TIMING = Experiment(name="timing", points=lambda size: size.timed_users, cases=lambda _: 1, rows=rows_of, alone=True)
+
+
+def table1(proposed: str) -> Exhibit:
+    """Table 1 with this method as the proposed one."""
+    return Exhibit(
+        name="table1",
+        title="Table 1: planning time against users",
+        claims="O(I) for DRL-convex, O(2 P M I) for the genetic algorithm, O(2^(2 I)) for branch & bound.",
+        experiment=TIMING,
+        table=lambda material: time_table(material.rows),
+        draw=partial(draw, proposed=proposed),
+        judge=partial(judge, proposed=proposed),
+        for_people=for_people,
+    )
