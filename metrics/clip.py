@@ -50,10 +50,6 @@ class Clip:
                 self._read[text] = self._encode(text)
         return torch.stack([self._read[text] for text in texts])
 
-    def similarity(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """CLIP(p_i, m_i): cosine between each picture and its own text, shape (b,)."""
-        return (self.image_features(images) * self.text_features(texts)).sum(dim=1)
-
     @torch.inference_mode()
     def _encode(self, text: str) -> Tensor:
         """The unit vector of a text; of a long one the mean over its parts, scaled to length 1."""
@@ -72,6 +68,16 @@ class Clip:
             f"CLIP: {shown(text)}: found {count - 2} tokens, accepted: {most - 2} (nothing is cut silently); shorten "
             "it or give --long-prompts window"
         )
+
+
+def similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
+    """CLIP(p_i, m_i), paper section 3.4.2: the cosine between each picture and its own text, shape (b,).
+
+    Args:
+        image_features: unit vectors of the pictures, shape (b, width).
+        text_features: unit vectors of the texts, shape (b, width).
+    """
+    return (image_features * text_features).sum(dim=1)
 
 
 def token_count(tokenizer: Any, text: str) -> int:

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -57,10 +56,6 @@ class Lpips:
         for layer, weigh in zip(features, self.network.lins, strict=True):
             total += weigh((layer[first] - layer[second]).square()).mean(dim=(1, 2, 3)).cpu()
         return total
-
-    def pairwise(self, images: Tensor) -> Tensor:
-        """LPIPS of all pairs, in the order of `itertools.combinations`; U pictures take U passes of the network."""
-        return self.distances(self.features(images), list(combinations(range(len(images)), 2)))
 
 
 def load_lpips(backbone: str, device: str = "cpu") -> Lpips:

@@ -19,7 +19,7 @@ from ..diffusion.inference.batch import StepCount, denoise, intermediates
 from ..diffusion.inference.gpu import free_memory, gpu_memory, out_of_memory
 from ..diffusion.inference.models import Model, check_pair, load_model, weights_digest
 from ..diffusion.inference.pictures import as_pil
-from .clip import Clip, load_clip
+from .clip import Clip, load_clip, similarity
 from .lpips import Lpips, load_lpips
 from .prompts import described
 from .settings import BLOCK, Block, SweepSettings, chunks
@@ -153,7 +153,7 @@ class SweepModels:
         png = [_png(image) for image in finished.images]
         for u, name in enumerate(self.settings.users):
             texts = [described(self.settings.templates[p], self.settings.descriptions[name]) for p, _ in block]
-            clip = (seen[finished.numbers[u]] * self.clip.text_features(texts)).sum(dim=1)
+            clip = similarity(seen[finished.numbers[u]], self.clip.text_features(texts))
             for i, (prompt, seed) in enumerate(block):
                 yield MeasuredPicture(
                     prompt=prompt,

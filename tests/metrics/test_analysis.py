@@ -83,6 +83,7 @@ def test_the_mean_of_the_scores_is_what_a_plain_group_mean_gives():
     frame.columns = ["prompt", "seed", "local_steps", "user", "clip", "lpips"]
     result = scores_of(frame.sample(frac=1, random_state=0).to_dict("list"))
     np.testing.assert_allclose(result.clip.mean(axis=0), frame.groupby("local_steps")["clip"].mean())
+    np.testing.assert_allclose(result.lpips.mean(axis=0), frame.groupby("local_steps")["lpips"].mean())
     assert (result.users, result.clip.shape) == (2, (6, 3))
     analysis = analyse(result, 10, PaiConstants())
     means = frame.groupby("local_steps")[["clip", "lpips"]].mean()

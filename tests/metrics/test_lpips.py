@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from sweeps import pairwise
 from torch.nn import functional
 
 from edgesplit.common.errors import InputError
@@ -25,7 +26,7 @@ def toy():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_pairs_are_those_of_the_package(toy, count, seed):
     images = torch.cat([pictures(count - 1, seed=seed), pictures(1, seed=seed) * 0.5])
-    distances = toy.pairwise(images)
+    distances = pairwise(toy, images)
     enlarged = functional.interpolate(2 * images - 1, size=ours.TOY_SIDE, mode="bilinear")
     with torch.no_grad():
         expected = [
@@ -49,23 +50,23 @@ def test_the_real_backbones_architecture_gives_the_package_s_values(backbone, mo
             metric.network(images[i : i + 1], images[j : j + 1], normalize=True).item()
             for i, j in combinations(range(3), 2)
         ]
-    torch.testing.assert_close(metric.pairwise(images), torch.tensor(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pairwise(metric, images), torch.tensor(expected), atol=1e-5, rtol=0)
 
 
 def test_a_picture_is_at_no_distance_from_itself(toy):
     image = pictures(1)
-    assert toy.pairwise(torch.cat([image, image])).item() == 0
+    assert pairwise(toy, torch.cat([image, image])).item() == 0
 
 
 def test_distance_is_symmetric(toy):
     images = pictures(2)
-    assert toy.pairwise(images).item() == pytest.approx(toy.pairwise(images.flip(0)).item(), abs=1e-7)
+    assert pairwise(toy, images).item() == pytest.approx(pairwise(toy, images.flip(0)).item(), abs=1e-7)
 
 
 def test_every_picture_goes_through_the_network_once(toy):
     calls = []
     hook = toy.network.net.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
-    toy.pairwise(pictures(6))
+    pairwise(toy, pictures(6))
     hook.remove()
     assert sum(calls) == 6
 
@@ -74,8 +75,8 @@ def test_two_dogs_are_further_apart_than_two_photos_of_one(toy):
     def photos(name, seed):
         return [(as_images(p[None])[0] + 1) / 2 for p, _ in world.photos(example.identity(name), 9, seed)]
 
-    same = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("anna", 2), strict=True)]
-    other = [toy.pairwise(torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("ben", 1), strict=True)]
+    same = [pairwise(toy, torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("anna", 2), strict=True)]
+    other = [pairwise(toy, torch.stack(pair)).item() for pair in zip(photos("anna", 1), photos("ben", 1), strict=True)]
     assert sum(same) < 0.5 * sum(other)
 
 

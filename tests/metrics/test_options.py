@@ -1,4 +1,4 @@
-"""What the options mean, and which are refused; the command's own exit code and line are tested in test_cli."""
+"""What the options mean, and which are refused; test_pai_sweep_command tests the command's exit code and line."""
 
 import json
 from pathlib import Path
@@ -169,6 +169,7 @@ HUB = ("--cluster", "some/model", "--user", "anna=some/anna", "--user", "ben=som
         (("--describe", "bob=a dog"), "--describe: found user 'bob'"),
         (("--subject", "cat"), "--subject"),
         (("--cohort", "/no/cohort"), "/no/cohort: found no finished cohort"),
+        (("places.txt",), "--prompts places.txt"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(tmp_path, monkeypatch, arguments, message):

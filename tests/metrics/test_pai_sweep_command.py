@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from commands import BIN, refused
 from inprocess import run_here
@@ -141,6 +142,13 @@ def test_a_first_run_that_fails_leaves_nothing_and_fresh_moves_nothing_then(work
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "bad.parquet").write_text("no table")
     assert "cannot read" in refused(run_here(main, "fit", tmp_path / "bad.parquet"))
+
+
+@pytest.mark.parametrize("facts", ["no json", "{}", '{"provenance": {"kind": "guessed"}}', '{"colour": 1}'])
+def test_a_table_whose_facts_are_damaged_is_refused(swept, tmp_path, facts):
+    rows = pq.read_table(swept[0] / "measurements.parquet").replace_schema_metadata({"edgesplit": facts})
+    pq.write_table(rows, tmp_path / "t.parquet")
+    assert "what it says of itself is damaged" in refused(run_here(main, "fit", tmp_path / "t.parquet"))
 
 
 def killed(work, output, wait, more=()):

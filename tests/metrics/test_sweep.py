@@ -8,14 +8,14 @@ import pytest
 import torch
 from models import as_model, make_pipeline, toy_clip
 from PIL import Image
-from sweeps import SETTINGS, USERS
+from sweeps import SETTINGS, USERS, pairwise
 from torchvision.transforms.functional import to_tensor
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
 from edgesplit.diffusion.inference.models import weights_digest
 from edgesplit.metrics import sweep
-from edgesplit.metrics.clip import load_clip
+from edgesplit.metrics.clip import load_clip, similarity
 from edgesplit.metrics.lpips import load_lpips
 from edgesplit.metrics.pai import lpips_bar
 from edgesplit.metrics.prompts import described
@@ -60,10 +60,10 @@ def test_every_row_is_what_plain_hybrid_inference_and_plain_metrics_give(parts, 
             request = Request(prompt_template=template, local_steps=split, seed=1)
             (handoff,) = edge_prefix(edge, [request], sampling)
             pictures = torch.cat([m.decode(finish_local(m, handoff, sampling)) for m in personal.values()])
-            far = lpips.pairwise(pictures)  # anna-ben, anna-cleo, ben-cleo
+            far = pairwise(lpips, pictures)  # anna-ben, anna-cleo, ben-cleo
             mean = torch.stack([far[0] + far[1], far[0] + far[2], far[1] + far[2]]) / 2
             texts = [described(template, SETTINGS.descriptions[name]) for name in USERS]
-            near = clip.similarity(pictures, texts)
+            near = similarity(clip.image_features(pictures), clip.text_features(texts))
             for u, name in enumerate(USERS):
                 row = rows[p, 1, split, name]
                 assert row.clip == pytest.approx(float(near[u]), abs=1e-4)
@@ -74,7 +74,7 @@ def test_the_mean_over_users_is_lpips_bar(parts, rows):
     *_, lpips = parts
     of_users = [rows[0, 0, 4, name] for name in USERS]
     pictures = torch.stack([to_tensor(Image.open(io.BytesIO(row.png))) for row in of_users])
-    pairs = lpips.pairwise(pictures)
+    pairs = pairwise(lpips, pictures)
     assert pairs.min() > 0.01
     rounding = 1e-3  # of the PNGs
     assert lpips_bar([row.lpips for row in of_users]) == pytest.approx(float(pairs.mean()), abs=rounding)

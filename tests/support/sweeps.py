@@ -1,4 +1,6 @@
-"""The settings of a small sweep."""
+"""The settings of a small sweep, and LPIPS of all pairs."""
+
+from itertools import combinations
 
 from edgesplit.metrics.settings import SweepSettings
 
@@ -24,3 +26,8 @@ SETTINGS = SweepSettings(
     lpips="toyworld",
     long_prompts="refuse",
 )
+
+
+def pairwise(lpips, images):
+    """LPIPS of all pairs of pictures, in the order of `itertools.combinations`."""
+    return lpips.distances(lpips.features(images), list(combinations(range(len(images)), 2)))
