@@ -129,7 +129,7 @@ def _facts(path: Path, text: bytes | None) -> TableFacts:
         return TableFacts(**stored | {"provenance": Provenance.model_validate(stored["provenance"])})
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: what it says of itself is damaged; name another table, or its rows as a CSV"
+            f"{path}: found damaged metadata, accepted: what pai-sweep writes; name another table, or the rows as a CSV"
         ) from error
 
 

@@ -148,7 +148,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
 def test_a_table_whose_facts_are_damaged_is_refused(swept, tmp_path, facts):
     rows = pq.read_table(swept[0] / "measurements.parquet").replace_schema_metadata({"edgesplit": facts})
     pq.write_table(rows, tmp_path / "t.parquet")
-    assert "what it says of itself is damaged" in refused(run_here(main, "fit", tmp_path / "t.parquet"))
+    assert "found damaged metadata" in refused(run_here(main, "fit", tmp_path / "t.parquet"))
 
 
 def killed(work, output, wait, more=()):
