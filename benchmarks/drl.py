@@ -3,7 +3,7 @@
 1. Learning: environment steps per second, and wall time until 95 % and 99 % of what offloading can gain is captured on
    held-out instances, against Stable-Baselines3's DQN on the registered environment: the same instances, one thread
    each. The peer gets our scaling of states and rewards, and the paper's network and hyper-parameters. The share before
-   any learning stands beside: `set` is told the reward of granting, so that it starts from a greedy rule and noise.
+   any learning stands beside: `set` knows the reward of granting, so that it starts from a greedy rule and noise.
 2. Planning: processor time of `drl` against `exact` from 1 to 500 users; draws DIR/growth_drl.png.
 """
 
@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,36 @@ from rich.table import Table
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
+from edgesplit.common.tables import plain_table
 from edgesplit.optimizer.agent.decide import default_policy, drl_convex
 from edgesplit.optimizer.agent.instances import Instance, Range, paper_instance
-from edgesplit.optimizer.agent.scores import gain_possible, held_out
-from edgesplit.optimizer.agent.state import GLOBAL_SCALE, LOCAL_SCALE
-from edgesplit.optimizer.learn.dqn import PRESETS, Learner, roll_out
-from edgesplit.optimizer.learn.env import ENV_ID, PLACES, OffloadingEnv, make_tables
+from edgesplit.optimizer.agent.paper_agent import GLOBAL_SCALE, LOCAL_SCALE, PLACES
+from edgesplit.optimizer.agent.scores import held_out, possible_gain
+from edgesplit.optimizer.learn.dqn import Learner, roll_out
+from edgesplit.optimizer.learn.env import ENV_ID, OffloadingEnv
+from edgesplit.optimizer.learn.paper_tables import paper_tables
+from edgesplit.optimizer.learn.presets import PRESETS, PresetName
+from edgesplit.optimizer.learn.trainees import TRAINEES
 from edgesplit.optimizer.methods.exact import optimum
 
 LIMIT_S, LEAST_S = 240.0, 20.0
 SEEDS, HELD_OUT = 2000, 200
 GOALS = (0.95, 0.99)
 TURNS = 40_000
-BETWEEN = {"set": 25, "flat": 250}
-"""Learning steps between two evaluations."""
+BETWEEN: dict[PresetName, int] = {"set": 25, "flat-gain": 250}
+"""Presets that are measured, and their learning steps between two evaluations."""
 
 
 @dataclass
 class Curve:
-    """Captured share against seconds of learning; evaluation does not count."""
+    """Captured share against seconds of learning.
+
+    Attributes:
+        name: name of the learner.
+        points: seconds of learning so far and captured share, at every evaluation.
+        steps: number of environment steps.
+        clock: seconds of learning; evaluation does not count.
+    """
 
     name: str
     points: list[tuple[float, float]]
@@ -50,7 +61,7 @@ class Curve:
     clock: float = 0.0
 
     def time_to(self, goal: float) -> float | None:
-        """Seconds until the share is reached; None where it never is."""
+        """Seconds until a share is reached; None where it never is."""
         return next((seconds for seconds, share in self.points if share >= goal), None)
 
 
@@ -59,20 +70,19 @@ def shares(values: np.ndarray, possible: np.ndarray) -> float:
     return float(np.mean(np.where(possible > 1e-9, values / np.where(possible > 1e-9, possible, 1), 1.0)))
 
 
-def ours(preset: str, instances: list[Instance], held: list[Instance], possible: np.ndarray) -> Curve:
-    """One of our presets."""
-    flat = PRESETS[preset].network == "flat"
-    tables, tested = (make_tables(i, PLACES if flat else None, canonical=not flat) for i in (instances, held))
-    chosen = replace(PRESETS[preset], episodes=32)
+def ours(preset: PresetName, instances: list[Instance], held: list[Instance], possible: np.ndarray) -> Curve:
+    """The curve of one of our presets."""
+    chosen, between = PRESETS[preset], BETWEEN[preset]
+    tables, tested = (TRAINEES[chosen.network].make_tables(rounds) for rounds in (instances, held))
     learner, curve = Learner(tables, chosen, TURNS, 0), Curve(f"edgesplit, {preset}", [])
-    curve.points.append((0.0, shares(roll_out(learner.current, chosen.network, tested), possible)))
+    curve.points.append((0.0, shares(roll_out(learner.current, tested), possible)))
     while curve.clock < LIMIT_S and learner.done < TURNS:
         start = time.perf_counter()
-        for _ in range(BETWEEN[chosen.network]):
+        for _ in range(between):
             learner.turn()
         curve.clock += time.perf_counter() - start
-        curve.steps += BETWEEN[chosen.network] * chosen.episodes
-        curve.points.append((curve.clock, shares(roll_out(learner.current, chosen.network, tested), possible)))
+        curve.steps += between * chosen.episodes
+        curve.points.append((curve.clock, shares(roll_out(learner.current, tested), possible)))
         if curve.points[-1][1] >= GOALS[-1] and curve.clock > LEAST_S:
             break
     return curve
@@ -88,7 +98,7 @@ class Scaled(gymnasium.Wrapper):
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
         seen, info = self.env.reset(**options)
-        self.scale = float(make_tables([self.env.unwrapped.instance]).scale[0])
+        self.scale = float(paper_tables([self.env.unwrapped.instance]).scale[0])
         return seen * self.units, info
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -98,7 +108,7 @@ class Scaled(gymnasium.Wrapper):
 
 
 class Watch(BaseCallback):
-    """Scores the peer now and then, with the clock stopped; ends at the limit."""
+    """Scores the peer now and then, with the clock stopped, and ends its learning at the limit."""
 
     def __init__(self, curve: Curve, score: Callable[[Any], float]) -> None:
         super().__init__()
@@ -117,7 +127,7 @@ class Watch(BaseCallback):
 
 
 def peer(instances: list[Instance], held: list[Instance], possible: np.ndarray) -> Curve:
-    """Stable-Baselines3's DQN on the registered environment."""
+    """The curve of Stable-Baselines3's DQN on the registered environment."""
 
     def draw(rng: np.random.Generator) -> Instance:
         return instances[int(rng.integers(len(instances)))]
@@ -139,7 +149,7 @@ def peer(instances: list[Instance], held: list[Instance], possible: np.ndarray) 
 
 
 def play(agent: Any, env: Scaled, instance: Instance) -> float:
-    """The value over all denied that an agent reaches greedily."""
+    """The gain over all local, seconds, that an agent reaches when it does not explore."""
     seen, _ = env.reset(options={"instance": instance})
     done = False
     while not done:
@@ -149,14 +159,14 @@ def play(agent: Any, env: Scaled, instance: Instance) -> float:
 
 
 def learning_table() -> Table:
-    """Ours against the peer."""
+    """Our presets beside the peer."""
     instances = [paper_instance(np.random.default_rng([0, number])) for number in range(SEEDS)]
     held = held_out(paper_instance, HELD_OUT)
-    possible = np.array([gain_possible(instance) for instance in held])
-    curves = [ours(preset, instances, held, possible) for preset in ("set", "paper")]
+    possible = np.array([possible_gain(instance) for instance in held])
+    curves = [ours(preset, instances, held, possible) for preset in BETWEEN]
     curves.append(peer(instances, held, possible))
     goals = [f"s to {goal:.0%}" for goal in GOALS]
-    table = new_table("learner", "steps/s", "untrained", *goals, "best share", "after s")
+    table = plain_table("learner", "steps/s", "untrained", *goals, "best share", "after s")
     for curve in curves:
         times = [curve.time_to(goal) for goal in GOALS]
         best = max(curve.points, key=lambda point: point[1])
@@ -173,14 +183,14 @@ def learning_table() -> Table:
 
 
 def _ratio(mine: float | None, theirs: float | None, limit: float) -> str:
-    """How many times as long the peer takes; nothing where we never arrive or need not learn."""
+    """How many times as long as we the peer takes, in words where we never arrive or need not learn."""
     if not mine:
         return "-" if mine is None else "at once"
     return f"{'> ' if theirs is None else ''}{(theirs or limit) / mine:.0f}x"
 
 
 def growth() -> Iterator[tuple[int, str, float]]:
-    """Planning time against users; loading the policy does not count."""
+    """Numbers of users, methods and their planning times in seconds; loading the policy does not count."""
     default_policy()
     for count in (1, 5, 10, 20, 50, 100, 200, 500):
         instance = paper_instance(np.random.default_rng(count), Range(users=(count, count), gpus=(8,)))
@@ -189,7 +199,7 @@ def growth() -> Iterator[tuple[int, str, float]]:
 
 
 def median_seconds(work: Callable[[], Any], repeats: int = 101) -> float:
-    """Median processor time of a call: of one thread, and whatever else the machine does."""
+    """Median processor time of a call in seconds, which other work on the machine hardly changes."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -199,7 +209,7 @@ def median_seconds(work: Callable[[], Any], repeats: int = 101) -> float:
 
 
 def draw_growth(rows: pd.DataFrame, path: Path) -> None:
-    """Planning time against users, on log axes."""
+    """Draw planning time against users, on log axes."""
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -214,22 +224,14 @@ def draw_growth(rows: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def new_table(*headings: str) -> Table:
-    """A table of figures."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    return table
-
-
 def main(folder: Path) -> None:
-    """Both."""
+    """Print both tables and draw planning time."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=120, highlight=False)
     rows = pd.DataFrame(growth(), columns=["users", "method", "seconds"])
     rows["ms"] = 1e3 * rows["seconds"]
-    table = new_table("users", "drl ms", "exact ms", "drl / exact")
+    table = plain_table("users", "drl ms", "exact ms", "drl / exact")
     for users, part in rows.groupby("users"):
         drl, exact = (float(part.loc[part["method"] == name, "ms"].iloc[0]) for name in ("drl", "exact"))
         table.add_row(str(users), f"{drl:.2f}", f"{exact:.2f}", f"{drl / exact:.1f}")

@@ -1,6 +1,5 @@
 """`plan`: who offloads and how many steps."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,8 @@ import typer
 
 from ..common import console
 from ..common.errors import InputError
+from .agent.names import Scope
+from .learn.presets import PresetName
 from .options import (
     Bandwidth,
     Edge,
@@ -130,77 +131,79 @@ def init(
     write_start_files(folder, force)
 
 
-class Scopes(StrEnum):
-    """For what rounds a policy is trained, section 6.1.2."""
-
-    GENERAL = "general"
-    GPU = "gpu"
-    SPECIFIC = "specific"
-
-
-class Presets(StrEnum):
-    """The keys of dqn.PRESETS."""
-
-    SET = "set"
-    PAPER = "paper"
-    LITERAL = "literal"
+ScopeChoice = Annotated[
+    Scope, typer.Option(help="Rounds that the policy is for: any number of GPUs, the scenario's number, or --users.")
+]
+PresetChoice = Annotated[
+    PresetName,
+    typer.Option(
+        help="Network and hyper-parameters: our network (set), the paper's network with our reward (flat-gain), or "
+        "network and reward of the paper (paper). docs/drl.md lists them."
+    ),
+]
+OwnRound = Annotated[Path | None, typer.Option("--users", help="Users of the one round that --scope specific is for.")]
+LearningSteps = Annotated[int | None, typer.Option(min=1, help="Number of learning steps; default: by scope.")]
+TrainingSeeds = Annotated[int | None, typer.Option(min=1, help="Number of training instances; default: by scope.")]
+TrainingSeed = Annotated[
+    int, typer.Option(min=0, max=999_999, help="Random seed of instances, first weights and exploration.")
+]
+OwnName = Annotated[str | None, typer.Option(help="Name of the policy; default: own-SCOPE.")]
+HeldOut = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of held-out instances in each setting to score the policy on; default: 1000."),
+]
+PolicyFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the policy.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")]
 
 
 @app.command()
 def train(
-    scope: Annotated[Scopes, typer.Option(help="Any number of GPUs, the scenario's, or one round's users.")] = (
-        Scopes.GENERAL
-    ),
-    preset: Annotated[Presets, typer.Option(help="Network and hyper-parameters; docs/drl.md has them.")] = Presets.SET,
+    scope: ScopeChoice = "general",
+    preset: PresetChoice = "set",
     scenario: ScenarioName = "default",
     gpus: Gpus = None,
     edge: Edge = None,
     pai: Pai = None,
-    users: Annotated[Path | None, typer.Option(help="The round that --scope specific is for.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Learning steps; default: by scope.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Training instances; default: by scope.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Of everything random.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Of the policy; default: own-SCOPE.")] = None,
-    instances: Annotated[
-        int | None, typer.Option(min=1, help="Held-out instances that the policy is scored on; default: 1000.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the policy.")] = Path("policies"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")] = False,
+    users: OwnRound = None,
+    steps: LearningSteps = None,
+    seeds: TrainingSeeds = None,
+    seed: TrainingSeed = 0,
+    name: OwnName = None,
+    instances: HeldOut = None,
+    output: PolicyFolder = Path("policies"),
+    force: Force = False,
 ) -> None:
-    """Train a policy for your own scenario; the same command goes on after an interruption."""
-    from ..common.errors import require
+    """Train a policy for your own scenario; after an interruption the same command goes on.
 
-    require("train", "torch", "gymnasium", "tensorboard")
+    The default network, as that of plan's default policy, is ours and not the paper's. The method greedy of
+    plan evaluate, which has no network, captures as much.
+    """
     from .train_command import TrainRequest, run_training
 
-    run_training(
-        TrainRequest(
-            scope=scope.value,
-            preset=str(preset),
-            scenario=scenario,
-            options={"gpus": gpus, "edge": edge, "pai": pai},
-            users=users,
-            steps=steps,
-            seeds=seeds,
-            seed=seed,
-            name=name,
-            instances=instances,
-            output=output,
-            force=force,
-        )
-    )
+    run_training(TrainRequest(scope=scope, preset=preset, scenario=scenario,
+                              changes=in_use(gpus=gpus, edge=edge, pai=pai), users=users, steps=steps, seeds=seeds,
+                              seed=seed, name=name, instances=instances, output=output, force=force))  # fmt: skip
+
+
+ScoredPolicy = Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")]
+ScoredScenario = Annotated[str | None, typer.Option("--scenario", help="Score it in this scenario.")]
+ScoredRound = Annotated[Path | None, typer.Option("--users", help="Score it on the round of this users file.")]
 
 
 @app.command()
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="A shipped name or a .safetensors file.")] = "set-general",
-    scenario: Annotated[str | None, typer.Option(help="Score it in this scenario.")] = None,
-    users: Annotated[Path | None, typer.Option(help="Score it on this round.")] = None,
-    instances: Annotated[int | None, typer.Option(min=1, help="Held-out instances per setting; default: 1000.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    policy: ScoredPolicy = "set-general",
+    scenario: ScoredScenario = None,
+    users: ScoredRound = None,
+    instances: HeldOut = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Score a policy on held-out instances, beside the exact optimum and the baselines."""
-    from .train_command import EvaluateRequest, run_evaluation
+    """Score a policy on held-out instances, beside the exact optimum and the baselines.
+
+    The default policy has our network, not the paper's (that is paper-general). The method greedy has no network:
+    it grants while the objective rises.
+    """
+    from .evaluate_command import EvaluateRequest, run_evaluation
 
     run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances, as_json=as_json))
 

@@ -1,1 +1,1 @@
-"""Trained policies at work, in NumPy: what they see, how they decide, how well they score."""
+"""Trained policies at work, in NumPy: what an agent sees, how it decides, and how well its plans score."""

@@ -1,15 +1,21 @@
 """Random instances of the planning problem: the paper's (section 6.1.1), and of every kind that a policy may meet."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ...common.arrays import Floats
+from ...common.errors import InputError, shown
 from ...fitting.latency import LatencyModel
 from ...fitting.library import load_profile
 from ...fitting.pai import PaiCurve
-from ..inputs.scenario import load_scenario
+from ..inputs.scenario import Resolved, load_scenario
+from ..inputs.users import read_users
 from ..methods.counts import most_granted
 from ..model.qoe import Scenario, Users
 from ..model.split import alpha_from_emphasis, alpha_range
@@ -24,10 +30,18 @@ LARGEST_ALPHA_S = 1e9
 LATENCY_BOUND = 0.05
 """The paper's kappa of section 6.1.1: users care for latency, so alpha stays far below Remark 1's upper bound."""
 
+Alpha = tuple[float, float] | Callable[[np.random.Generator, Floats], Floats]
+"""The alphas of users: the ends of an interval in seconds, or a function of a generator and L_i(1), shape (users,)."""
+
 
 @dataclass(frozen=True)
 class Instance:
-    """One round: a scenario and its users, all of one cell."""
+    """One round of the planning problem.
+
+    Attributes:
+        scenario: the system.
+        users: users of the round, all of one cell.
+    """
 
     scenario: Scenario
     users: Users
@@ -38,51 +52,159 @@ class Range:
     """What paper instances are drawn from.
 
     Attributes:
-        users: fewest and most.
+        users: smallest and largest number of users.
         gpus: numbers of edge GPUs, each equally likely.
-        step_latency_s: L_i(1) of the devices that users may have; None for those of `DEVICES`.
+        step_latency_s: L_i(1) of the devices that users may have, seconds; None for those of `DEVICES`.
+        alpha: alphas of the users; None for section 6.1.1's interval, [lo, 0.05 hi] of Remark 1.
     """
 
     users: tuple[int, int] = (5, 30)
     gpus: tuple[int, ...] = tuple(range(1, 17))
     step_latency_s: tuple[float, ...] | None = None
+    alpha: Alpha | None = None
+
+
+def draw_instances(
+    count: int,
+    *,
+    seed: int = 0,
+    users: tuple[int, int] = (5, 30),
+    gpus: Iterable[int] = range(1, 17),
+    devices: Sequence[str | float] | None = None,
+    alpha: Alpha | None = None,
+    scenario: Scenario | None = None,
+) -> list[Instance]:
+    """Random rounds with the paper's distribution, section 6.1.1, or with parts of it replaced.
+
+    A round has a number of users and a number of edge GPUs, both uniform. Every user has a device, an alpha and a
+    request slot of their own. Instance number i depends on the seed and on i alone.
+
+    Args:
+        count: number of instances.
+        seed: random seed, 0 or more.
+        users: smallest and largest number of users of a round.
+        gpus: numbers of edge GPUs, G, each equally likely.
+        devices: devices that users may have, each equally likely: names or paths of latency profiles, or L_i(1) in
+            seconds; None for the paper's GPUs, `DEVICES`.
+        alpha: the users' alphas, seconds of latency that a PAI of 1 is worth: both ends of an interval, or a function
+            of a NumPy generator and of L_i(1) in seconds, shape (users,), that returns as many alphas; None for the
+            paper's interval, from Remark 1's lower bound to 0.05 times its upper bound.
+        scenario: system of which everything but G stays as it is; None for the shipped scenario.
+
+    Raises:
+        InputError: for a number out of its bounds, an unknown device, or alphas that are none.
+    """
+    own_alpha = alpha if alpha is None or callable(alpha) else (float(alpha[0]), float(alpha[1]))
+    choices = Range(users=users, gpus=tuple(gpus), step_latency_s=_latencies(devices), alpha=own_alpha)
+    _check_range(count, seed, choices)
+    return [paper_instance(np.random.default_rng([seed, number]), choices, scenario) for number in range(count)]
+
+
+def _latencies(devices: Sequence[str | float] | None) -> tuple[float, ...] | None:
+    """L_i(1) of devices that are named or known by their seconds."""
+    if devices is None:
+        return None
+    return tuple(_profile_latency(device) if isinstance(device, str) else float(device) for device in devices)
+
+
+def _check_range(count: int, seed: int, choices: Range) -> None:
+    fewest, most = choices.users
+    checks: dict[str, tuple[object, bool, str]] = {
+        "count": (count, count >= 0, "0 or more"),
+        "seed": (seed, seed >= 0, "0 or more"),
+        "users": (choices.users, 1 <= fewest <= most, "the smallest number, 1 or more, and the largest"),
+        "gpus": (choices.gpus, min(choices.gpus, default=0) >= 1, "at least one number, each 1 or more"),
+    }
+    if choices.step_latency_s is not None:
+        good = len(choices.step_latency_s) > 0 and all(0 < s < np.inf for s in choices.step_latency_s)
+        checks["devices"] = choices.step_latency_s, good, "at least one device, its seconds finite and above 0"
+    if isinstance(choices.alpha, tuple):
+        good = 0 <= choices.alpha[0] <= choices.alpha[1] < np.inf
+        checks["alpha"] = choices.alpha, good, "the smallest and the largest alpha in seconds, 0 or more"
+    for name, (value, good, accepted) in checks.items():
+        if not good:
+            raise InputError(f"{name}: found {shown(value)}, accepted: {accepted}")
 
 
 def paper_instance(rng: np.random.Generator, choices: Range | None = None, base: Scenario | None = None) -> Instance:
-    """Users with random GPUs, alpha uniform in [lo, 0.05 hi] of Remark 1, and request slots, section 6.1.1.
+    """A round with random GPUs, users' devices, alphas and request slots, section 6.1.1.
 
     Args:
         rng: source of all randomness.
-        choices: numbers of users and GPUs.
-        base: what stays fixed; None for the shipped scenario.
+        choices: what the round is drawn from; None for the paper's choices.
+        base: system of which everything but G stays as it is; None for the shipped scenario.
     """
     choices = choices or Range()
     scenario = replace(base or default_scenario(), gpus=int(rng.choice(choices.gpus)))
     devices = device_latencies() if choices.step_latency_s is None else np.array(choices.step_latency_s)
     latency = rng.choice(devices, int(rng.integers(choices.users[0], choices.users[1] + 1)))
+    return Instance(scenario, make_users(scenario, latency, _alphas(rng, choices.alpha, scenario, latency), rng))
+
+
+def _alphas(rng: np.random.Generator, alpha: Alpha | None, scenario: Scenario, latency: Floats) -> Floats:
+    """The alphas of users with these L_i(1), seconds, shape (users,)."""
+    if callable(alpha):
+        return _checked_alphas(alpha(rng, latency), latency)
+    low, high = alpha or _paper_interval(scenario, latency)
+    own: Floats = rng.uniform(low, high, latency.size)
+    return own
+
+
+def _paper_interval(scenario: Scenario, latency: Floats) -> tuple[Floats, Floats]:
+    """Section 6.1.1's interval of alpha for every user, [lo, 0.05 hi] of Remark 1, or lo alone where that is more."""
     low, high = np.minimum(alpha_range(scenario, latency), LARGEST_ALPHA_S)
-    alpha = rng.uniform(low, np.maximum(low, LATENCY_BOUND * high))
-    return Instance(scenario, make_users(scenario, latency, alpha, rng))
+    return low, np.maximum(low, LATENCY_BOUND * high)
+
+
+def _checked_alphas(alpha: ArrayLike, latency: Floats) -> Floats:
+    """What an own function of alphas returned, checked."""
+    own = np.asarray(alpha, float)
+    if own.shape != latency.shape or not np.all((own >= 0) & np.isfinite(own)):
+        raise InputError(f"alpha: found {shown(own.tolist())}, accepted: {latency.size} finite seconds, 0 or more")
+    return own
+
+
+def shipped_instance(gpus: int = 8) -> Instance:
+    """The round of the specific policies, `data/policies/specific-users.csv`: drawn at 8 GPUs, kept for other G."""
+    drawn = paper_instance(np.random.default_rng(20241124), Range(users=(20, 20), gpus=(8,)))
+    return Instance(replace(drawn.scenario, gpus=gpus), drawn.users)
+
+
+def read_instance(path: Path, resolved: Resolved) -> Instance:
+    """The round of a users file in a scenario.
+
+    Raises:
+        InputError: for a file that cannot be read, and for users of several cells.
+    """
+    users = read_users(path, resolved.for_alpha)
+    if users.cells > 1:
+        raise InputError(f"{path}: found {users.cells} cells, accepted: one")
+    return Instance(resolved.scenario, users)
 
 
 def broad_instance(rng: np.random.Generator, users: tuple[int, int] = (1, 60)) -> Instance:
-    """Anything that `plan` may meet and in which something can be gained: any scenario, users alike or different."""
+    """Anything that `plan` may meet and in which something can be gained: any scenario, users alike or different.
+
+    Args:
+        rng: source of all randomness.
+        users: smallest and largest number of users.
+    """
     while True:
         base = default_scenario() if rng.random() < 0.4 else random_scenario(rng)
-        instance = _clustered(rng, users, base)
+        instance = _grouped(rng, users, base)
         if _gainful(instance):
             return instance
 
 
-def clustered_instance(rng: np.random.Generator, users: tuple[int, int] = (1, 60)) -> Instance:
-    """The same in the shipped scenario."""
+def grouped_instance(rng: np.random.Generator, users: tuple[int, int] = (1, 60)) -> Instance:
+    """The same in the shipped scenario; arguments as in `broad_instance`."""
     while True:
-        instance = _clustered(rng, users, default_scenario())
+        instance = _grouped(rng, users, default_scenario())
         if _gainful(instance):
             return instance
 
 
-def _clustered(rng: np.random.Generator, users: tuple[int, int], base: Scenario) -> Instance:
+def _grouped(rng: np.random.Generator, users: tuple[int, int], base: Scenario) -> Instance:
     """Users of 1, 2, 3, 5 or many kinds of device, each up to 20 % off its kind, and any emphasis, alike or not.
 
     Half of the time alpha is drawn for another number of GPUs than the plan is made for. The logarithm of the number
@@ -90,22 +212,22 @@ def _clustered(rng: np.random.Generator, users: tuple[int, int], base: Scenario)
     """
     scenario = replace(base, gpus=int(rng.integers(1, 17)))
     for_alpha = replace(base, gpus=int(rng.integers(1, 17))) if rng.random() < 0.5 else scenario
-    latency = _clustered_latency(rng, int(_log_uniform(rng, users[0], users[1] + 1)))
+    latency = _grouped_latencies(rng, int(_log_uniform(rng, users[0], users[1] + 1)))
     alpha = np.minimum(alpha_from_emphasis(for_alpha, latency, _emphasis(rng, latency.size)), LARGEST_ALPHA_S)
     return Instance(scenario, make_users(scenario, latency, alpha, rng))
 
 
-def _clustered_latency(rng: np.random.Generator, count: int) -> np.ndarray:
+def _grouped_latencies(rng: np.random.Generator, count: int) -> Floats:
     kinds = int(rng.choice([1, 1, 2, 3, 5, count]))
-    known = device_latencies(rng, kinds) if rng.random() < 0.7 else _log_uniform(rng, 1e-3, 10.0, kinds)
-    latency: np.ndarray = rng.choice(known, count) * (1 + rng.choice([0.0, 0.05, 0.2]) * rng.uniform(-1, 1, count))
-    if rng.random() < 0.1:  # one unlike all others
+    known = varied_latencies(rng, kinds) if rng.random() < 0.7 else _log_uniform(rng, 1e-3, 10.0, kinds)
+    latency: Floats = rng.choice(known, count) * (1 + rng.choice([0.0, 0.05, 0.2]) * rng.uniform(-1, 1, count))
+    if rng.random() < 0.1:  # one device unlike all others
         latency[rng.integers(count)] *= _log_uniform(rng, 0.01, 100.0)
     return latency
 
 
-def _emphasis(rng: np.random.Generator, count: int) -> np.ndarray:
-    """All equal, from any part of [0, 1], or mostly for latency as in the paper."""
+def _emphasis(rng: np.random.Generator, count: int) -> Floats:
+    """The emphasis of users: equal for all, from any part of [0, 1], or mostly on latency as in the paper."""
     low, high = sorted(rng.uniform(0, 1, 2))
     one = rng.choice([0.0, 1.0, low, high])
     draws = (np.full(count, one), rng.uniform(low, high, count), rng.uniform(0, 1, count), rng.beta(1, 2, count))
@@ -113,7 +235,7 @@ def _emphasis(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def random_scenario(rng: np.random.Generator) -> Scenario:
-    """Another edge, radio, round, number of steps and PAI curve, over decades each; gpus is 1."""
+    """A system with one edge GPU and its own edge, radio, round, number of steps and PAI curve, over decades each."""
     total = int(_log_uniform(rng, 4, 1000))
     slope, intercept = _log_uniform(rng, 0.0005, 0.1, 2)
     floor = slope + intercept if rng.random() < 0.5 else 0.0
@@ -139,34 +261,46 @@ def random_scenario(rng: np.random.Generator) -> Scenario:
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int | None = None) -> Any:
+    """A number between low and high whose logarithm is uniform; an array of `count` of them where that is given."""
     return np.exp(rng.uniform(np.log(low), np.log(high), count))
 
 
 def _gainful(instance: Instance) -> bool:
+    """Whether offloading can gain anything."""
     users = instance.users
     return bool(most_granted(instance.scenario, users.step_latency_s[None], users.alpha[None])[0])
 
 
 @cache
 def default_scenario() -> Scenario:
-    """The shipped one."""
+    """The shipped scenario, read once."""
     return load_scenario("default")
 
 
-def device_latencies(rng: np.random.Generator | None = None, count: int = 0) -> np.ndarray:
-    """L_i(1) of the shipped devices; or of as many users, up to a half faster or slower than one of them."""
-    known = _known_latencies()
-    if rng is None:
-        return known
-    return rng.choice(known, count) * np.exp(rng.uniform(-0.5, 0.5, count))
-
-
 @cache
-def _known_latencies() -> np.ndarray:
-    return np.array([float(load_profile(name).fit.model().step_latency(1)) for name in DEVICES])
+def device_latencies() -> Floats:
+    """L_i(1) of the paper's devices, `DEVICES`, in seconds; read once."""
+    return np.array([_profile_latency(name) for name in DEVICES])
 
 
-def make_users(scenario: Scenario, latency: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> Users:
-    """Users of one cell with random request slots."""
+def varied_latencies(rng: np.random.Generator, count: int) -> Floats:
+    """L_i(1) of `count` devices, each faster or slower than one of the paper's by a factor of up to e^0.5; seconds."""
+    return rng.choice(device_latencies(), count) * np.exp(rng.uniform(-0.5, 0.5, count))
+
+
+def _profile_latency(reference: str) -> float:
+    """L_i(1) of a latency profile, by name or path; seconds."""
+    return float(load_profile(reference).fit.model().step_latency(1))
+
+
+def make_users(scenario: Scenario, latency: Floats, alpha: Floats, rng: np.random.Generator) -> Users:
+    """Users of one cell with random request slots.
+
+    Args:
+        scenario: system whose number of slots bounds the request slots.
+        latency: L_i(1) of every user, seconds, shape (users,).
+        alpha: alpha of every user, seconds, shape (users,).
+        rng: source of all randomness.
+    """
     slots = rng.integers(1, scenario.slots + 1, latency.size)
     return Users(latency, alpha, slots, np.zeros(latency.size, np.int64))

@@ -1,35 +1,62 @@
 """How much of what offloading can gain a method captures, on held-out instances."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from ...common.arrays import Bools, Floats
-from ..methods.exact import captured_share, optimum
-from ..model.qoe import Plan, Scenario, Users, all_local, evaluate
+from ..methods.exact import captured_share
+from ..methods.registry import Method
+from ..methods.scoring import Yardstick, score, yardstick
+from ..model.qoe import Plan
 from .decide import drl_convex, out_of_range
-from .instances import Instance, Range, broad_instance, clustered_instance, paper_instance
-from .policies import Policy, Scores
+from .instances import Instance
+from .policies import HeldOutScores, Policy
+from .settings import Draw
 
 HELD_OUT_SEED = 10**6
-"""Apart from all training seeds, which are less."""
-Draw = Callable[[np.random.Generator], Instance]
-SETTINGS: dict[str, Draw] = {
-    "paper, 5-30 users, G 1-16": paper_instance,
-    "paper, 100 users, G 1-16": lambda rng: paper_instance(rng, Range(users=(100, 100))),
-    "paper's scenario, clustered, 1-60 users": clustered_instance,
-    "every kind, 1-500 users": lambda rng: broad_instance(rng, (1, 500)),
-}
+"""Seed of held-out instances; the seeds of training are smaller."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """Scores of a method, and its median planning time in seconds; None where it planned nothing."""
+class HeldOutRounds:
+    """Held-out instances of one setting.
 
-    scores: Scores
+    Attributes:
+        setting: name of the setting.
+        instances: the instances.
+        yardsticks: what plans for each instance are measured against.
+    """
+
+    setting: str
+    instances: Sequence[Instance]
+    yardsticks: Sequence[Yardstick]
+
+    @classmethod
+    def of(cls, setting: str, instances: Sequence[Instance]) -> "HeldOutRounds":
+        """These instances with their yardsticks."""
+        return cls(setting, instances, [yardstick(instance.scenario, instance.users) for instance in instances])
+
+    @property
+    def possible(self) -> Floats:
+        """What the optimum of each instance is worth over all local, seconds, shape (instances,)."""
+        pairs = zip(self.instances, self.yardsticks, strict=True)
+        return np.array([gain(instance, against.best, against) for instance, against in pairs])
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """A method's scores in one setting, and its time.
+
+    Attributes:
+        scores: how well it plans.
+        planning_s: median planning time, seconds; None where it planned nothing.
+    """
+
+    scores: HeldOutScores
     planning_s: float | None
 
 
@@ -38,53 +65,52 @@ def held_out(draw: Draw, count: int) -> list[Instance]:
     return [draw(np.random.default_rng([HELD_OUT_SEED, number])) for number in range(count)]
 
 
-def gain_possible(instance: Instance) -> float:
-    """The optimum less the value of all denied, seconds."""
-    return value_of(instance, optimum(instance.scenario, instance.users))
+def gain(instance: Instance, plan: Plan, against: Yardstick | None = None) -> float:
+    """What a plan is worth over all local, seconds; `against` is the instance's yardstick, if it is known already."""
+    return score(instance.scenario, instance.users, plan, against).gain
 
 
-def value_of(instance: Instance, plan: Plan) -> float:
-    """A plan's objective less that of all denied, seconds."""
-    scenario, users = instance.scenario, instance.users
-    planned, local = (evaluate(scenario, users, p).qoe for p in (plan, all_local(scenario, users)))
-    return float((planned - local).sum())  # user by user: a huge alpha of those denied cancels
+def possible_gain(instance: Instance) -> float:
+    """What the optimum is worth over all local, seconds."""
+    against = yardstick(instance.scenario, instance.users)
+    return gain(instance, against.best, against)
 
 
-def score_policy(policy: Policy, name: str, instances: Sequence[Instance], possible: Floats) -> Result:
-    """Of a policy; an instance out of its range counts as all local, nothing captured.
+def score_policy(policy: Policy, rounds: HeldOutRounds) -> MethodScores:
+    """The scores of a policy; an instance out of its range counts as all local, with nothing captured."""
+    outside = [out_of_range(policy, i.scenario, i.users) is not None for i in rounds.instances]
+    return score_method(partial(drl_convex, policy=policy), rounds, np.array(outside))
+
+
+def score_method(method: Method, rounds: HeldOutRounds, outside: Bools | None = None) -> MethodScores:
+    """The scores of any method.
 
     Args:
-        policy: to score.
-        name: of the setting.
-        instances: held-out.
-        possible: `gain_possible` of each, shape (instances,).
+        method: the method.
+        rounds: held-out instances.
+        outside: whether an instance is not planned and counts as all local, shape (instances,); None for nowhere.
     """
-    outside = [out_of_range(policy, instance.scenario, instance.users) is not None for instance in instances]
-    return score_method(partial(drl_convex, policy=policy), name, instances, possible, np.array(outside))
-
-
-def score_method(
-    method: Callable[[Scenario, Users], Plan],
-    name: str,
-    instances: Sequence[Instance],
-    possible: Floats,
-    outside: Bools | None = None,
-) -> Result:
-    """Of any method with the planner's signature, which is not asked where it is outside its range."""
-    missed = np.zeros(len(instances), bool) if outside is None else outside
-    values, seconds = np.zeros(len(instances)), []
+    missed = np.zeros(len(rounds.instances), bool) if outside is None else outside
+    gains, seconds = np.zeros(len(missed)), []
     for number in np.flatnonzero(~missed).tolist():
-        instance, start = instances[number], time.perf_counter()
+        instance, start = rounds.instances[number], time.perf_counter()
         plan = method(instance.scenario, instance.users)
         seconds.append(time.perf_counter() - start)
-        values[number] = value_of(instance, plan)
-    share = np.where(missed, 0.0, captured_share(values, np.zeros(len(values)), possible))
-    share = np.where((possible <= 1e-9) & (values < -1e-9), 0.0, share)  # offloading where nothing can be gained
-    gap = possible - values
+        gains[number] = gain(instance, plan, rounds.yardsticks[number])
+    return MethodScores(
+        _summary(rounds.setting, gains, rounds.possible, missed), float(np.median(seconds)) if seconds else None
+    )
+
+
+def _summary(setting: str, gains: Floats, possible: Floats, missed: Bools) -> HeldOutScores:
+    """The scores of plans that are worth `gains` seconds over all local where `possible` seconds are possible."""
+    share = np.where(missed, 0.0, captured_share(gains, np.zeros(len(gains)), possible))
+    share = np.where((possible <= 1e-9) & (gains < -1e-9), 0.0, share)  # offloading where nothing can be gained
+    gap = possible - gains
     gap = np.where(np.abs(gap) <= 1e-9 * np.maximum(1, possible), 0.0, gap)  # another sum of the same plan
-    scores = Scores(
-        setting=name,
-        instances=len(instances),
+    return HeldOutScores(
+        setting=setting,
+        instances=len(gains),
         captured_mean=float(share.mean()),
         captured_p5=float(np.quantile(share, 0.05)),
         captured_worst=float(share.min()),
@@ -92,27 +118,31 @@ def score_method(
         gap_mean_s=float(gap.mean()),
         fall_backs=int(missed.sum()),
     )
-    return Result(scores, float(np.median(seconds)) if seconds else None)
 
 
 def score_all(
-    methods: Mapping[str, Callable[[Scenario, Users], Plan]], policy: Policy, count: int, settings: Mapping[str, Draw]
-) -> dict[str, dict[str, Result]]:
-    """Every setting: method -> result, the policy's under its own name and first."""
-    found = {}
+    methods: Mapping[str, Method], policy: Policy, count: int, settings: Mapping[str, Draw]
+) -> dict[str, dict[str, MethodScores]]:
+    """Scores by setting and by method; the policy comes first, under its own name.
+
+    Args:
+        methods: methods to score beside the policy, by name.
+        policy: the policy.
+        count: number of instances in each setting.
+        settings: what draws the instances of each setting.
+    """
+    tables = {}
     for name, draw in settings.items():
-        instances = held_out(draw, count)
-        possible = np.array([gain_possible(instance) for instance in instances])
-        results = {policy.card.name: score_policy(policy, name, instances, possible)}
-        results |= {key: score_method(method, name, instances, possible) for key, method in methods.items()}
-        found[name] = results
-    return found
+        rounds = HeldOutRounds.of(name, held_out(draw, count))
+        own = {policy.card.name: score_policy(policy, rounds)}
+        tables[name] = own | {key: score_method(method, rounds) for key, method in methods.items()}
+    return tables
 
 
-def as_rows(found: Mapping[str, Mapping[str, Result]]) -> list[dict[str, object]]:
-    """One row per setting and method, for JSON."""
+def as_rows(tables: Mapping[str, Mapping[str, MethodScores]]) -> list[dict[str, object]]:
+    """One row for each setting and method, for JSON."""
     return [
-        {"method": method, **result.scores.model_dump(), "planning_s": result.planning_s}
-        for results in found.values()
-        for method, result in results.items()
+        {"method": method, **of_method.scores.model_dump(), "planning_s": of_method.planning_s}
+        for table in tables.values()
+        for method, of_method in table.items()
     ]

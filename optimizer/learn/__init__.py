@@ -1,1 +1,1 @@
-"""Training of policies: the environment, the networks, PER-DQN. Needs torch and gymnasium."""
+"""Training of policies, where torch and gymnasium are needed: the MDP as environments, networks, PER-DQN, trainings."""

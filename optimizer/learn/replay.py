@@ -11,7 +11,7 @@ class SumTree:
     """A binary tree whose leaves are priorities and whose inner nodes are sums, for sampling in proportion.
 
     Args:
-        capacity: number of leaves; rounded up to a power of two.
+        capacity: number of leaves, rounded up to a power of two.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -24,7 +24,7 @@ class SumTree:
         return float(self.nodes[1])
 
     def set(self, leaves: Ints, priorities: Floats) -> None:
-        """Set the priorities of different leaves."""
+        """Set the priorities of leaves; no leaf stands twice."""
         nodes = leaves + self.size
         self.nodes[nodes] = priorities
         while nodes[0] > 1:
@@ -32,7 +32,7 @@ class SumTree:
             self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
 
     def find(self, masses: Floats) -> Ints:
-        """The leaf in which each mass, from 0 to below `total`, falls."""
+        """The leaf in which each mass falls when all priorities lie end to end; masses from 0 to below `total`."""
         nodes, left = np.ones(len(masses), np.int64), np.array(masses)
         for _ in range(self.size.bit_length() - 1):
             nodes = 2 * nodes
@@ -44,22 +44,24 @@ class SumTree:
         return nodes - self.size
 
     def priorities(self, leaves: Ints) -> Floats:
-        """Those of some leaves."""
-        found: Floats = self.nodes[leaves + self.size]
-        return found
+        """The priorities of these leaves."""
+        priorities: Floats = self.nodes[leaves + self.size]
+        return priorities
 
 
 @dataclass(frozen=True)
 class Experience:
-    """Steps as the learner needs them, M of them: a state is an instance, who is granted, and whose turn it is.
+    """Steps as the learner needs them: a state is an instance, the users granted so far, and the current user.
+
+    M: number of steps. P: number of places for users.
 
     Attributes:
-        which: instance, (M,).
-        granted: before the step, (M, P).
-        t: the current user, (M,).
-        action: (M,).
-        reward: (M,).
-        done: whether the episode ended, (M,).
+        which: number of the instance, shape (M,).
+        granted: whether each user was granted before the step, shape (M, P).
+        t: number of the current user, shape (M,).
+        action: grant or deny, shape (M,).
+        reward: reward of the step, in learning units, shape (M,).
+        done: whether the episode ended with the step, shape (M,).
     """
 
     which: Ints
@@ -69,15 +71,24 @@ class Experience:
     reward: Floats
     done: Bools
 
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """The arrays in the order of the fields."""
+        return self.which, self.granted, self.t, self.action, self.reward, self.done
+
+    def take(self, slots: Ints) -> "Experience":
+        """The experiences at these places."""
+        return Experience(*(column[slots] for column in self.columns))
+
 
 @dataclass(frozen=True)
 class Sample:
     """A mini-batch.
 
     Attributes:
-        slots: where its experiences lie.
-        experience: those.
-        weights: of importance sampling, the largest 1; (M,).
+        slots: places of its experiences in the memory, shape (batch,).
+        experience: the experiences.
+        weights: weights of importance sampling, the largest 1, shape (batch,).
     """
 
     slots: Ints
@@ -89,11 +100,11 @@ class Replay:
     """A ring of experiences; terminal ones and others are sampled apart, 1 : 7, each in proportion to priority.
 
     Args:
-        capacity: experiences kept.
-        places: P.
-        exponent: of the priorities.
+        capacity: number of experiences kept.
+        places: number of places for users, P.
+        exponent: exponent that turns an error into a priority.
         importance: exponent of the importance weights.
-        offset: added to every priority before the exponent, so that none is 0.
+        offset: number added to every error before the exponent, so that no priority is 0.
     """
 
     TERMINAL_SHARE = 1 / 8
@@ -115,8 +126,8 @@ class Replay:
         """Keep new experiences, in place of the oldest, with the largest priority seen so far."""
         count = len(experience.t)
         slots = (self.position + np.arange(count)) % self.capacity
-        for name, values in vars(experience).items():
-            getattr(self.rows, name)[slots] = values
+        for column, values in zip(self.rows.columns, experience.columns, strict=True):
+            column[slots] = values
         for terminal, tree in self.trees.items():
             tree.set(slots, np.where(experience.done == terminal, self.largest, 0.0))
         self.position = (self.position + count) % self.capacity
@@ -127,8 +138,7 @@ class Replay:
         terminal = round(count * self.TERMINAL_SHARE)
         parts = [self._draw(True, terminal, rng), self._draw(False, count - terminal, rng)]
         slots, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
-        taken = Experience(**{name: values[slots] for name, values in vars(self.rows).items()})
-        return Sample(slots, taken, weights / weights.max())
+        return Sample(slots, self.rows.take(slots), weights / weights.max())
 
     def update(self, slots: Ints, errors: Floats) -> None:
         """Set the priorities of sampled experiences: (|error| + offset) ^ exponent."""
@@ -144,6 +154,7 @@ class Replay:
         return all(tree.total > 0 for tree in self.trees.values())
 
     def _draw(self, terminal: bool, count: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
+        """Places of experiences of one kind, and their importance weights."""
         tree = self.trees[terminal]
         slots = tree.find(rng.uniform(0, tree.total, count))
         probability = tree.priorities(slots) / tree.total

@@ -1,0 +1,121 @@
+"""Training instances as arrays: all that a plan is worth, and what an agent's network sees of it.
+
+M: number of states side by side. P: number of places for users. B: largest batch. u_i(b): what granting user i at
+batch b is worth over denying, transmission apart (`counts`). T: transmission time of one granted user when only one
+is granted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...common.arrays import Bools, Floats, Ints
+from ..agent.instances import Instance
+from ..model.qoe import all_local, evaluate, transmit_time
+
+State = Mapping[str, np.ndarray]
+"""What a network sees of M states: arrays by the names of the network's inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables(ABC):
+    """The instances that an agent learns from; users stand in the order in which the agent takes them.
+
+    Attributes:
+        users: number of decisions of an episode at most, shape (instances,).
+        max_batch: largest number of users that an episode grants, >= 1, shape (instances,).
+        gain: u_i(b), seconds, shape (instances, B + 1, P); 0 at b = 0 and at empty places.
+        all_local: objective of (P1) with every request denied, seconds, shape (instances,).
+        transmit_s: T, seconds, shape (instances,).
+        scale: gain in whose unit rewards are learned, seconds, shape (instances,).
+    """
+
+    users: Ints
+    max_batch: Ints
+    gain: Floats
+    all_local: Floats
+    transmit_s: Floats
+    scale: Floats
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def places(self) -> int:
+        """Number of places for users, P."""
+        return int(self.gain.shape[2])
+
+    def present(self, which: Ints) -> Bools:
+        """Whether a place holds a user, shape (M, P); `which` are numbers of instances, shape (M,)."""
+        return np.arange(self.places) < self.users[which, None]
+
+    def value(self, which: Ints, granted: Bools) -> Floats:
+        """The objective of (P1) over all local, seconds, shape (M,).
+
+        Args:
+            which: numbers of instances, shape (M,).
+            granted: whether each user is granted, shape (M, P).
+        """
+        b = granted.sum(axis=1)
+        value: Floats = (self.gain[which, b] * granted).sum(axis=1) - self.transmit_s[which] * b**2
+        return value
+
+    def rise(self, which: Ints, granted: Bools, t: Ints) -> Floats:
+        """What granting user t now would add to the objective, 0 where no more can be granted; seconds, shape (M,)."""
+        more = granted.copy()
+        more[np.arange(len(t)), t] = granted.sum(axis=1) < self.max_batch[which]
+        return self.value(which, more) - self.value(which, granted)
+
+    @abstractmethod
+    def state(self, which: Ints, granted: Bools, t: Ints) -> State:
+        """What the agent's network sees.
+
+        Args:
+            which: numbers of instances, shape (M,).
+            granted: whether each user has been granted, shape (M, P).
+            t: number of the current user, shape (M,).
+        """
+
+
+def common_tables(instances: Sequence[Instance], gains: Sequence[Floats], places: int | None) -> dict[str, Any]:
+    """The tables that every agent has, except for `max_batch` and `scale`.
+
+    Args:
+        instances: the instances.
+        gains: u_i(b) of the users of each instance, b = 1..B, shape (users, B).
+        places: number of places for users; None for as many as needed.
+    """
+    padded = [np.concatenate([np.zeros((len(gain), 1)), gain], axis=1) for gain in gains]
+    return {
+        "users": np.array([len(gain) for gain in gains]),
+        "gain": np.ascontiguousarray(stacked(padded, places).transpose(0, 2, 1)),
+        "all_local": np.array([_all_local(instance) for instance in instances]),
+        "transmit_s": np.array([float(transmit_time(instance.scenario, 1)) for instance in instances]),
+    }
+
+
+def _all_local(instance: Instance) -> float:
+    """The objective of (P1) with every request denied, seconds."""
+    scenario, users = instance.scenario, instance.users
+    return float(evaluate(scenario, users, all_local(scenario, users)).qoe.sum())
+
+
+def stacked(rows: Sequence[ArrayLike], places: int | None = None) -> np.ndarray:
+    """Arrays of different shapes as one table, with zeros where an array has no value.
+
+    Args:
+        rows: the arrays, all with the same number of axes.
+        places: length of their first axis in the table; None for that of the longest array.
+    """
+    shape = np.max([np.shape(row) for row in rows], axis=0).astype(int)
+    if places is not None:
+        shape[0] = places
+    table = np.zeros((len(rows), *shape), np.asarray(rows[0]).dtype)
+    for number, row in enumerate(rows):
+        part: tuple[Any, ...] = number, *(slice(length) for length in np.shape(row))
+        table[part] = row
+    return table
