@@ -20,7 +20,7 @@ CELLS_AT_ONCE = 2048
 
 @cache
 def default_policy() -> Policy:
-    """The policy that `plan` uses unless told otherwise, read once; its network is ours, not the paper's."""
+    """The policy that `plan` decides with by default, read once; its network is ours, not the paper's."""
     return load_policy()
 
 

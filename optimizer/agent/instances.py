@@ -70,7 +70,7 @@ def draw_instances(
     seed: int = 0,
     users: tuple[int, int] = (5, 30),
     gpus: Iterable[int] = range(1, 17),
-    devices: Sequence[str | float] | None = None,
+    devices: Sequence[str | Path | float] | None = None,
     alpha: Alpha | None = None,
     scenario: Scenario | None = None,
 ) -> list[Instance]:
@@ -100,11 +100,13 @@ def draw_instances(
     return [paper_instance(np.random.default_rng([seed, number]), choices, scenario) for number in range(count)]
 
 
-def _latencies(devices: Sequence[str | float] | None) -> tuple[float, ...] | None:
-    """L_i(1) of devices that are named or known by their seconds."""
+def _latencies(devices: Sequence[str | Path | float] | None) -> tuple[float, ...] | None:
+    """L_i(1) in seconds of devices that are known by a profile or by their seconds."""
     if devices is None:
         return None
-    return tuple(_profile_latency(device) if isinstance(device, str) else float(device) for device in devices)
+    return tuple(
+        _profile_latency(str(device)) if isinstance(device, str | Path) else float(device) for device in devices
+    )
 
 
 def _check_range(count: int, seed: int, choices: Range) -> None:
@@ -261,7 +263,7 @@ def random_scenario(rng: np.random.Generator) -> Scenario:
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int | None = None) -> Any:
-    """A number between low and high whose logarithm is uniform; an array of `count` of them where that is given."""
+    """A number between low and high whose logarithm is uniform, or an array of `count` such numbers."""
     return np.exp(rng.uniform(np.log(low), np.log(high), count))
 
 

@@ -102,7 +102,7 @@ def layer_widths(places: int) -> list[int]:
 
 @dataclass(frozen=True)
 class PaperAgent:
-    """The paper's agent; its network sees numbers as they are, and so knows rounds like those of its training alone.
+    """The paper's agent; its network sees numbers in their units, so it decides only rounds like those of its training.
 
     Attributes:
         places: number of users that the network has room for, P.

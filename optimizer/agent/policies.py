@@ -19,7 +19,7 @@ from .names import NetworkName, Scope
 from .ranges import RangeName
 
 DEFAULT = "set-general"
-"""Name of the policy that `plan` uses unless told otherwise; its network is ours, not the paper's."""
+"""Name of the policy that `plan` decides with by default; its network is ours, not the paper's."""
 
 
 class HeldOutScores(Record):

@@ -14,7 +14,7 @@ RangeName = Literal[
     "min_local_steps", "steepness", "midpoint", "amplitude", "slope_s", "intercept_s", "floor_s", "transmit_bits",
     "bandwidth_hz", "spectral_efficiency",
 ]  # fmt: skip
-"""The numbers that a card's range has: those of `range_values`."""
+"""Names of the numbers of a round, the keys of `range_values` and of a card's range."""
 SLACK = 0.05
 """Share of a range's width by which a number may lie outside it."""
 

@@ -28,7 +28,7 @@ class HeldOutRounds:
     Attributes:
         setting: name of the setting.
         instances: the instances.
-        yardsticks: what plans for each instance are measured against.
+        yardsticks: yardstick of each instance, which plans for it are measured against.
     """
 
     setting: str

@@ -46,7 +46,7 @@ class SetFeatures:
     Attributes:
         order: numbers of the shortlisted users in canonical order, shape (cells, P): descending mean gain, then
             latency, alpha and slot.
-        listed: number of those that a cell decides on, >= 1, shape (cells,); the places behind them are padding.
+        listed: number of shortlisted users of a cell, >= 1, shape (cells,); the places behind them are padding.
         most: bound on the users that an optimal plan grants, `most_granted`, shape (cells,).
         scale: mean size of u_i(1) - T over the first `most` users, seconds, shape (cells,).
         gains: features of the users, shape (cells, P, knots).
@@ -94,7 +94,7 @@ def canonical_order(keys: Floats, first: int) -> Ints:
 
     Args:
         keys: sort keys, shape (keys, cells, users).
-        first: number of users to list; only those are sorted.
+        first: number of users to list; the others are not sorted.
 
     Returns:
         numbers of users, shape (cells, first).

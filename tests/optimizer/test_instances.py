@@ -57,7 +57,7 @@ def test_own_users_gpus_and_scenario():
 
 
 def test_own_devices_by_name_by_path_and_by_seconds():
-    devices = ["RTX 4090", str(data.FOLDER / "profiles/rtx-2060.json"), 0.125]
+    devices = ["RTX 4090", data.FOLDER / "profiles/rtx-2060.json", 0.125]
     drawn = np.concatenate([i.users.step_latency_s for i in draw_instances(30, devices=devices)])
     known = dict(zip(("rtx-2060", "rtx-4090"), device_latencies()[[0, -1]], strict=True))
     assert set(drawn.tolist()) == {known["rtx-4090"], known["rtx-2060"], 0.125}
