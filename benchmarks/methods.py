@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgesplit.optimizer.methods.registry import BUILT_IN
+from edgesplit.reports.basis.setup import make_setup
 from edgesplit.reports.exhibit.complexity import measured, time_table
-from edgesplit.reports.setup import make_setup
 
 
 def methods_table(rows: pd.DataFrame) -> Table:

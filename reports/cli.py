@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..common import console
-from ..optimizer.options import Edge, Gpus, Pai, ScenarioName
+from ..optimizer.options import SCENARIO, Edge, Pai, ScenarioName
 
 app = console.make_app(
     "Rebuild every figure and table of the paper from parameter files: PNG, SVG and CSV, and report.html with the "
@@ -23,6 +23,9 @@ Cases = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed of the cases and of the genetic algorithms.")]
+Gpus = Annotated[  # unlike plan's: random users are drawn for this number
+    int | None, typer.Option(help=f"{SCENARIO} number of edge GPUs.")
+]
 Devices = Annotated[
     str | None,
     typer.Option(help="Users' devices: names or files of profiles, separated by commas; default: the paper's."),

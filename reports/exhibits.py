@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ..optimizer.methods.registry import DEFAULT_METHOD
+from .basis.definitions import Exhibit, Material, Unit
+from .basis.scoring import Row
+from .basis.setup import Setup, Size, Sources
 from .exhibit import (
     complexity,
     fixed_batch,
@@ -19,9 +22,6 @@ from .exhibit import (
     splits,
     wanted,
 )
-from .exhibit.base import Exhibit, Material, Unit
-from .scoring import Row
-from .setup import Setup, Size, Sources
 
 
 def exhibits(proposed: str = DEFAULT_METHOD) -> tuple[Exhibit, ...]:

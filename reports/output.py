@@ -11,8 +11,8 @@ from rich.console import Console
 from ..common.figures import save_figure
 from ..common.files import whole_file
 from ..common.tables import plain_table
-from .checks import FINDING, HOLDS, overall
-from .exhibit.base import Exhibit
+from .basis.checks import FINDING, HOLDS, overall
+from .basis.definitions import Exhibit
 from .page import JudgedExhibit, render
 from .summary import summary
 

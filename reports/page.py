@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
-from .exhibit.base import Exhibit, PeopleTable
+from .basis.checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
+from .basis.definitions import Exhibit, PeopleTable
 
 STYLE = """
 :root { color-scheme: light; }

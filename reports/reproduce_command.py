@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..common.console import say
+from ..common.console import resumable, say
 from ..common.database import move_aside
 from ..common.errors import InputError
 from ..optimizer.inputs.scenario import overrides
 from ..optimizer.methods.registry import DEFAULT_METHOD
+from .basis.setup import FULL, QUICK, STANDARD, Choices, Size, describe, make_setup
 from .exhibits import tables
 from .output import REPORT, SUMMARY, VERDICTS, print_json, print_verdicts, write_exhibits
-from .setup import FULL, QUICK, STANDARD, Choices, Size, describe, make_setup
 from .work import COMMAND, experiment_rows
 
 
@@ -55,9 +56,10 @@ def run_reproduction(request: ReproduceRequest) -> None:
     setup, sources = make_setup(request.scenario, changes, devices, _size(request), _choices(request))
     if request.fresh:
         move_aside(request.output, COMMAND)
-    rows = experiment_rows(setup, request.output, request.workers or os.cpu_count() or 1)
-    shown = tables(setup, sources, rows, request.latency_goal)
-    judged = write_exhibits(shown, request.output, describe(request.scenario, setup, sources))
+    with nullcontext() if request.fresh else resumable():  # --fresh again would start anew
+        rows = experiment_rows(setup, request.output, request.workers or os.cpu_count() or 1)
+        shown = tables(setup, sources, rows, request.latency_goal)
+        judged = write_exhibits(shown, request.output, describe(request.scenario, setup, sources))
     (print_json if request.as_json else print_verdicts)(judged)
     say(f"wrote {request.output}: {REPORT}, every figure as PNG, SVG and CSV, table1.csv, {VERDICTS}, {SUMMARY}")
 

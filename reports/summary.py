@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .checks import FINDING, Check, overall
+from .basis.checks import FINDING, Check, overall
 from .page import JudgedExhibit
 
 

@@ -19,10 +19,10 @@ from ..common.console import say
 from ..common.database import DATABASE, one_line, open_results
 from ..common.files import make_folder
 from ..common.progress import progress_bar
-from .exhibit.base import Unit
+from .basis.definitions import Unit
+from .basis.scoring import Row
+from .basis.setup import Setup
 from .exhibits import EXPERIMENTS, compute, units
-from .scoring import Row
-from .setup import Setup
 
 COMMAND = "reproduce"
 TABLE = """
@@ -97,9 +97,9 @@ def experiment_rows(setup: Setup, folder: Path, workers: int) -> dict[str, pd.Da
 
 
 def work_off(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Unit, list[Row]]]:
-    """Compute pieces of work, with their rows as soon as they are finished; in the end those that are measured alone.
+    """Compute pieces of work, and give the rows of each as soon as it is finished.
 
-    At Ctrl-C no more of them come.
+    Pieces that are measured alone come last. After an interruption nothing more is computed.
     """
     alone = [unit for unit in todo if EXPERIMENTS[unit.experiment].alone]
     together = [unit for unit in todo if not EXPERIMENTS[unit.experiment].alone]

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "optimizer.agent": ("optimizer.inputs", "optimizer.methods"),
     "optimizer.learn": ("optimizer.agent",),
     "optimizer": ("optimizer.agent", "optimizer.learn"),
-    "reports.exhibit": ("optimizer", "metrics", "profiler"),
+    "reports.basis": ("optimizer", "metrics", "profiler"),
+    "reports.exhibit": ("reports.basis",),
     "reports": ("reports.exhibit",),
 }
 """Room -> rooms that it may import, and with them what those may import."""

@@ -13,12 +13,12 @@ from ...optimizer.methods.ilp import PROVEN
 from ...optimizer.methods.registry import DEFAULT_METHOD, Method, find_method
 from ...optimizer.model.qoe import Plan, Scenario, Users
 from ...optimizer.planner import compare
-from ..checks import FINDING, Check, count_proven, judged
-from ..look import framed, legend_below, method_look, methods_in, plain_ticks
-from ..policies import policy
-from ..scoring import Row, plan_row
-from ..setup import Setup
-from .base import Exhibit, Experiment, PeopleTable
+from ..basis.checks import FINDING, Check, count_proven, judged
+from ..basis.definitions import Exhibit, Experiment, PeopleTable
+from ..basis.look import framed, legend_below, method_look, methods_in, plain_ticks
+from ..basis.policies import policy
+from ..basis.scoring import Row, plan_row
+from ..basis.setup import Setup
 
 STATED = {
     "drl": ("DRL-convex hybrid", "O(I)"),
@@ -80,10 +80,11 @@ def _warm_up(setup: Setup, names: list[str]) -> None:
 
 
 class Stopwatch:
-    """A method that is repeated and notes the least of its planning times: what else runs is not planning.
+    """A method that plans repeatedly and notes its shortest time, which other programs have disturbed least.
 
     Attributes:
-        seconds: least wall time of a plan.
+        method: method that plans.
+        seconds: shortest wall time of a plan; infinite before the first one.
     """
 
     def __init__(self, method: Method) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from ...optimizer.methods.scoring import score
-from ..checks import FINDING, TINY, Check
-from ..look import USERS, framed, legend_below, line_looks, mean_line
-from ..scoring import Row, outcomes
-from ..setup import Setup
-from ..shrinking import improve, shrinking_value
-from .base import Exhibit, Experiment
+from ..basis.checks import FINDING, TINY, Check
+from ..basis.definitions import Exhibit, Experiment
+from ..basis.look import USERS, framed, legend_below, line_looks, mean_line
+from ..basis.scoring import Row, outcomes
+from ..basis.setup import Setup
+from ..basis.shrinking import improve, shrinking_value
 
 PROPOSED, OPTIMUM, SEARCH = "proposed", "optimum", "search"
 """The plans of the table: the last is the optimum, improved by a search for the shrinking batch."""

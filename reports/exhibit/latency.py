@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from ...fitting.schemas import LatencyProfile
-from ..checks import FINDING, Check, judged, r2_of_line
-from ..look import framed, legend_below, line_looks, plain_ticks
-from .base import Exhibit
+from ..basis.checks import FINDING, Check, judged, r2_of_line
+from ..basis.definitions import Exhibit
+from ..basis.look import framed, legend_below, line_looks, plain_ticks
 
 DRAWN = 5
 """Number of devices that are drawn beside the edge's GPU; the table has all of them."""

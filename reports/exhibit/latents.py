@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..checks import FINDING, Check
-from ..look import QOE, USERS, framed, legend_below, line_looks, mean_line
-from ..scoring import Row, optimum_row
-from ..setup import Setup
-from .base import Exhibit, Experiment, rows_as_they_are
+from ..basis.checks import FINDING, Check
+from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
+from ..basis.look import QOE, USERS, framed, legend_below, line_looks, mean_line
+from ..basis.scoring import Row, optimum_row
+from ..basis.setup import Setup
 
 FP16_LATENT_BITS = 262_144.0
 """4 x 64 x 64 numbers of 16 bits: the intermediate of Stable Diffusion 1.5 at 512 pixels."""

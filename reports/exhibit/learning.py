@@ -9,9 +9,9 @@ import pandas as pd
 
 from ... import data
 from ...common.arrays import Floats
-from ..checks import TINY, Check, judged
-from ..look import framed, palette
-from .base import Exhibit
+from ..basis.checks import TINY, Check, judged
+from ..basis.definitions import Exhibit
+from ..basis.look import framed, palette
 
 CURVES = {"general": "paper-general", "GPU-constrained": "gpu-8", "specific": "specific"}
 """The training whose learning curve stands for each scope; all have the paper's network."""

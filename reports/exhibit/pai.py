@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ...fitting.schemas import PaiCurveFile
-from ..checks import TINY, Check, judged, r2_of_line
-from ..look import SPLIT_POINT, framed, palette
-from .base import Exhibit
+from ..basis.checks import TINY, Check, judged, r2_of_line
+from ..basis.definitions import Exhibit
+from ..basis.look import SPLIT_POINT, framed, palette
 
 
 def metrics_table(curve: PaiCurveFile) -> pd.DataFrame:
@@ -55,7 +55,10 @@ def draw_pai(table: pd.DataFrame) -> Any:
 
 
 def _interval_line(axis: Any, rows: pd.DataFrame, column: str, colour: Any, **look: Any) -> None:
-    """Draw means with their bootstrap intervals; a mean may lie outside its interval, where a bar has no length."""
+    """Draw means with their intervals, as a line or as points.
+
+    A bootstrap interval need not contain its mean: on the side of the end that the mean has passed there is no bar.
+    """
     bars = np.maximum([rows[column] - rows["low"], rows["high"] - rows[column]], 0)
     axis.errorbar(rows["local_steps"], rows[column], bars, **{"fmt": "o-", "capsize": 3, "color": colour, **look})
 

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from ...optimizer.methods.registry import DEFAULT_METHOD
-from ..checks import TINY, Check, count_proven, judged
-from ..look import QOE, USERS, framed, legend_below, method_lines, method_look, methods_in
-from ..scoring import Row, compared
-from ..setup import Setup
-from .base import Exhibit, Experiment, rows_as_they_are
+from ..basis.checks import TINY, Check, count_proven, judged
+from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
+from ..basis.look import QOE, USERS, framed, legend_below, method_lines, method_look, methods_in
+from ..basis.scoring import Row, compared
+from ..basis.setup import Setup
 
 BRANCH_AND_BOUND = "ilp-fixed"
 GENES = {"genetic-joint": "split a gene", "genetic": "split inside"}

@@ -11,11 +11,11 @@ import pandas as pd
 from ...optimizer.methods.baselines import offload_all_fixed
 from ...optimizer.methods.registry import DEFAULT_METHOD, Method
 from ...optimizer.model.qoe import Scenario, Users
-from ..checks import TINY, Check, judged, together
-from ..look import GPUS, QOE, USERS, framed, legend_below, method_lines
-from ..scoring import Row, compared
-from ..setup import ROUND_USERS, Setup
-from .base import Exhibit, Experiment, rows_as_they_are
+from ..basis.checks import TINY, Check, judged, together
+from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
+from ..basis.look import GPUS, QOE, USERS, framed, legend_below, method_lines
+from ..basis.scoring import Row, compared
+from ..basis.setup import ROUND_USERS, Setup
 
 OFFLOAD_ALL, SPLIT_AT_NHAT, NHAT_OFFLOADED, ALL_LOCAL = (
     "offload-all",
@@ -71,7 +71,8 @@ def draw(table: pd.DataFrame, x: str, label: str, proposed: str = DEFAULT_METHOD
 def judge_users(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
     """No trend: the slope over cases lies within 1.96 standard errors of 0.
 
-    Decline: the slope lies below that, and from each point to the next the average falls; only one of these: partly.
+    Decline: the slope is negative by more than that, and the average falls from each point to the next; where only one
+    of these is true, the claim holds partly.
     """
     slope, error = slope_of_line(table[table["method"] == ALL_LOCAL], "users")
     trendless = Check(

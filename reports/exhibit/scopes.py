@@ -12,12 +12,12 @@ from ...optimizer.methods.exact import optimum
 from ...optimizer.methods.registry import Method
 from ...optimizer.model.qoe import all_local
 from ...optimizer.planner import compare
-from ..checks import TINY, Check, judged
-from ..look import GPUS, MARKERS, QOE, framed, legend_below, palette
-from ..policies import SCOPE_GPUS, SCOPES, drl_or_local, policy
-from ..scoring import Row, plan_row
-from ..setup import Setup
-from .base import Exhibit, Experiment
+from ..basis.checks import TINY, Check, judged
+from ..basis.definitions import Exhibit, Experiment
+from ..basis.look import GPUS, MARKERS, QOE, framed, legend_below, palette
+from ..basis.policies import SCOPE_GPUS, SCOPES, drl_or_local, policy
+from ..basis.scoring import Row, plan_row
+from ..basis.setup import Setup
 
 OPTIMUM, ALL_LOCAL = "optimum", "all local"
 """What the policies are measured against, in the table's column `scope`."""
@@ -111,7 +111,7 @@ def _by_scope(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _over_local(wide: pd.DataFrame) -> pd.DataFrame:
-    """What the policies have more than all local."""
+    """How much more than all local each policy has."""
     return wide.drop(columns=[ALL_LOCAL, OPTIMUM]).sub(wide[ALL_LOCAL], axis=0)
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 from ...optimizer.methods.exact import optimum
 from ...optimizer.methods.scoring import score, yardstick
 from ...optimizer.model.qoe import Scenario, Users
-from ..checks import FINDING, Check
-from ..intervals import FROM_FILE, NOT_IN_FILE
-from ..look import framed, palette
-from ..scoring import Row, plan_row
-from ..setup import ROUND_USERS, Setup
-from .base import Exhibit, Experiment, rows_as_they_are
+from ..basis.checks import FINDING, Check
+from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
+from ..basis.intervals import FROM_FILE, NOT_IN_FILE
+from ..basis.look import framed, palette
+from ..basis.scoring import Row, plan_row
+from ..basis.setup import ROUND_USERS, Setup
 
 OWN_LATENCY = "step_latency_s"
 """The users' own L_i(1), in the table's column `parameter`."""

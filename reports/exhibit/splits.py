@@ -10,9 +10,9 @@ import pandas as pd
 
 from ...optimizer.model.qoe import Scenario, edge_step_latency
 from ...optimizer.model.split import alpha_range, best_split
-from ..checks import TINY, Check, judged
-from ..look import framed, legend_below, palette
-from .base import Exhibit, Material
+from ..basis.checks import TINY, Check, judged
+from ..basis.definitions import Exhibit, Material
+from ..basis.look import framed, legend_below, palette
 from .latency import device_labels
 
 ALPHAS = 61

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..checks import FINDING, Check
-from ..look import GPUS, framed, palette, plain_ticks
-from ..scoring import Row, optimum_row
-from ..setup import ROUND_USERS, Setup
-from .base import Exhibit, Experiment
+from ..basis.checks import FINDING, Check
+from ..basis.definitions import Exhibit, Experiment
+from ..basis.look import GPUS, framed, palette, plain_ticks
+from ..basis.scoring import Row, optimum_row
+from ..basis.setup import ROUND_USERS, Setup
 
 
 def rows_of(setup: Setup, gpus: int, number: int) -> Iterator[Row]:

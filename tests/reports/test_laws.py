@@ -10,7 +10,7 @@ from edgesplit.optimizer.methods.baselines import offload_all, offload_all_fixed
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.model.qoe import all_local, edge_step_latency, evaluate, objective
 from edgesplit.optimizer.model.split import best_split
-from edgesplit.reports.shrinking import improve, shrinking_edge_time, shrinking_value
+from edgesplit.reports.basis.shrinking import improve, shrinking_edge_time, shrinking_value
 
 CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]
 FEW = [paper_instance(np.random.default_rng([78, n]), Range(users=(5, 10))) for n in range(4)]

@@ -8,18 +8,17 @@ from commands import call, refused
 
 from edgesplit.common.errors import InputError
 from edgesplit.optimizer import planner
-from edgesplit.reports.checks import NOT
+from edgesplit.reports.basis.checks import NOT
+from edgesplit.reports.basis.definitions import Unit
+from edgesplit.reports.basis.setup import Choices, Size, describe, make_setup
 from edgesplit.reports.exhibit import complexity, peers, rounds
-from edgesplit.reports.exhibit.base import Unit
 from edgesplit.reports.exhibits import compute, tables
-from edgesplit.reports.setup import Choices, Size, describe, make_setup
 from edgesplit.reports.work import Results, experiment_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # what seaborn asks of Matplotlib 3.11
 METHODS = """
 import numpy as np
-from edgesplit.optimizer.model.qoe import Plan
-from edgesplit.optimizer.model.split import split_granted
+from edgesplit import Plan, split_granted
 
 
 def slowest_first(scenario, users):
@@ -82,15 +81,15 @@ def test_an_own_method_stands_in_figs_10_and_11_and_table_1(tmp_path, monkeypatc
 def test_a_rival_that_stands_as_the_proposed_method_is_one_row_and_does_not_beat_itself(monkeypatch, proposed):
     monkeypatch.setattr(complexity, "REPEATS_S", 0.0)
     setup, _ = setup_for(proposed)
-    found = {name: pd.DataFrame(compute(setup, Unit(name, 5, 0))) for name in ("users", "peers", "timing")}
-    for rows in found.values():
+    tables_of = {name: pd.DataFrame(compute(setup, Unit(name, 5, 0))) for name in ("users", "peers", "timing")}
+    for rows in tables_of.values():
         assert rows["method"].iloc[0] == proposed
         assert rows["method"].is_unique
-    beaten = {check.claim: check.verdict for check in peers.judge(found["peers"], proposed)}
+    beaten = {check.claim: check.verdict for check in peers.judge(tables_of["peers"], proposed)}
     itself = {"genetic": "the genetic algorithm, split inside", "ilp-fixed": "branch & bound, split fixed"}
     if proposed in itself:
         assert beaten[f"The proposed method beats {itself[proposed]}."] == NOT
-    assert len(rounds.judge_users(found["users"], proposed)) == 7
+    assert len(rounds.judge_users(tables_of["users"], proposed)) == 7
 
 
 def test_an_infeasible_plan_is_refused_in_one_line_from_a_worker_too(tmp_path):

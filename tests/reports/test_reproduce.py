@@ -23,11 +23,11 @@ from edgesplit import data
 from edgesplit.common.figures import picture_bytes
 from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.reports import reproduce_command, work
+from edgesplit.reports.basis.definitions import Unit
+from edgesplit.reports.basis.intervals import FROM_FILE
+from edgesplit.reports.basis.setup import QUICK, Choices, Size, make_setup
 from edgesplit.reports.exhibit import complexity, latency, sensitivity
-from edgesplit.reports.exhibit.base import Unit
 from edgesplit.reports.exhibits import compute, exhibits, tables
-from edgesplit.reports.intervals import FROM_FILE
-from edgesplit.reports.setup import QUICK, Choices, Size, make_setup
 from edgesplit.reports.work import Results, experiment_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # what seaborn asks of Matplotlib 3.11
@@ -90,8 +90,8 @@ def test_table_1_has_a_slope_and_a_ratio_per_method(unbroken):
 def test_what_the_solver_says_is_in_the_tables(unbroken):
     for name in ("fig11", "table1"):
         table = pd.read_csv(unbroken[0] / f"{name}.csv")
-        told = table["method"].str.startswith("ilp")
-        assert table.loc[told, "note"].str.match("(optimal for its form, gap 0|not proven, .*): gain .*bound").all()
+        solved = table["method"].str.startswith("ilp")
+        assert table.loc[solved, "note"].str.match("(optimal for its form, gap 0|not proven, .*): gain .*bound").all()
 
 
 def test_the_summary_has_every_picture_and_verdict(unbroken):
@@ -125,7 +125,7 @@ def test_ctrl_c_and_a_kill_keep_what_was_measured_and_the_rest_follows(unbroken,
             os.killpg(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=5 * MINUTES)
         assert process.returncode == 130
-        assert errors.splitlines()[-1] == "reproduce: interrupted"
+        assert errors.splitlines()[-1] == "reproduce: interrupted; the same command goes on from here"
         assert all(line.startswith("reproduce: ") for line in errors.splitlines()), errors
     interrupted = count_units(folder)
     assert interrupted > 0
@@ -271,11 +271,11 @@ class Links(HTMLParser):
         self.fetched, self.images = [], 0
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
+        values = dict(attrs)
         self.images += tag == "img"
-        self.fetched += [found[name] for name in ("src", "srcset", "data") if name in found]
+        self.fetched += [values[name] for name in ("src", "srcset", "data") if name in values]
         if tag in ("link", "script", "iframe", "object"):
-            self.fetched.append(found.get("href", found.get("src", "")))
+            self.fetched.append(values.get("href", values.get("src", "")))
 
 
 def test_the_report_holds_its_pictures_and_asks_for_nothing(unbroken):

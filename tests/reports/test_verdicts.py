@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from edgesplit.optimizer.methods.ilp import PROVEN
-from edgesplit.reports.checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
+from edgesplit.reports.basis.checks import FINDING, HOLDS, NOT, PARTLY, Check, overall
 from edgesplit.reports.exhibit import (
     complexity,
     fixed_batch,
@@ -172,9 +172,9 @@ def scope_table(**qoe):
 
 
 def test_fig9_judges_each_general_policy_by_its_own_numbers():
-    found = states(scopes.judge_qoe(scope_table()))
-    assert set(found.values()) == {HOLDS}
-    assert len(found) == 5
+    verdicts = states(scopes.judge_qoe(scope_table()))
+    assert set(verdicts.values()) == {HOLDS}
+    assert len(verdicts) == 5
     tied = states(scopes.judge_qoe(scope_table(set_=[1.5, 2.5])))
     assert tied["The model for a specific case performs best; general (set network)."] == NOT
     assert tied["The model for a specific case performs best; general (paper's network)."] == HOLDS
@@ -246,8 +246,8 @@ def test_fig10a_holds_partly_where_one_reading_of_baseline_2_differs():
 
 def test_fig10b_all_local_must_be_equal_to_the_last_bit():
     upwards = {name: values[::-1] for name, values in AS_PAPER.items()}
-    found = states(rounds.judge_gpus(methods_table("gpus", **upwards)))
-    assert set(found.values()) == {HOLDS}
+    verdicts = states(rounds.judge_gpus(methods_table("gpus", **upwards)))
+    assert set(verdicts.values()) == {HOLDS}
     table = methods_table("gpus", **upwards)
     table.loc[table["method"] == "all-local", "qoe_per_user"] += 1e-14 * table["gpus"]
     assert states(rounds.judge_gpus(table))["All local shows no trend over GPUs."] == NOT
@@ -277,22 +277,22 @@ GOOD = {"drl": [1.0] * 4, "exact": [1.0] * 4}
 
 
 def test_fig11_says_so_where_the_genetic_algorithm_is_as_good():
-    found = states(
+    verdicts = states(
         peer_checks(**GOOD, **{"ilp-fixed": [0.8] * 4, "genetic": [1.0] * 4, "genetic-joint": [0.5, 0.9, 0.5, 0.6]})
     )
-    assert found["The proposed method beats the genetic algorithm, split inside."] == NOT
-    assert found["The proposed method beats the genetic algorithm, split a gene."] == HOLDS
-    assert found["The genetic algorithm's average is the poorest (split a gene)."] == HOLDS
-    assert found["The genetic algorithm's average is the poorest (split inside)."] == NOT
-    assert found["The genetic algorithm is the least stable (split a gene)."] == HOLDS
-    assert found["The genetic algorithm is the least stable (split inside)."] == NOT
-    assert found["The proposed method is optimal."] == HOLDS
+    assert verdicts["The proposed method beats the genetic algorithm, split inside."] == NOT
+    assert verdicts["The proposed method beats the genetic algorithm, split a gene."] == HOLDS
+    assert verdicts["The genetic algorithm's average is the poorest (split a gene)."] == HOLDS
+    assert verdicts["The genetic algorithm's average is the poorest (split inside)."] == NOT
+    assert verdicts["The genetic algorithm is the least stable (split a gene)."] == HOLDS
+    assert verdicts["The genetic algorithm is the least stable (split inside)."] == NOT
+    assert verdicts["The proposed method is optimal."] == HOLDS
 
 
 def test_fig11_ties_beat_nobody():
-    found = states(peer_checks(**GOOD, **{name: [1.0] * 4 for name in ("ilp-fixed", "genetic", "genetic-joint")}))
-    assert found.pop("The proposed method is optimal.") == HOLDS
-    assert set(found.values()) == {NOT}
+    verdicts = states(peer_checks(**GOOD, **{name: [1.0] * 4 for name in ("ilp-fixed", "genetic", "genetic-joint")}))
+    assert verdicts.pop("The proposed method is optimal.") == HOLDS
+    assert set(verdicts.values()) == {NOT}
 
 
 def test_fig11_one_of_two_numbers_of_users_is_partly_and_the_evidence_says_which():
@@ -340,9 +340,9 @@ def test_table_1_says_where_the_policy_was_not_measured():
     table = times(POWERS)
     beyond = (table["method"] == "drl") & (table["users"] > 20)
     table.loc[beyond, "seconds"] = np.nan
-    found = complexity.judge(table)
-    assert "at 20 users" in found[0].evidence
-    assert "at 1000 users" in found[1].evidence
+    verdicts = complexity.judge(table)
+    assert "at 20 users" in verdicts[0].evidence
+    assert "at 1000 users" in verdicts[1].evidence
     table.loc[table["method"] == "drl", ["seconds", "slope"]] = np.nan
     assert complexity.judge(table)[0].verdict == FINDING
 
@@ -363,7 +363,7 @@ def test_durations_are_for_people(seconds, words):
 # -- beyond the paper ---------------------------------------------------------------------------------------
 
 
-def test_where_offloading_gains_nothing_no_share_of_it_is_told():
+def test_where_offloading_gains_nothing_no_share_of_it_is_stated():
     rows = pd.DataFrame(
         {"users": 5, "case": 0, "all_local": -3.0, "fixed_batch": -3.0, "shrinking_batch": -3.0, "plan": plan}
         for plan in fixed_batch.LABELS

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..fitting.schemas import LatencyProfile, PaiCurveFile
+from ...fitting.schemas import LatencyProfile, PaiCurveFile
 
 ASSUMED = 0.1
 """Half width of an assumed interval, as a share of the value."""

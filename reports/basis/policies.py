@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 
-from ..optimizer.agent.decide import drl_convex, out_of_range
-from ..optimizer.agent.policies import Policy, find_policy, load_policy
-from ..optimizer.model.qoe import Plan, Scenario, Users, all_local
+from ...optimizer.agent.decide import drl_convex, out_of_range
+from ...optimizer.agent.policies import Policy, find_policy, load_policy
+from ...optimizer.model.qoe import Plan, Scenario, Users, all_local
 
 SCOPES: dict[str, Callable[[int], str]] = {
     "general (set network)": lambda _: "set-general",

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..optimizer.methods.exact import captured_share
-from ..optimizer.methods.registry import DEFAULT_METHOD, Method
-from ..optimizer.methods.scoring import Score, score, yardstick
-from ..optimizer.model.qoe import Scenario, Users
-from ..optimizer.planner import Outcome, compare
+from ...optimizer.methods.exact import captured_share
+from ...optimizer.methods.registry import DEFAULT_METHOD, Method
+from ...optimizer.methods.scoring import Score, score, yardstick
+from ...optimizer.model.qoe import Scenario, Users
+from ...optimizer.planner import Outcome, compare
 from .policies import drl_or_local, policy
 from .setup import Choices, Setup
 

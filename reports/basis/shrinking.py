@@ -5,8 +5,8 @@ b_j: users who are still in the batch at edge step j, counted from the first. m_
 
 import numpy as np
 
-from ..common.arrays import Bools, Floats, Ints
-from ..optimizer.model.qoe import (
+from ...common.arrays import Bools, Floats, Ints
+from ...optimizer.model.qoe import (
     Plan,
     Scenario,
     Users,

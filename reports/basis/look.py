@@ -1,6 +1,6 @@
-"""The one look of all figures: colours safe for colour-blind readers, the same colour for a method everywhere.
+"""The one look of all figures, which colour-blind readers can tell apart; a method has the same colour everywhere.
 
-Letters stay readable at the width of a phone. Means over cases and their intervals are seaborn's.
+Letters stay readable at the width of a phone. Seaborn computes means over cases and their intervals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..optimizer.methods.registry import DEFAULT_METHOD
+from ...optimizer.methods.registry import DEFAULT_METHOD
 
 WIDTH, HEIGHT = 5.6, 4.0
 MARKERS = ("o", "X", "s", "^", "v", "D")
@@ -51,7 +51,13 @@ def framed(rows: int = 1, height: float = HEIGHT, sharex: bool = False) -> Itera
 
 
 def legend_below(figure: Any, columns: int = 2, handles: Sequence[Any] = ()) -> Any:
-    """The figure with a legend below its axes, where it covers no data; without handles, of the first axes' lines."""
+    """The figure with a legend below its axes, where it covers no data.
+
+    Args:
+        figure: a matplotlib figure.
+        columns: number of columns of the legend.
+        handles: entries of the legend; none for the lines of the first axes.
+    """
     known = list(handles) or figure.axes[0].get_legend_handles_labels()[0]
     figure.legend(handles=known, loc="outside lower center", ncols=columns, fontsize=9.5)
     return figure

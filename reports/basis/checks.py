@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..optimizer.methods.ilp import PROVEN
+from ...optimizer.methods.ilp import PROVEN
 
 HOLDS, PARTLY, NOT, FINDING = "holds", "holds partly", "does not hold", "finding"
 TINY = 1e-9

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..checks import Check
-from ..scoring import Row
-from ..setup import Setup, Size, Sources
+from .checks import Check
+from .scoring import Row
+from .setup import Setup, Size, Sources
 
 
 class Unit(NamedTuple):

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import InputError
-from ..fitting.library import load_curve, load_profile
-from ..fitting.schemas import LatencyProfile, PaiCurveFile
-from ..optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
-from ..optimizer.agent.policies import DEFAULT
-from ..optimizer.inputs.scenario import NO_OVERRIDES, Overrides, resolve_scenario
-from ..optimizer.methods.genetic import GENERATIONS, POPULATION
-from ..optimizer.methods.ilp import TIME_LIMIT_S
-from ..optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, entry_of, find_method
-from ..optimizer.model.qoe import Scenario
+from ...common.errors import InputError
+from ...fitting.library import load_curve, load_profile
+from ...fitting.schemas import LatencyProfile, PaiCurveFile
+from ...optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
+from ...optimizer.agent.policies import DEFAULT
+from ...optimizer.inputs.scenario import NO_OVERRIDES, Overrides, resolve_scenario
+from ...optimizer.methods.genetic import GENERATIONS, POPULATION
+from ...optimizer.methods.ilp import TIME_LIMIT_S
+from ...optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, entry_of, find_method
+from ...optimizer.model.qoe import Scenario
 from .intervals import ParameterInterval, device_interval, own_latency, parameter_intervals
 from .policies import policy, policy_digests
 
@@ -56,7 +56,7 @@ QUICK = Size(cases=20, slow_cases=2, timed_users=(5, 20, 200))
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """The choices of a reproduction's methods.
+    """The methods of a reproduction, and what they run with.
 
     Attributes:
         proposed: method that stands as the proposed one, a name or package.module:function.
