@@ -189,9 +189,9 @@ class HybridRun:
         requests = [Request(prompt_template=t, local_steps=splits[name], seed=self.seed + i) for t, name, i in users]
         models = [self.personal[name] for _, name, _ in users]
         pictures = hybrid(self.edge, models, requests, self.sampling, self.count)
-        made = [(name, splits[name], picture) for (_, name, _), picture in zip(users, pictures, strict=True)]
-        for start in range(0, len(made), len(self.personal)):
-            yield made[start : start + len(self.personal)]
+        entries = [(name, splits[name], picture) for (_, name, _), picture in zip(users, pictures, strict=True)]
+        for start in range(0, len(entries), len(self.personal)):
+            yield entries[start : start + len(self.personal)]
 
 
 def _generate(

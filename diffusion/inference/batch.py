@@ -176,15 +176,15 @@ def intermediates(
     """
     total, samples = sampling.total_steps, len(prompts)
     noise = initial_noise(model, seeds, sampling)
-    kept = {total: noise} if total in splits else {}
+    stored = {total: noise} if total in splits else {}
     last = min([total, *splits])
     batch = Batch(model, sampling, noise, prompts, [total] * samples, [last] * samples, seeds)
     for left, active, latents in run_steps(batch):
         if left in splits:
-            kept[left] = latents.clone()
+            stored[left] = latents.clone()
         if count:
             count(len(active))
-    return kept
+    return stored
 
 
 class _Clock:

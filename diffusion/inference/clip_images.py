@@ -38,8 +38,8 @@ class ImageEncoder:
     def features(self, images: Tensor) -> Tensor:
         """Unit vectors, shape (b, width), of pictures of shape (b, 3, height, width) with values 0 to 1."""
         prepared = self.prepare(images).to(next(self.clip.parameters()).device)
-        seen: Tensor = self.clip.encode_image(prepared, normalize=True)
-        return seen.float().cpu()
+        vectors: Tensor = self.clip.encode_image(prepared, normalize=True)
+        return vectors.float().cpu()
 
     def prepare(self, images: Tensor) -> Tensor:
         """Square pictures as the tower takes them: scaled with antialiasing, as PIL does it, and normalised.

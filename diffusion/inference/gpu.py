@@ -18,11 +18,11 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
+def gpu_memory(load: str, remedy: str) -> Iterator[None]:
     """Turn torch's error of a full memory into one line.
 
     Args:
-        wanted: what the memory should hold, such as "the models".
+        load: what the memory should hold, such as "the models".
         remedy: what may help, as the end of a sentence.
 
     Raises:
@@ -33,7 +33,7 @@ def gpu_memory(wanted: str, remedy: str) -> Iterator[None]:
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        raise InputError(f"--device: the GPU's memory does not hold {wanted}; {remedy}") from error
+        raise InputError(f"--device: the GPU's memory does not hold {load}; {remedy}") from error
 
 
 def check_bf16(device: str, place: str = "") -> None:

@@ -79,10 +79,10 @@ class Handoff:
             latents = load(data)["latents"]
         except (SafetensorError, KeyError) as error:
             raise InputError(f"hand-off: damaged ({reason_of(error, 80)}); send it again") from error
-        found = json.dumps(list(latents.shape)), latents.dtype
-        if found != (metadata["shape"], torch_dtype(metadata["dtype"])):
+        shape, dtype = json.dumps(list(latents.shape)), latents.dtype
+        if (shape, dtype) != (metadata["shape"], torch_dtype(metadata["dtype"])):
             raise InputError(
-                f"hand-off: its latents are {found[0]}, {str(found[1]).removeprefix('torch.')}, its header says "
+                f"hand-off: its latents are {shape}, {str(dtype).removeprefix('torch.')}, its header says "
                 f"{shown(metadata['shape'])}, {metadata['dtype']}; send it again"
             )
         return cls(
@@ -145,8 +145,8 @@ def _metadata(data: bytes) -> dict[str, str]:
     except (struct.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise InputError("hand-off: not a safetensors message; send what Handoff.to_bytes made") from error
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
-        found = metadata.get("schema") if isinstance(metadata, dict) else metadata
-        raise InputError(f"hand-off: found schema {shown(found)}, accepted: {SCHEMA!r}")
+        schema = metadata.get("schema") if isinstance(metadata, dict) else metadata
+        raise InputError(f"hand-off: found schema {shown(schema)}, accepted: {SCHEMA!r}")
     missing = [name for name in _FIELDS if not isinstance(metadata.get(name), str)]
     if missing:
         raise InputError(f"hand-off: its header lacks {', '.join(missing)}; send what Handoff.to_bytes made")

@@ -98,8 +98,8 @@ def edge_sweep(
         one hand-off per split, in their order.
     """
     requests = [Request(prompt_template=template, local_steps=n, seed=seed) for n in splits]
-    kept = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
-    return _handoffs(model, requests, [kept[n][0] for n in splits], sampling)
+    latents = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
+    return _handoffs(model, requests, [latents[n][0] for n in splits], sampling)
 
 
 def finish_local(
@@ -144,11 +144,11 @@ def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:
         ("latent shape", tuple(handoff.latents.shape), model.latent_shape),
     ]
     if handoff.scheduler_hash != sampling.fingerprint(config):
-        own = f"{sampling.scheduler} with prediction_type {config.get('prediction_type')}"
-        facts.append(("scheduler", sampling.recognised(handoff.scheduler_hash, config), own))
-    for what, found, own in facts:
-        if found != own:
-            raise InputError(f"hand-off: its {what} is {found}, that of {model.name} is {own}; both sides must agree")
+        scheduler = f"{sampling.scheduler} with prediction_type {config.get('prediction_type')}"
+        facts.append(("scheduler", sampling.recognised(handoff.scheduler_hash, config), scheduler))
+    for what, theirs, ours in facts:
+        if theirs != ours:
+            raise InputError(f"hand-off: its {what} is {theirs}, that of {model.name} is {ours}; both sides must agree")
 
 
 def _handoffs(

@@ -210,9 +210,9 @@ def read_settings(folder: Path) -> dict[str, str]:
         settings = json.loads(read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
-    known = ("base", "base_digest", "description", "subject")
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in known):
-        raise InputError(f"{path}: found no settings, accepted: {', '.join(known)} as text; run dreambooth again")
+    keys = ("base", "base_digest", "description", "subject")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
+        raise InputError(f"{path}: found no settings, accepted: {', '.join(keys)} as text; run dreambooth again")
     return settings
 
 
@@ -242,16 +242,16 @@ def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
     Raises:
         InputError: naming what differs.
     """
-    theirs = sampling.decisive(personal.scheduler_config)
-    differences = [
+    options = sampling.decisive(personal.scheduler_config)
+    facts = [
         ("latent shape", edge.latent_shape, personal.latent_shape),
         ("latent scale", edge.vae.config.scaling_factor, personal.vae.config.scaling_factor),
-        *((key, value, theirs[key]) for key, value in sampling.decisive(edge.scheduler_config).items()),
+        *((key, value, options[key]) for key, value in sampling.decisive(edge.scheduler_config).items()),
     ]
-    for what, found, other in differences:
-        if found != other:
+    for what, at_edge, at_home in facts:
+        if at_edge != at_home:
             raise InputError(
-                f"{edge.name} and {personal.name}: {what} is {found} and {other}; a hand-off needs the same, so "
+                f"{edge.name} and {personal.name}: {what} is {at_edge} and {at_home}; a hand-off needs the same, so "
                 "fine-tune both from one base"
             )
 
@@ -265,9 +265,9 @@ def _resolved(folder: Path, base: str) -> str:
 def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:
     """Refuse a base whose weights are not those that the LoRA was made for; LoRAs from elsewhere do not name them."""
     made_for = settings.get("base_digest")
-    if made_for and made_for != (found := weights_digest(parts["unet"], parts["text_encoder"])):
+    if made_for and made_for != (digest := weights_digest(parts["unet"], parts["text_encoder"])):
         raise InputError(
-            f"{reference}: its LoRA was made for a base with weights {made_for}, and {settings['base']} has {found}; "
+            f"{reference}: its LoRA was made for a base with weights {made_for}, and {settings['base']} has {digest}; "
             "use the base it was made for"
         )
 
@@ -341,7 +341,9 @@ def _check_class(reference: str) -> None:
         raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
 
 
-def _check_sides(reference: str, found: Any) -> None:
-    sides = found if isinstance(found, list | tuple) and len(found) == 2 else [found]
+def _check_sides(reference: str, sample_size: Any) -> None:
+    sides = sample_size if isinstance(sample_size, list | tuple) and len(sample_size) == 2 else [sample_size]
     if not all(type(side) is int and side > 0 for side in sides):
-        raise InputError(f"{reference}: unet: found sample_size {shown(found)}, accepted: the latents' side in pixels")
+        raise InputError(
+            f"{reference}: unet: found sample_size {shown(sample_size)}, accepted: the latents' side in pixels"
+        )

@@ -39,8 +39,8 @@ def read_plan(path: Path) -> PlannedSplits:
     for row in rows:
         name, local, offloaded = (row[column] or "" for column in COLUMNS)
         if not (_whole(local) and _whole(offloaded)) or name in local_steps:
-            found = f"{shown(name)} with {shown(local)} + {shown(offloaded)} steps"
-            raise InputError(f"{path}: line {rows.line_num}: found {found}, accepted: each user once, whole numbers")
+            entry = f"{shown(name)} with {shown(local)} + {shown(offloaded)} steps"
+            raise InputError(f"{path}: line {rows.line_num}: found {entry}, accepted: each user once, whole numbers")
         local_steps[name] = local
         totals.add(int(local) + int(offloaded))
     if len(totals) != 1:

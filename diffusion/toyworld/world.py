@@ -147,7 +147,8 @@ def describe(identity: Identity, colour: bool = True, pattern: bool = True, ears
 
 def vague(identity: Identity, rng: np.random.Generator) -> str:
     """A description that leaves out some attributes, as people do."""
-    return describe(identity, *(bool(drawn < kept) for drawn, kept in zip(rng.random(3), (0.7, 0.6, 0.5), strict=True)))
+    colour, pattern, ears = (rng.random(3) < (0.7, 0.6, 0.5)).tolist()
+    return describe(identity, colour, pattern, ears)
 
 
 def caption(subject: str, scene: Scene) -> str:

@@ -59,7 +59,7 @@ class Gate:
 def judge(job: Job, order: Order, folder: Path, reused: bool = False) -> Gate:
     """Compare the base with the model that is stored in a folder, on the same prompts and seeds."""
     model = load_model(folder, subject=order.subject, device=job.device)
-    before, after = (_similarities(job, made, order.photos.templates) for made in (job.base, model))
+    before, after = (_similarities(job, judged, order.photos.templates) for judged in (job.base, model))
     return Gate(order.name, before, after, reused)
 
 

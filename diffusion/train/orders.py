@@ -77,11 +77,11 @@ def _prior(job: Job) -> Prior | None:
 
 def _class_images(job: Job) -> Photos | None:
     """The class images, which all users' models share; None where they are not used."""
-    wanted = job.cohort.class_
-    if not wanted.images or not job.cohort.training.prior_weight:
+    section = job.cohort.class_
+    if not section.images or not job.cohort.training.prior_weight:
         return None
-    templates = wanted.prompts or [PLAIN]
-    return _made_images(job, "class", [templates[i % len(templates)] for i in range(wanted.images)], None)
+    templates = section.prompts or [PLAIN]
+    return _made_images(job, "class", [templates[i % len(templates)] for i in range(section.images)], None)
 
 
 def _cluster_photos(job: Job) -> Photos:

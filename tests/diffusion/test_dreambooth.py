@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -103,6 +104,8 @@ def test_the_chain_makes_a_cluster_wide_model_and_one_per_user(trained):
     stored = json.loads((folder / "users" / "anna" / "gate.json").read_text())
     assert stored["after"] == report["gates"][1]["after"]
     assert not (folder / ".state").exists()
+    for name in ("cluster", "anna", "ben"):
+        assert re.search(rf"^dreambooth: {name}: 4 of 4 steps, loss \d+\.\d{{3}}$", report["talk"], re.MULTILINE)
 
 
 def test_every_model_has_its_own_weights_and_shares_the_decoder(trained):
@@ -247,7 +250,7 @@ def test_the_base_is_judged_on_the_prompts_of_the_model(own, dreambooth):
     ],
 )
 def test_a_lora_cohort_is_small_and_loads_on_its_base(tmp_path, dreambooth, settings):
-    path = save_cohort(tmp_path / "here", names=("anna",), **settings)
+    path = save_cohort(tmp_path / "here", names=("anna",), steps=2, **settings)
     dreambooth(path)
     _, users = cohort_models(path.with_suffix(""))
     files = list(path.with_suffix("").glob("users/anna/**/*.safetensors"))
@@ -260,7 +263,7 @@ def test_a_lora_cohort_is_small_and_loads_on_its_base(tmp_path, dreambooth, sett
 
 
 def test_a_lora_moves_with_a_base_inside_its_cohort(tmp_path, dreambooth):
-    path = save_cohort(tmp_path / "here", names=("anna",), method="lora", rank=2)
+    path = save_cohort(tmp_path / "here", names=("anna",), steps=1, method="lora", rank=2)
     shutil.move(path.with_name("base"), path.with_suffix("") / "base")
     path.write_text(path.read_text().replace(str(path.with_name("base")), "cohort/base"))
     dreambooth(path)
@@ -297,9 +300,9 @@ def base_of(path):
 
 # -- kills ----------------------------------------------------------------------------------------------------
 
-EVERY = 4
+EVERY = 3
 """Steps between checkpoints."""
-MARGIN = 8
+MARGIN = 7
 """Steps that must be left for a kill, so that it strikes before the model is done."""
 
 
@@ -375,7 +378,7 @@ def kill_and_resume(dreambooth, folder, times, seed, steps, names=("anna", "ben"
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, dreambooth):
-    kill_and_resume(dreambooth, tmp_path, times=2, seed=1, steps=20, names=["anna"])
+    kill_and_resume(dreambooth, tmp_path, times=2, seed=1, steps=16, names=["anna"])
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from commands import run
 from models import make_pipeline, save_finished_cohort
 
 from edgesplit import data
@@ -12,9 +11,9 @@ from edgesplit.diffusion.cli import hybrid_main
 from edgesplit.diffusion.inference.lora import add_lora
 from edgesplit.diffusion.inference.models import load_model, weights_digest
 from edgesplit.diffusion.inference.splits import read_plan
+from edgesplit.optimizer.cli import main as plan_main
 
 TOY = data.FOLDER / "toyworld"
-LONG = 300
 TEMPLATE = "a photo of {subject} in snow"
 
 
@@ -64,11 +63,11 @@ def test_users_with_own_splits_share_one_pass_of_the_edge(hybrid, cohort, tmp_pa
     assert made == [f"0{row}-{name}-n00{n}.png" for row in (1, 2) for name, n in own.items()]
 
 
-def test_a_plan_is_executed_as_plan_wrote_it(hybrid, cohort, tmp_path):
+def test_a_plan_is_executed_as_plan_wrote_it(command, hybrid, cohort, tmp_path):
     """Its number of steps too."""
     users = tmp_path / "users.csv"
     users.write_text("user_id,step_latency_s,emphasis\nanna,0.01,0.2\nben,0.3,0.1\ncleo,0.4,0.6\n")
-    assert run("plan", "--users", users, "--pai", "toyworld", "-o", tmp_path / "plan.csv", timeout=LONG).returncode == 0
+    assert command(plan_main, "--users", users, "--pai", "toyworld", "-o", tmp_path / "plan.csv")[0] == 0
     plan = read_plan(tmp_path / "plan.csv")
     assert len(set(plan.local_steps.values())) == 3
     report = hybrid("--cohort", cohort, "--prompt", TEMPLATE, "--plan", tmp_path / "plan.csv")

@@ -53,7 +53,7 @@ def test_diffusers_own_pipeline_loads_every_model():
 
 def test_the_autoencoder_gives_pictures_back():
     base = load_model(FOLDER / "base")
-    images = as_images(world.pictures(64, 77)[0])
+    images = as_images(world.pictures(16, 77)[0])
     with torch.no_grad():
         again = base.vae.decode(base.vae.encode(images).latent_dist.mean).sample
     assert psnr(again, images) > 26
@@ -61,7 +61,7 @@ def test_the_autoencoder_gives_pictures_back():
 
 def test_the_base_draws_what_the_words_say():
     """The toy CLIP, trained apart, finds the fur's colour and the place in pictures made from captions alone."""
-    found = quality.caption_accuracies(load_model(FOLDER / "base"), toy_clip(), 16)
+    found = quality.caption_accuracies(load_model(FOLDER / "base"), toy_clip(), 12)
     assert found["fur"] > 0.6
     assert found["place"] > 0.8
 
@@ -69,7 +69,7 @@ def test_the_base_draws_what_the_words_say():
 def test_every_personal_model_draws_its_own_dog(models):
     cluster, users = models
     assert (cluster.subject, users["anna"].subject) == ("dog", "sks dog")
-    assert quality.identity_accuracy(users, load_image_encoder(toy_clip()), ["grass", "night"]) > 0.8
+    assert quality.identity_accuracy(users, load_image_encoder(toy_clip()), ["night"]) > 0.8
 
 
 def test_offloading_everything_makes_one_picture_of_all_users_and_nothing_three(models):

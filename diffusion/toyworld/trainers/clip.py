@@ -60,9 +60,9 @@ def train_clip(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         rng = numpy_generator(generator)
         images = functional.interpolate(as_images(pixels[chosen.numpy()]), size=SIDE, mode="bilinear")
         ids = networks.token_ids(tokenizer, [clip_text(dogs[i], scenes[i], rng) for i in chosen.tolist()])
-        seen, read = model.encode_image(images), model.encode_text(ids, normalize=True)
-        match = match_loss(functional.normalize(seen, dim=-1), read, model.logit_scale.exp())
-        return match + 0.3 * label_loss(heads(seen), targets[chosen])
+        features, texts = model.encode_image(images), model.encode_text(ids, normalize=True)
+        match = match_loss(functional.normalize(features, dim=-1), texts, model.logit_scale.exp())
+        return match + 0.3 * label_loss(heads(features), targets[chosen])
 
     recipe = Recipe(
         modules={"model": model, "heads": heads},
@@ -126,10 +126,10 @@ def recognised(
     for name in ("fur", "ears", "pattern", "place", "side", "extra"):
         options, hits = ATTRIBUTES[name], []
         for row, dog, scene in zip(features, dogs, scenes, strict=True):
-            texts = [_changed_caption(dog, scene, {name: option}) for option in options]
-            ids = networks.token_ids(tokenizer, texts).to(model.logit_scale.device)
-            read = model.encode_text(ids, normalize=True).to(row)
-            hits.append(options[int((read @ row).argmax())] == attributes(dog, scene)[name])
+            captions = [_changed_caption(dog, scene, {name: option}) for option in options]
+            ids = networks.token_ids(tokenizer, captions).to(model.logit_scale.device)
+            texts = model.encode_text(ids, normalize=True).to(row)
+            hits.append(options[int((texts @ row).argmax())] == attributes(dog, scene)[name])
         shares[name] = float(np.mean(hits))
     return shares
 
