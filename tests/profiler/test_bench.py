@@ -104,11 +104,8 @@ def test_a_search_that_ended_at_its_limit_says_so(journal, monkeypatch):
 
 def test_running_out_of_memory_while_sampling_is_one_line(journal):
     class Leaking(CpuTimer):
-        calls = 0
-
         def durations(self, step, count):
-            self.calls += 1
-            if self.calls > 20:
+            if journal.used:  # the first visit is over
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().durations(step, count)
 
