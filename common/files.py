@@ -7,11 +7,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import InputError, nearest, shown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Record(BaseModel):
@@ -34,7 +37,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         InputError: where the file cannot be written; the old file, if any, is then untouched.
     """
-    target = path.resolve()  # a link keeps pointing at the new content
+    target = resolved(path)  # a link keeps pointing at the new content
     if _is_special(target):
         raise InputError(f"{path}: cannot write: it is not a regular file; name a file")
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
@@ -42,6 +45,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         try:
             with open(temporary, mode, **text) as handle:  # type: ignore[call-overload]
+                _keep_permissions(target, temporary)
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -52,6 +56,24 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot write: {reason}; choose another place with -o") from error
+
+
+def resolved(path: Path) -> Path:
+    """A path with its links followed.
+
+    Raises:
+        InputError: where a link leads back to itself.
+    """
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"{path}: its links lead back to itself; name another file") from error
+
+
+def _keep_permissions(target: Path, temporary: Path) -> None:
+    """Give a file that takes another's place its permissions: what was private stays private."""
+    with suppress(OSError):
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
 
 
 def _is_special(path: Path) -> bool:
@@ -169,14 +191,51 @@ def _check_schema(path: Path, data: dict[str, Any], accepted: str) -> None:
 
 def first_problem(error: ValidationError, kind: type[Record]) -> str:
     """What is wrong with data that a record refused: the field, what was found, what is accepted."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # a misspelt key is an unknown one and a missing one: the first says what to do
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     if problem["type"] == "extra_forbidden":
         return f"field {shown(field)}: unknown; {nearest(str(problem['loc'][-1]), _field_names(kind))}"
     if problem["type"] == "missing":
         return f"field {shown(field)}: missing; add it"
     value = shown(problem["input"]) if not isinstance(problem["input"], dict) else "an object"
-    return f"field {shown(field)}: found {value}, accepted: {problem['msg']}"
+    return f"field {shown(field)}: found {value}, accepted: {accepted_words(problem)}"
+
+
+ACCEPTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text in quotes",
+    "string_too_short": "text that is not empty",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dataclass_type": "an object",
+    "none_required": "null",
+    "too_short": "{min_length} values or more",
+    "too_long": "{max_length} values at most",
+    "greater_than_equal": "{ge:g} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le:g} at most",
+    "less_than": "less than {lt:g}",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
+"""Our words for what pydantic accepts, by its name of the error; the braces are filled from the error's context."""
+
+
+def accepted_words(problem: "ErrorDetails") -> str:
+    """What is accepted in place of a value that pydantic refused."""
+    context = problem.get("ctx", {})
+    if problem["type"] == "value_error":  # said by a check of ours
+        return str(context["error"])
+    words = ACCEPTED.get(problem["type"])
+    return words.format(**context) if words else problem["msg"]
 
 
 def _field_names(kind: type[Record]) -> list[str]:

@@ -21,8 +21,12 @@ def parse_ranges(option: str, text: str, least: int, most: int, fewest: int = 1)
     numbers: set[int] = set()
     for part in text.split(","):
         span = _span(part.strip())
-        if span is None or not least <= span[0] <= span[-1] <= most or len(numbers) + len(span) > MOST_NUMBERS:
+        if span is None or not least <= span[0] <= span[-1] <= most:
             raise _refusal(option, text, least, most, fewest)
+        if len(numbers) + len(span) > MOST_NUMBERS:
+            raise InputError(
+                f"{option}: found {shown(text)}, accepted: {MOST_NUMBERS} numbers at most; take a larger STEP"
+            )
         numbers |= set(span)
     if len(numbers) < fewest:
         raise _refusal(option, text, least, most, fewest)

@@ -10,6 +10,7 @@ from .files import whole_file
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 PARQUET = (".parquet", ".pq")
 Columns = Mapping[str, Sequence[Any]]
@@ -24,6 +25,25 @@ def plain_table(*headings: str, right_from: int = 1) -> "Table":
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number >= right_from else "left", no_wrap=True)
     return table
+
+
+def print_table(table: "Table") -> None:
+    """Print a table to stdout with every number whole: on a narrow terminal its lines are longer than the screen."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(highlight=False)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.print(table, width=max(console.width, needed), crop=False, no_wrap=True)
+
+
+def short_name(text: str, cells: int) -> "Text":
+    """A name for a table: in so many cells of the terminal at most, never read as markup."""
+    from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
+
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return Text(shown if cell_len(shown) <= cells else set_cell_size(shown, cells - 1).rstrip() + "~")
 
 
 def check_table(path: Path) -> None:

@@ -10,6 +10,7 @@ from ..common.errors import InputError
 from .agent.names import Scope
 from .learn.presets import PresetName
 from .options import (
+    SCENARIO,
     Bandwidth,
     Edge,
     Gpus,
@@ -46,6 +47,9 @@ TimeLimit = Annotated[
 Population = Annotated[int | None, typer.Option(min=4, help="Population of genetic and genetic-joint. [100]")]
 Generations = Annotated[int | None, typer.Option(min=1, help="Generations of genetic and genetic-joint. [200]")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint. [0]")]
+PlanGpus = Annotated[
+    int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")
+]
 Compare = Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")]
 Uncertain = Annotated[bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")]
 GpuSweep = Annotated[
@@ -83,7 +87,7 @@ def plan(
     as_json: AsJson = False,
     edge: Edge = None,
     pai: Pai = None,
-    gpus: Gpus = None,
+    gpus: PlanGpus = None,
     max_batch: MaxBatch = None,
     bandwidth_mhz: Bandwidth = None,
     latent_bits: LatentBits = None,

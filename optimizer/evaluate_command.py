@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..common.errors import InputError
-from ..common.tables import plain_table
+from ..common.tables import plain_table, print_table
 from . import output
 from .agent.decide import greedy
 from .agent.instances import paper_instance, read_instance
@@ -97,7 +97,7 @@ def _print_scores(tables: Mapping[str, Mapping[str, MethodScores]]) -> None:
         rows = plain_table("\nmethod", *headings)
         for name, of_method in table.items():
             rows.add_row(name, *_fields(of_method))
-        console.print(rows)
+        print_table(rows)
         if first.fall_backs:
             console.print(f"out of the policy's range, counted as all local: {first.fall_backs}", markup=False)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..common.tables import Columns, plain_table
+from ..common.tables import Columns, plain_table, print_table, short_name
 from .methods.scoring import Totals
 from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
@@ -59,11 +59,11 @@ def _json_value(value: Any) -> str:
 def print_plan(edge_name: str, outcome: Outcome) -> None:
     """The plan for a person: a row per user (the first ones of a long list), then the summary."""
     console, users = Console(highlight=False), outcome.planned_users
-    console.print(_user_table(outcome.columns(), console.width))
+    print_table(_user_table(outcome.columns(), console.width))
     _say_hidden(console, len(users) - ROWS_SHOWN, "users: -o plan.csv writes all of them")
     console.print()
     if users.cell_of is not None:
-        console.print(_cell_table(outcome))
+        print_table(_cell_table(outcome))
         _say_hidden(console, len(users.cell_names) - CELLS_SHOWN, "cells: --json has all of them")
         console.print()
     for line in summary(edge_name, outcome):
@@ -89,7 +89,7 @@ def _user_table(columns: Columns, width: int) -> "Table":
     keys = [*names, "decision", "offloaded_steps", "local_steps", "latency_s"]
     keys += ["wait_s", "transmit_s", "edge_s", "local_s", "pai", "qoe"]
     for row in zip(*(columns[key][:ROWS_SHOWN] for key in keys), strict=True):
-        named = [_name(text, room) for text in row[: len(names)]]
+        named = [short_name(text, room) for text in row[: len(names)]]
         rows.add_row(*named, *_number_cells(*row[len(names) :]))
     return rows
 
@@ -105,7 +105,7 @@ def _number_cells(decision: str, offloaded: int, own: int, *numbers: float) -> l
 def _cell_table(outcome: Outcome) -> "Table":
     rows = plain_table("cell", "granted", "objective s", "all local s", "captured", "gap s")
     for name, totals in zip(outcome.planned_users.cell_names[:CELLS_SHOWN], outcome.score.cells, strict=False):
-        rows.add_row(_name(name, 20), *_total_fields(totals))
+        rows.add_row(short_name(name, 20), *_total_fields(totals))
     return rows
 
 
@@ -155,8 +155,8 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
         t = outcome.totals
         worth = [f"{t.objective:.2f}", f"{t.captured_share:.1%}", f"{t.gap:.2f}", str(t.granted)]
         means = [f"{t.mean_latency_s:.2f}", f"{t.mean_pai:.3f}", f"{1e3 * outcome.planning_s:.2f}"]
-        rows.add_row(_name(outcome.method, room), *worth, *means)
-    console.print(rows)
+        rows.add_row(short_name(outcome.method, room), *worth, *means)
+    print_table(rows)
     for outcome in outcomes:
         if outcome.plan.note:
             console.print(f"{outcome.method}: {outcome.plan.note}", soft_wrap=True, markup=False)
@@ -170,10 +170,7 @@ def print_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> None:
         means = [f"{point.mean_latency_s:.2f}", f"{point.mean_pai:.3f}"]
         totals = [f"{point.objective:.3f}", f"{point.captured_share:.1%}", str(point.granted)]
         rows.add_row(str(point.gpus), *totals, *means, "<- knee" if point is bend else "")
-    Console(highlight=False).print(rows)
-
-
-def _name(text: str, width: int) -> Text:
-    """A user's or cell's name, shortened to its column, never read as markup."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return Text(shown if len(shown) <= width else shown[: width - 1] + "~")
+    print_table(rows)
+    if bend:
+        span = f"{points[0].gpus} to {points[-1].gpus}"
+        print(f"knee of {span} GPUs at {bend.gpus}: from there on, each further GPU pays less than the average one")

@@ -10,6 +10,7 @@ from ..common.console import say
 from ..common.errors import InputError
 from ..common.figures import check_picture, save_figure
 from ..common.files import make_folder, read_text, whole_file
+from ..common.files import resolved as resolved_path
 from ..common.ranges import parse_ranges
 from ..common.tables import check_table, write_table
 from . import output
@@ -82,7 +83,7 @@ def _check_together(request: PlanRequest) -> None:
         raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
     if request.uncertain and request.gpu_sweep is not None:
         raise InputError("--uncertainty, --gpu-sweep: found both, accepted: one of them")
-    if request.output and request.output.exists() and request.output.resolve() == request.users.resolve():
+    if request.output and request.output.exists() and resolved_path(request.output) == resolved_path(request.users):
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
     if request.gpu_sweep is None and request.output:
         check_table(request.output)
@@ -194,7 +195,8 @@ def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings
     from .figures import draw_sweep  # seaborn costs 1 s
 
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
-    picture = request.output or request.users.with_suffix(".gpu-sweep.png")
+    beside = request.users if request.users.is_file() else Path("users")  # not beside /dev/stdin
+    picture = request.output or beside.with_suffix(".gpu-sweep.png")
     check_picture(picture)
     points = sweep_gpus(resolved.for_alpha, users, gpus, request.method, resolved.edge.max_batch, **settings)
     bend = knee(points)

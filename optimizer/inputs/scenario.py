@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ... import data
 from ...common.errors import InputError, nearest, shown
-from ...common.files import Record, read_record
+from ...common.files import Record, accepted_words, read_record
 from ...fitting.library import load_curve, load_profile
 from ...fitting.pai import PaiCurve
 from ...fitting.schemas import LARGEST, SMALLEST, Count, LatencyProfile, PaiCurveFile, Provenance, Seconds, Steps, Text
@@ -111,7 +111,7 @@ def overrides(**options: Any) -> Overrides:
         if problem["type"] == "extra_forbidden":
             raise InputError(f"{name}: unknown option; {nearest(name, Overrides.model_fields)}") from error
         option = "--" + name.replace("_", "-")
-        raise InputError(f"{option}: found {shown(problem['input'])}, accepted: {problem['msg']}") from error
+        raise InputError(f"{option}: found {shown(problem['input'])}, accepted: {accepted_words(problem)}") from error
 
 
 def load_scenario(reference: "str | Path" = "default", **options: Any) -> Scenario:

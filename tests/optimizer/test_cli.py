@@ -167,8 +167,9 @@ def test_gpu_sweep_prints_draws_and_marks_the_knee(tmp_path):
     picture = tmp_path / "gpus.svg"
     result = call("plan", "--users", USERS, "--gpu-sweep", "1:5:2", "-o", picture)
     assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["GPUs", "1", "3", "5"]
-    assert "knee" in result.stdout
+    *rows, words = result.stdout.splitlines()
+    assert [line.split()[0] for line in rows] == ["GPUs", "1", "3", "5"]
+    assert words.startswith("knee of 1 to 5 GPUs at 3: ")
     assert picture.read_text().startswith("<?xml")
     alone = plan_json("--users", USERS, "--gpus", "3")
     swept = plan_json("--users", USERS, "--gpu-sweep", "3:3", "-o", picture)["points"]
