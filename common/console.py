@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -13,10 +14,12 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from .errors import InputError
+from .errors import InputError, printable, reason_of
 
 INTERRUPTED = 130
 """The exit code that Typer gives Ctrl-C."""
+DEBUG = "EDGESPLIT_DEBUG"
+"""Environment variable with which a defect prints its traceback."""
 _RESUMABLE: list[bool] = []
 """Holds something once work was interrupted that the same command goes on with."""
 
@@ -107,8 +110,7 @@ def resumable() -> Iterator[None]:
 
 def say(message: str) -> None:
     """Tell the person at the terminal something: one physical line on stderr."""
-    line = " ".join(message.split())
-    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    print(printable(" ".join(message.split())), file=sys.stderr)
 
 
 def _exit_code(app: typer.Typer, name: str) -> int:
@@ -129,12 +131,29 @@ def _exit_code(app: typer.Typer, name: str) -> int:
     except BrokenPipeError:  # the reader of our stdout has gone, e.g. `| head`
         _drop_stdout()
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO):  # files raise InputError, so this is stdout
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
+            return _stdout_failed(name, error)  # files raise InputError, so this is stdout
+        if DEBUG in os.environ:
             raise
-        _drop_stdout()
-        say(f"{name}: stdout: cannot write: {error.strerror}; send the output elsewhere")
-        return 2
+        return _defect(name, error)
+
+
+def _stdout_failed(name: str, error: OSError) -> int:
+    _drop_stdout()
+    say(f"{name}: stdout: cannot write: {error.strerror}; send the output elsewhere")
+    return 2
+
+
+def _defect(name: str, error: Exception) -> int:
+    """Say in one line that something went wrong which is not the user's fault."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    say(
+        f"{name}: a defect of edgesplit: {type(error).__name__} in {place} ({reason_of(error)}); please report it "
+        f"with what the same command prints when {DEBUG}=1 stands before it"
+    )
+    return 1
 
 
 def _drop_stdout() -> None:

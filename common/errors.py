@@ -15,6 +15,11 @@ def shown(value: object, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """A text that a terminal only shows: whatever could move its cursor, or is not seen, becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def reason_of(error: BaseException, width: int = 100) -> str:
     """What another library says of its error, as one short line for a message of ours."""
     said = getattr(error, "strerror", None) or str(error)

@@ -31,7 +31,7 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open `path` for writing so that it appears complete or not at all; an old file stays until then.
 
     Args:
-        path: the file to make or replace.
+        path: file to make or replace.
         mode: "w" for UTF-8 text without newline translation, "wb" for bytes.
 
     Raises:
@@ -40,22 +40,52 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     target = resolved(path)  # a link keeps pointing at the new content
     if _is_special(target):
         raise InputError(f"{path}: cannot write: it is not a regular file; name a file")
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
+        temporary, descriptor = _temporary(target)
         try:
-            with open(temporary, mode, **text) as handle:  # type: ignore[call-overload]
+            with open(descriptor, mode, **text) as handle:  # type: ignore[call-overload]
                 _keep_permissions(target, temporary)
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(temporary, target)
-        finally:
+                os.replace(temporary, target)
+        except BaseException:
             with suppress(OSError):
                 temporary.unlink()
+            raise
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot write: {reason}; choose another place with -o") from error
+
+
+def _temporary(target: Path) -> tuple[Path, int]:
+    """A hidden file beside the target, and its descriptor, locked and empty.
+
+    Its name is always the same, so that the next run takes what a killed one has left; a second run at the same time
+    takes another name.
+    """
+    for suffix in ("tmp", f"{os.getpid()}.tmp"):
+        temporary = target.with_name(f".{target.name[:100]}.{suffix}")
+        descriptor = os.open(temporary, os.O_CREAT | os.O_RDWR, 0o666)
+        if _lock(descriptor, temporary):
+            os.ftruncate(descriptor, 0)
+            break
+        os.close(descriptor)
+    return temporary, descriptor
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Lock a file unless another process has; false also where that process has renamed it in the meantime."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: nothing tells two runs apart
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def resolved(path: Path) -> Path:
@@ -193,9 +223,9 @@ def first_problem(error: ValidationError, kind: type[Record]) -> str:
     """What is wrong with data that a record refused: the field, what was found, what is accepted."""
     problems = error.errors(include_url=False)
     # a misspelt key is an unknown one and a missing one: the first says what to do
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    problem = next((p for p in problems if p["type"] in UNKNOWN_KEY), problems[0])
     field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in UNKNOWN_KEY:
         return f"field {shown(field)}: unknown; {nearest(str(problem['loc'][-1]), _field_names(kind))}"
     if problem["type"] == "missing":
         return f"field {shown(field)}: missing; add it"
@@ -203,6 +233,8 @@ def first_problem(error: ValidationError, kind: type[Record]) -> str:
     return f"field {shown(field)}: found {value}, accepted: {accepted_words(problem)}"
 
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that a record, or a dataclass in it, does not have."""
 ACCEPTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from .errors import InputError, printable
 from .files import whole_file
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def short_name(text: str, cells: int) -> "Text":
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    shown = "".join(c if c.isprintable() else "?" for c in text)
+    shown = printable(text)
     return Text(shown if cell_len(shown) <= cells else set_cell_size(shown, cells - 1).rstrip() + "~")
 
 

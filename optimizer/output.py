@@ -1,6 +1,7 @@
 """A plan as a CSV or Parquet file, as JSON, and as a table for people."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,10 @@ from .methods.scoring import Totals
 from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
 
+INVISIBLE = re.compile(
+    r"[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Characters that no terminal shows or that turn its text around; JSON has escapes for them."""
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
 NUMBERS_WIDTH = 65
@@ -46,7 +51,8 @@ def method_json(outcome: Outcome) -> dict[str, Any]:
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object to stdout, numbers at full precision; of `users`, `cells` and the like one object per line."""
     entries = [f" {json.dumps(key)}: {_json_value(value)}" for key, value in result.items()]
-    sys.stdout.write("{\n" + ",\n".join(entries) + "\n}\n")
+    text = "{\n" + ",\n".join(entries) + "\n}\n"
+    sys.stdout.write(text if text.isascii() else INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 def _json_value(value: Any) -> str:

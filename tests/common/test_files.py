@@ -1,6 +1,8 @@
 """Files are written whole or not at all, and what cannot be read is said in one line."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,60 @@ def test_words_for_messages():
     assert nearest("zzz", ["alpha", "cell"]) == "known: alpha, cell"
     assert "\n" not in shown("a\nb")
     assert len(shown("x" * 1000)) == 60
+
+
+def test_a_private_file_stays_private_when_it_is_rewritten(tmp_path):
+    path = tmp_path / "private.json"
+    path.touch(mode=0o600)
+    with whole_file(path) as handle:
+        handle.write("new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_links_that_lead_back_to_themselves_are_one_line(tmp_path):
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="its links lead back to itself"), whole_file(loop):
+        pass
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from edgesplit.common.files import whole_file
+with whole_file(Path(sys.argv[1])) as handle:
+    handle.write("half")
+    handle.flush()
+    os._exit(9)
+"""
+
+
+def test_the_next_run_takes_what_a_killed_one_left(tmp_path):
+    path = tmp_path / "result.json"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".result.json.tmp"]
+    with whole_file(path) as handle:
+        handle.write("whole")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+    assert path.read_text() == "whole"
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    path = tmp_path / "result.json"
+    with whole_file(path) as first:
+        first.write("first")
+        done = subprocess.run([sys.executable, "-c", WRITES, path], check=True, capture_output=True, text=True)
+        assert done.stderr == ""
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from edgesplit.common.files import whole_file
+with whole_file(Path(sys.argv[1])) as handle:
+    handle.write("second")
+"""

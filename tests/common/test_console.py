@@ -1,0 +1,73 @@
+"""The frame of the commands: defects, interruptions, and what a terminal is told."""
+
+import json
+
+import pytest
+import typer
+from inprocess import run_here
+
+from edgesplit.common import console
+from edgesplit.common.errors import printable
+from edgesplit.optimizer.output import print_json
+
+
+def command(act):
+    """The entry point of a command that does one thing."""
+    app = console.make_app("A command.")
+    app.command()(act)
+    return lambda: console.run(app, "work")
+
+
+def divide():
+    print(1 / 0)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def stop_resumably():
+    with console.resumable():
+        stop()
+
+
+def test_a_defect_is_one_line_that_says_where_and_a_traceback_on_demand(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        run_here(command(divide))
+    monkeypatch.delenv("EDGESPLIT_DEBUG")
+    done = run_here(command(divide))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "work: a defect of edgesplit: ZeroDivisionError in test_console.py, line " in done.stderr
+    assert "EDGESPLIT_DEBUG=1" in done.stderr
+
+
+def test_an_interruption_says_whether_the_same_command_goes_on(monkeypatch):
+    monkeypatch.setattr(console, "_RESUMABLE", [])
+    assert run_here(command(stop)).stderr == "work: interrupted\n"
+    done = run_here(command(stop_resumably))
+    assert (done.returncode, done.stderr) == (130, "work: interrupted; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\rb", "a\u202eb", "a\u200bb", "a\x9bb", "a\0b"])
+def test_what_moves_a_cursor_or_hides_is_shown_as_a_question_mark(text, capsys):
+    assert printable(text).isprintable()
+    console.say(text)
+    assert capsys.readouterr().err.rstrip("\n").isprintable()
+
+
+def test_json_is_the_same_object_without_invisible_characters(capsys):
+    result = {"users": [{"user_id": "a\u202e\x85\u200b\U000e0041\x1bé小"}]}
+    print_json(result)
+    text = capsys.readouterr().out
+    assert json.loads(text) == result
+    assert "é小" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_help_is_the_summary_and_not_the_functions_docstring():
+    def work():
+        """Something else."""
+
+    assert "A command." in run_here(command(work), "--help").stdout
+    assert isinstance(console.make_app("A command."), typer.Typer)
