@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ INTERRUPTED = 130
 """The exit code that Typer gives Ctrl-C."""
 DEBUG = "EDGESPLIT_DEBUG"
 """Environment variable with which a defect prints its traceback."""
+_PRESSED: list[int] = []
+"""Holds something once Ctrl-C was pressed."""
 _RESUMABLE: list[bool] = []
 """Holds something once work was interrupted that the same command goes on with."""
 
@@ -92,10 +95,33 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command and leave the process with its exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of torch that wait leave the cores to others
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - or its words went to stdout
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: user ids are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.exit(_exit_code(app, name))
+    with _interruptions_noted():
+        code = _exit_code(app, name)
+    sys.exit(code)
+
+
+@contextmanager
+def _interruptions_noted() -> Iterator[None]:
+    """Note Ctrl-C besides raising it: libraries turn it into errors of their own while they are imported."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # another thread, or somebody else handles it
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        _PRESSED.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        _PRESSED.clear()
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -117,35 +143,43 @@ def _exit_code(app: typer.Typer, name: str) -> int:
     try:
         code = int(command_of(app).main(prog_name=name, standalone_mode=False) or 0)
         sys.stdout.flush()
-        if code == INTERRUPTED:
-            say(f"{name}: interrupted" + ("; the same command goes on from here" if _RESUMABLE else ""))
-        return code
-    except InputError as error:
-        say(f"{name}: {error}")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nothing else is between it and the user
+        return _failed(name, error)
+    return _interrupted(name) if code == INTERRUPTED else code
+
+
+def _failed(name: str, error: BaseException) -> int:
+    """Say in one line why a command failed; returns its exit code."""
+    if isinstance(error, InputError | TyperException):
+        say(f"{name}: {_refusal(name, error)}")
         return 2
-    except TyperException as error:
-        context = getattr(error, "ctx", None)  # usage errors know the subcommand
-        place = context.command_path if context else name
-        say(f"{name}: {error.format_message().rstrip('.')}; see {place} --help")
-        return 2
-    except BrokenPipeError:  # the reader of our stdout has gone, e.g. `| head`
+    if isinstance(error, KeyboardInterrupt) or _PRESSED:
+        return _interrupted(name)
+    if isinstance(error, BrokenPipeError):  # the reader of our stdout has gone, e.g. `| head`
         _drop_stdout()
         return 0
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
-            return _stdout_failed(name, error)  # files raise InputError, so this is stdout
-        if DEBUG in os.environ:
-            raise
-        return _defect(name, error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):  # files raise InputError: it is stdout
+        _drop_stdout()
+        say(f"{name}: stdout: cannot write: {error.strerror}; send the output elsewhere")
+        return 2
+    if DEBUG in os.environ:
+        raise error
+    return _defect(name, error)
 
 
-def _stdout_failed(name: str, error: OSError) -> int:
-    _drop_stdout()
-    say(f"{name}: stdout: cannot write: {error.strerror}; send the output elsewhere")
-    return 2
+def _refusal(name: str, error: InputError | TyperException) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    context = getattr(error, "ctx", None)  # usage errors know the subcommand
+    return f"{error.format_message().rstrip('.')}; see {context.command_path if context else name} --help"
 
 
-def _defect(name: str, error: Exception) -> int:
+def _interrupted(name: str) -> int:
+    say(f"{name}: interrupted" + ("; the same command goes on from here" if _RESUMABLE else ""))
+    return INTERRUPTED
+
+
+def _defect(name: str, error: BaseException) -> int:
     """Say in one line that something went wrong which is not the user's fault."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"

@@ -15,15 +15,24 @@ def shown(value: object, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
+JOINERS = "\u200c\u200d"
+"""What joins emoji, and parts letters of Persian and Indic names, without being seen."""
+
+
 def printable(text: str) -> str:
-    """A text that a terminal only shows: whatever could move its cursor, or is not seen, becomes a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """A text that a terminal only shows: what could move its cursor becomes a question mark, joiners are left out."""
+    return "".join(c if c.isprintable() else "?" for c in text if c not in JOINERS)
 
 
 def reason_of(error: BaseException, width: int = 100) -> str:
     """What another library says of its error, as one short line for a message of ours."""
     said = getattr(error, "strerror", None) or str(error)
     return " ".join(str(said).split())[:width]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words, such as 1 GPU or 2,000 GPUs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,10 +1,14 @@
 """How far a long command is: a bar on a terminal, a line now and then where stderr goes elsewhere."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .console import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINES = 10
 """Lines that a command says in all where there is no terminal."""
@@ -17,6 +21,14 @@ class Progress(Protocol):
         """Note that `completed` of the total is done, and what is under way."""
 
 
+def live_terminal() -> "Console | None":
+    """The terminal on stderr; None for a pipe, whatever the colours, and for a terminal that draws nothing again."""
+    from rich.console import Console
+
+    terminal = Console(stderr=True, highlight=False)
+    return terminal if sys.stderr.isatty() and not terminal.is_dumb_terminal else None
+
+
 @contextmanager
 def progress_bar(command: str, total: float, unit: str) -> Iterator[Progress]:
     """Show progress on stderr while a command works.
@@ -26,12 +38,11 @@ def progress_bar(command: str, total: float, unit: str) -> Iterator[Progress]:
         total: amount of work, in `unit`.
         unit: plural noun, such as "pictures".
     """
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    terminal = Console(stderr=True)
-    if not terminal.is_terminal:
+    terminal = live_terminal()
+    if terminal is None:
         yield _Lines(command, total, unit)
         return
     counts = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")

@@ -32,9 +32,9 @@ def print_table(table: "Table") -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(highlight=False)
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    console.print(table, width=max(console.width, needed), crop=False, no_wrap=True)
+    terminal = Console(highlight=False)
+    needed = Measurement.get(terminal, terminal.options.update(max_width=10_000), table).maximum
+    Console(highlight=False, width=max(terminal.width, needed)).print(table)  # `print` takes no width beyond its own
 
 
 def short_name(text: str, cells: int) -> "Text":

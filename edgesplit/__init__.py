@@ -3,8 +3,8 @@
 The names below are the Python API; each is imported when it is first used. docs/api.md shows them at work.
 """
 
+import os
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ __all__ = [
     "read_users", "score", "split_granted",
 ]  # fmt: skip
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
-if (_CHECKOUT / "pyproject.toml").is_file():  # not installed: edgesplit.<folder> is the folder beside this one
-    __path__.append(str(_CHECKOUT))
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+if os.path.isfile(os.path.join(_CHECKOUT, "pyproject.toml")):  # edgesplit.<folder> is the folder beside this one
+    __path__.append(_CHECKOUT)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m edgesplit`."""
 
-from .cli import main
+from .start import edgesplit
 
-main()
+edgesplit()

@@ -123,7 +123,9 @@ def _device_profiles(table: TextTable) -> dict[str, LatencyProfile]:
             try:
                 profiles[name] = load_profile(name, table.folder)
             except InputError as error:
-                raise InputError(f"{table.place(row)}, column 'device': {error}") from error
+                raise InputError(
+                    f"{table.place(row)}, column 'device': {error}; or fill step_latency_s with seconds of one step"
+                ) from error
     return profiles
 
 

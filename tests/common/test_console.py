@@ -1,6 +1,8 @@
 """The frame of the commands: defects, interruptions, and what a terminal is told."""
 
 import json
+import os
+import signal
 
 import pytest
 import typer
@@ -71,3 +73,18 @@ def test_help_is_the_summary_and_not_the_functions_docstring():
 
     assert "A command." in run_here(command(work), "--help").stdout
     assert isinstance(console.make_app("A command."), typer.Typer)
+
+
+def test_an_import_that_ctrl_c_breaks_is_an_interruption_and_no_defect():
+    def import_slowly():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core.multiarray failed to import") from None
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = run_here(command(import_slowly))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stderr) == (130, "work: interrupted\n")

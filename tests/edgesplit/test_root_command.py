@@ -67,3 +67,12 @@ def test_wrong_use_is_one_line_that_says_where_to_look(arguments, says):
     line = refused(call("edgesplit", *arguments))
     assert line.startswith("edgesplit: ")
     assert re.search(says, line), line
+
+
+def test_ctrl_c_while_a_command_is_imported_is_one_line():
+    code = (
+        "import os, signal; from edgesplit import start; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "start.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT); start.plan()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "plan: interrupted\n")
