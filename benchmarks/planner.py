@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edgesplit import data
-from edgesplit.fitting.library import load_profile, slug
+from edgesplit.fitting.library import load_profile
+from edgesplit.fitting.names import slug
 from edgesplit.fitting.published import CARDS
 from edgesplit.optimizer.inputs.scenario import resolve_scenario
 from edgesplit.optimizer.methods.exact import optimum

@@ -35,13 +35,21 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A suggestion to end a message with: the nearest known word, or all of them where few are known."""
+def nearest(word: str, known: Iterable[str], all_known: str = "") -> str:
+    """A suggestion to end a message with: the nearest known word, or all of them where few are known.
+
+    Args:
+        word: word that is not known.
+        known: known words.
+        all_known: sentence that says where to see all known words, for where they are too many to name.
+    """
     known = list(known)
     folded = {name.casefold(): name for name in known}
     matches = difflib.get_close_matches(word.casefold(), folded, n=1)
     if matches:
         return f"did you mean {folded[matches[0]]!r}?"
+    if len(known) > 8 and all_known:
+        return all_known
     return "known: " + ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
 
 

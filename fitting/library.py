@@ -1,16 +1,16 @@
 """Parameter files by name or by path; wherever a command asks for one, both serve."""
 
-import re
 from pathlib import Path
 
 from .. import data
 from ..common.errors import InputError, nearest, shown
 from ..common.files import read_record
+from .names import matching
 from .schemas import LatencyProfile, PaiCurveFile
 
 
 def load_profile(reference: str, beside: Path | None = None) -> LatencyProfile:
-    """A latency profile by its name ("RTX 4090", "rtx-4090": case, space and hyphen do not matter) or path.
+    """A latency profile by its name ("RTX 4090", "rtx-4090", "NVIDIA GeForce RTX 4090") or path.
 
     Args:
         reference: name or path.
@@ -52,26 +52,14 @@ def shadowing(kind: str, reference: str, beside: Path | None = None) -> Path | N
     return path if path.parent == own_folder(kind) and path.stem in data.shipped(kind) else None
 
 
-def slug(name: str) -> str:
-    """A profile's name from a device's: lower case, words joined by hyphens ("RTX 4090" -> "rtx-4090")."""
-    return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or "device"
-
-
-def plain(name: str) -> str:
-    """A name without case, spaces, hyphens and underscores."""
-    return "".join(name.split()).replace("-", "").replace("_", "").casefold()
-
-
 def _find(kind: str, what: str, reference: str, beside: Path | None) -> Path:
     known = data.shipped(kind) | own(kind)
-    if reference in known:  # takes precedence over names that differ in hyphens only
-        return known[reference]
-    for name, path in known.items():
-        if plain(name) == plain(reference):
-            return path
+    name = matching(reference, known)
+    if name is not None:
+        return known[name]
     if _looks_like_path(reference):
         return (beside or Path()) / reference
-    hint = nearest(reference, known)
+    hint = nearest(reference, known, "`hwprof list` shows all")
     raise InputError(f"{what}: found {shown(reference)}, accepted: a name or a path ending in .json; {hint}")
 
 

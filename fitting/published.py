@@ -16,7 +16,7 @@ from typing import Literal
 from .. import data
 from ..common.files import read_text, write_record
 from .latency import fit_latency
-from .library import slug
+from .names import slug
 from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 
 CARDS = (

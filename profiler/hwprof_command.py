@@ -13,7 +13,8 @@ from ..common.figures import save_both
 from ..common.files import make_folder, read_record, write_record
 from ..common.progress import Progress, progress_bar
 from ..fitting.latency import fit_samples
-from ..fitting.library import load_profile, own, slug
+from ..fitting.library import load_profile, own
+from ..fitting.names import slug
 from ..fitting.schemas import LatencyProfile
 from .bench import load_unet, measure
 from .devices import check_device, device_name, instruments_for, versions

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..common.arrays import Floats
 from ..fitting.latency import LatencyFit, fit_samples
-from ..fitting.library import slug
+from ..fitting.names import slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 from .bench import BATCH_LIMIT, TimedRun
 from .devices import device_name, versions

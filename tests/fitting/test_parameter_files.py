@@ -7,7 +7,8 @@ import pytest
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.common.files import read_record, write_record
-from edgesplit.fitting.library import load_curve, load_profile, plain, slug
+from edgesplit.fitting.library import load_curve, load_profile
+from edgesplit.fitting.names import plain, slug
 from edgesplit.fitting.published import CARDS, all_profiles
 from edgesplit.fitting.schemas import LatencyProfile, PaiCurveFile
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgesplit.common.errors import InputError
-from edgesplit.fitting.library import slug
+from edgesplit.fitting.names import slug
 from edgesplit.profiler import bench, devices, profiles
 from edgesplit.profiler.devices import Instruments
 from edgesplit.profiler.journal import Journal
