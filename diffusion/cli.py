@@ -14,7 +14,7 @@ dreambooth_app = console.make_app(
 )
 hybrid_app = console.make_app(
     "Generate pictures by hybrid inference: the first N - n steps on the cluster-wide model, for all users in one "
-    "pass, the last n on each user's own model. Without --cluster it runs on the shipped toy world."
+    "pass, the last n on each user's own model. Without --cohort or --cluster it runs on the shipped toy world."
 )
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if there is one.")]

@@ -49,13 +49,13 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """The device that it runs on."""
+        """The device that the model is on."""
         device: torch.device = self.unet.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Its number format."""
+        """The number format of the weights."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
 

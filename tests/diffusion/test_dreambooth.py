@@ -30,7 +30,7 @@ PATIENCE_S = 300
 
 @pytest.fixture(scope="module")
 def dreambooth(command, imported):
-    """Run the command in this process; its report."""
+    """Run the command in this process; returns its report."""
 
     def run(path, *arguments):
         code, output, talk = command(dreambooth_main, path, "--device", "cpu", "--json", *arguments)
@@ -52,7 +52,7 @@ def trained(cohort, dreambooth):
 
 @pytest.fixture
 def own(cohort, trained, tmp_path):
-    """A copy of the finished cohort that a test may change; its file."""
+    """The file of a copy of the finished cohort, which a test may change."""
     path = tmp_path / "cohort.toml"
     shutil.copytree(trained[0], path.with_suffix(""))
     shutil.copytree(cohort.with_name("photos"), tmp_path / "photos")
@@ -62,7 +62,7 @@ def own(cohort, trained, tmp_path):
 
 @pytest.fixture
 def late_refusal(command):
-    """Run the command; the line of its refusal, which comes after images that the base has to make first."""
+    """Run the command; returns the line of its refusal, which comes after images that the base has to make first."""
 
     def run(path):
         code, output, talk = command(dreambooth_main, path, "--device", "cpu")
@@ -157,7 +157,7 @@ def test_a_finished_model_of_another_base_is_refused(own, late_refusal):
 
 
 def test_a_finished_model_of_other_class_images_is_refused(own, late_refusal):
-    """They follow from the sampling as well, and are made again with other settings."""
+    """Class images depend on the sampling as well, so that other settings make others."""
     edit(own, "sampling_steps = 2", "sampling_steps = 3")
     assert "anna: was trained with other class images; remove the folder" in late_refusal(own)
     assert len(list((own.with_suffix("") / "images").iterdir())) == 2
@@ -282,7 +282,7 @@ def difference(unet, other):
     ("setting", "most"), [('mixed_precision = "bf16"', 0.2), ("gradient_checkpointing = true", 1e-3)]
 )
 def test_memory_savers_change_the_result_little(own, trained, setting, most):
-    """bf16 rounds; gradient checkpointing computes the same once more. As a share of the way from the base."""
+    """bf16 rounds, gradient checkpointing computes the same twice; differences are shares of the way from the base."""
     for folder in ("cluster", "users"):
         shutil.rmtree(own.with_suffix("") / folder)
     edit(own, "[training]", f"[training]\n{setting}")
@@ -301,9 +301,9 @@ def base_of(path):
 # -- kills ----------------------------------------------------------------------------------------------------
 
 EVERY = 3
-"""Steps between checkpoints."""
+"""Number of steps between checkpoints."""
 MARGIN = 7
-"""Steps that must be left for a kill, so that it strikes before the model is done."""
+"""Number of steps that are left at a kill, so that it strikes before the model is done."""
 
 
 def kill_in_training(path, steps, checkpoints, delay_s):
@@ -351,7 +351,7 @@ def steps_done(checkpoint):
 
 @pytest.fixture
 def one_thread():
-    """So that sums are added up in the same order, and a copy of this process lacks no threads."""
+    """One thread: sums are added up in one order, and a copy of this process lacks no threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def test_pictures_stay_on_their_device(encoder):
-    """A device that is not the CPU, without one: mean and deviation follow the pictures."""
+    """The meta device stands for a GPU: mean and deviation follow the pictures there."""
     prepared = encoder.prepare(torch.empty(2, 3, 48, 48, device="meta"))
     assert prepared.device.type == "meta"
     assert prepared.shape == (2, 3, encoder.side, encoder.side)

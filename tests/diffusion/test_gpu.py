@@ -1,4 +1,4 @@
-"""What a GPU may lack, and one that is not there: whole commands on it, without a tensor of the host's in its work."""
+"""What a GPU may lack; and whole commands on a pretended GPU, which fails where the host's tensors mix with its own."""
 
 import json
 import sys
@@ -62,7 +62,7 @@ TRAININGS = {
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    """Name -> a command; all that the tests below look at."""
+    """Name -> a command: all commands whose results the tests below compare."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "prompts.txt").write_text(f"{TEMPLATE}\na photo of {{subject}} at night\n")
     cohort = save_finished_cohort(folder / "finished")
@@ -82,7 +82,7 @@ def arguments(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cpu(arguments, command, tmp_path_factory):
-    """Run one of the commands on the CPU; its folder."""
+    """Run one of the commands on the CPU; returns its folder."""
 
     def run(name):
         program, *options = arguments[name]

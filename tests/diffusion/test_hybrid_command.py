@@ -19,7 +19,7 @@ TEMPLATE = "a photo of {subject} in snow"
 
 @pytest.fixture
 def hybrid(command, tmp_path):
-    """Run the command in this process; its report."""
+    """Run the command in this process; returns its report."""
 
     def run(*arguments):
         code, output, talk = command(hybrid_main, *arguments, "-o", tmp_path / "out", "--json")
@@ -64,7 +64,7 @@ def test_users_with_own_splits_share_one_pass_of_the_edge(hybrid, cohort, tmp_pa
 
 
 def test_a_plan_is_executed_as_plan_wrote_it(command, hybrid, cohort, tmp_path):
-    """Its number of steps too."""
+    """The number of steps is the plan's, too."""
     users = tmp_path / "users.csv"
     users.write_text("user_id,step_latency_s,emphasis\nanna,0.01,0.2\nben,0.3,0.1\ncleo,0.4,0.6\n")
     assert command(plan_main, "--users", users, "--pai", "toyworld", "-o", tmp_path / "plan.csv")[0] == 0

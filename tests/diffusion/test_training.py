@@ -11,7 +11,7 @@ STEPS = 23
 
 
 class CutError(Exception):
-    """Stands for the kill."""
+    """The error that stands for a kill."""
 
 
 def make_recipe(**changes):
@@ -70,7 +70,7 @@ def test_a_cut_run_ends_exactly_where_an_uncut_one_does(tmp_path, cut, average):
 
 
 def loss_scaler():
-    """fp16's, which is tried out here without fp16: it doubles its scale every third step."""
+    """The loss scaler of fp16, tried out here without fp16: it doubles its scale every third step."""
     return torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
 
 
@@ -86,7 +86,7 @@ def test_a_cut_run_goes_on_with_its_loss_scale(tmp_path, cut):
 
 
 def test_every_accelerator_has_its_own_settings():
-    """accelerate's own keep the first one's for the life of the process."""
+    """Those of accelerate keep the first one's settings for the life of the process."""
     assert [make_accelerator("cpu", kind).mixed_precision for kind in ("bf16", "no", "bf16")] == ["bf16", "no", "bf16"]
     with pytest.raises(InputError, match="found 'fp16', accepted on a CPU: 'no' or 'bf16'"):
         make_accelerator("cpu", "fp16")
