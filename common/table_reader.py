@@ -41,12 +41,14 @@ class TableForm:
         known: names of the columns.
         names: columns that hold names of people or things, in which NA and 01 are texts like any other.
         strict: whether another column is refused; if not, it is left out.
+        needed: columns without which a table is refused.
     """
 
     rows: str
     known: Sequence[str]
     names: Collection[str] = ()
     strict: bool = True
+    needed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class TextTable:
 
 
 def read_table(source: "str | Path | pd.DataFrame", form: TableForm) -> TextTable:
-    """Read a table from a file, Parquet by its suffix and else CSV, or from memory.
+    """Read a table from a file, Parquet by its suffix and else CSV, from a folder of Parquet parts, or from memory.
 
     Args:
         source: path, or a table of pandas.
@@ -157,7 +159,7 @@ def read_table(source: "str | Path | pd.DataFrame", form: TableForm) -> TextTabl
     if not isinstance(source, str | Path):
         return _table(form.rows, Path(), form, *_frame_columns(source))
     path = Path(source)
-    if path.suffix.casefold() in PARQUET:
+    if path.suffix.casefold() in PARQUET or (path.is_dir() and any(path.glob("*.parquet"))):
         return _table(path, path.parent, form, *_parquet_columns(path))
     return _read_csv(path, form)
 
@@ -281,6 +283,12 @@ def _table(
         if name in kept:
             raise InputError(f"{source}: header: column {shown(name)} stands twice; keep one of them")
         kept[name] = texts if name in form.names else ["" if text.casefold() in BLANKS else text for text in texts]
+    if missing := [name for name in form.needed if name not in kept]:
+        found = ", ".join(title.strip() for title in header if title.strip()) or "no titles"
+        raise InputError(
+            f"{source}: header: column {shown(missing[0])} is missing; found {found[:100]}; needed: "
+            + ", ".join(form.needed)
+        )
     return TextTable(source, folder, kept, lines, decimal_comma=decimal_comma)
 
 

@@ -6,15 +6,19 @@ each other. Intervals are therefore bootstrapped over groups, never over single 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..common.arrays import Floats, Ints
-from ..common.errors import InputError
+from ..common.errors import InputError, shown
 from ..fitting.pai import LEVEL, THRESHOLD, PaiCurve, PaiFit, fit_draws, fit_pai
 from ..fitting.schemas import PaiFitRecord, PaiPoint
 from .pai import PaiConstants, kappa_of, lpips_bar, pai
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DRAWS = 500
 """Bootstrap draws."""
@@ -126,18 +130,29 @@ def scores_of(table: Mapping[str, Sequence[Any]]) -> GroupScores:
             users.
 
     Raises:
-        InputError: where a column or a picture is missing.
+        InputError: where a picture is missing, naming it.
     """
     import pandas as pd
 
     frame = pd.DataFrame({name: table[name] for name in ("prompt", "seed", "local_steps", "user", "clip", "lpips")})
-    users = int(frame["user"].nunique())
+    _check_whole(frame)
     pictures = frame.groupby(["prompt", "seed", "local_steps"], sort=True)
     clip, lpips = pictures["clip"].mean().unstack(), pictures["lpips"].agg(lpips_bar).unstack()
-    sizes = pictures.size().unstack()
-    if clip.isna().to_numpy().any() or lpips.isna().to_numpy().any() or not (sizes == users).to_numpy().all():
-        raise InputError("found prompts and seeds without some of the splits or users, accepted: all of them for each")
-    return GroupScores(np.array(sizes.columns, np.int64), clip.to_numpy(float), lpips.to_numpy(float), users)
+    users = int(frame["user"].nunique())
+    return GroupScores(np.array(clip.columns, np.int64), clip.to_numpy(float), lpips.to_numpy(float), users)
+
+
+def _check_whole(frame: "pd.DataFrame") -> None:
+    """Refuse a table in which a group lacks a split or a user, naming the first one that is missing."""
+    groups = frame[["prompt", "seed"]].drop_duplicates().itertuples(index=False)
+    splits, users = sorted(frame["local_steps"].unique()), list(frame["user"].unique())
+    there = set(zip(frame["prompt"], frame["seed"], frame["local_steps"], frame["user"], strict=True))
+    for (prompt, seed), n, user in product(groups, splits, users):
+        if (prompt, seed, n, user) not in there:
+            raise InputError(
+                f"prompt {shown(prompt)}, seed {seed}: found no row for local_steps {n} and user {shown(user)}, "
+                "accepted: one row for each split and user; add it, or leave out this prompt and seed"
+            )
 
 
 def analyse(

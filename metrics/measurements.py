@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import data
-from ..common.errors import InputError, reason_of
+from ..common.errors import InputError, shown
 from ..common.files import whole_file
-from ..common.tables import Columns
+from ..common.table_reader import TableForm, TextTable, read_table
+from ..common.tables import PARQUET, Columns
 from ..fitting.schemas import Provenance
 from .fingerprints import is_toy
 from .options import LARGEST
@@ -23,7 +24,19 @@ MOST_STEPS = 100_000
 """Largest number of steps that the curve's file has room for."""
 METADATA = b"edgesplit"
 """Key of the Parquet file's metadata that holds what is known of the table."""
+TABLE = "measurements.parquet"
+"""Name of the table in the folder of a sweep."""
 NEEDED = ("prompt", "seed", "local_steps", "user", "clip", "lpips")
+FORM = TableForm(rows="pictures", known=NEEDED, names=("prompt", "user"), strict=False, needed=NEEDED)
+WORDS = {
+    "prompt": "the prompt of the picture",
+    "seed": "the seed of its initial noise",
+    "local_steps": f"a whole number from 0 to {MOST_STEPS}",
+    "user": "the name of the user whose model finished it",
+    "clip": f"a number from {-LARGEST:.0f} to {LARGEST:.0f}",
+    "lpips": f"a number from {-LARGEST:.0f} to {LARGEST:.0f}",
+}
+"""What each column holds, for messages."""
 VERSIONS = ("edgesplit", "torch", "diffusers", "open_clip_torch", "lpips")
 
 
@@ -96,34 +109,79 @@ def write_measurements(path: Path, columns: Columns, facts: TableFacts) -> None:
         pq.write_table(table.replace_schema_metadata({METADATA: facts.as_json()}), handle)
 
 
-def read_measurements(path: Path) -> tuple[dict[str, list[Any]], TableFacts]:
+def read_measurements(path: Path) -> tuple[Columns, TableFacts]:
     """A table of measurements and what is known of it.
 
+    Args:
+        path: Parquet file or folder of its parts, CSV file, or folder of a sweep.
+
     Raises:
-        InputError: for a file that is no such table.
+        InputError: one line naming file, row and column, for a file that is no such table.
     """
-    import pandas as pd
-    import pyarrow as pa
+    own = path / TABLE
+    path = own if own.is_file() else path
+    table = read_table(path, FORM)
+    _check_rows(table)
+    steps = table.numbers("local_steps", WORDS["local_steps"], 0, MOST_STEPS, whole=True)
+    columns: Columns = {
+        "prompt": table["prompt"],
+        "seed": _seeds(table),
+        "local_steps": [int(n) for n in steps],
+        "user": table["user"],
+        **{name: table.numbers(name, WORDS[name], -LARGEST, LARGEST).tolist() for name in ("clip", "lpips")},
+    }
+    _check_unique(table, columns)
+    _check_enough(path, columns)
+    return columns, _facts(path, _metadata(path).get(METADATA))
+
+
+def _check_rows(table: TextTable) -> None:
+    """Refuse a table without rows, a value that is missing, and a user's name that no terminal shows."""
+    if not len(table):
+        raise InputError(f"{table.source}: no rows below the header; add one row per picture")
+    for name, accepted in WORDS.items():
+        table.refuse_first(~table.filled(name), name, accepted)
+    table.check_names("user")
+
+
+def _seeds(table: TextTable) -> Sequence[int | str]:
+    """The seeds: whole numbers, or texts where one of them is none."""
+    try:
+        return [int(seed) for seed in table.numbers("seed", "", -LARGEST, LARGEST, whole=True)]
+    except InputError:
+        return table["seed"]
+
+
+def _check_unique(table: TextTable, columns: Columns) -> None:
+    """Refuse a row of the same picture as one before, whichever way its numbers are written."""
+    texts = {name: [str(value) for value in columns[name]] for name in ("seed", "local_steps")}
+    replace(table, columns=table.columns | texts).check_unique("prompt", "seed", "local_steps", "user")
+
+
+def _check_enough(path: Path, columns: Columns) -> None:
+    """Refuse a table with too few splits for a curve, or too few users for pairs of them."""
+    splits, users = (list(dict.fromkeys(columns[name])) for name in ("local_steps", "user"))
+    if len(splits) < 3:
+        found = ", ".join(map(str, splits))
+        raise InputError(f"{path}: column 'local_steps': found {found} alone, accepted: three different ones or more")
+    if len(users) < 2:
+        raise InputError(f"{path}: column 'user': found {shown(users[0])} alone, accepted: two users or more")
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
+    """What a Parquet file, or a folder of its parts, says beside its rows; nothing for another file."""
+    if path.suffix.casefold() not in PARQUET and not path.is_dir():
+        return {}
     import pyarrow.parquet as pq
 
-    try:
-        if path.suffix.casefold() == ".csv":
-            frame = pd.read_csv(path)
-            metadata: Mapping[bytes, bytes] = {}
-        else:
-            table = pq.read_table(path)
-            frame, metadata = table.to_pandas(), table.schema.metadata or {}
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read ({reason_of(error)}); name a measurements.parquet, or a CSV") from error
-    _check_columns(path, frame)
-    return {name: frame[name].tolist() for name in NEEDED}, _facts(path, metadata.get(METADATA))
+    return pq.ParquetDataset(path).schema.metadata or {}
 
 
 def _facts(path: Path, text: bytes | None) -> TableFacts:
     """The facts in a file's metadata; of a table without them only its name and the day are known."""
     if text is None:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        return TableFacts(provenance=Provenance(kind="measured", source=path.name, date=today))
+        return TableFacts(provenance=Provenance(kind="measured", source=path.name or "pai-sweep fit", date=today))
     try:
         stored = json.loads(text)
         return TableFacts(**stored | {"provenance": Provenance.model_validate(stored["provenance"])})
@@ -131,22 +189,3 @@ def _facts(path: Path, text: bytes | None) -> TableFacts:
         raise InputError(
             f"{path}: found damaged metadata, accepted: what pai-sweep writes; name another table, or the rows as a CSV"
         ) from error
-
-
-def _check_columns(path: Path, frame: Any) -> None:
-    missing = [name for name in NEEDED if name not in frame]
-    if missing:
-        raise InputError(f"{path}: found no column {missing[0]!r}, accepted: {', '.join(NEEDED)}")
-    for name in ("local_steps", "clip", "lpips"):
-        column = frame[name]
-        if column.dtype.kind not in "iuf" or not (column.abs() <= LARGEST).all():
-            raise InputError(
-                f"{path}: column {name!r}: found what is no number or is beyond {LARGEST:.0f}, accepted: numbers"
-            )
-    steps = frame["local_steps"]
-    if steps.nunique() < 3 or not steps.between(0, MOST_STEPS).all() or (steps % 1 != 0).any():
-        raise InputError(
-            f"{path}: column 'local_steps': accepted: three different whole numbers from 0 to {MOST_STEPS}, or more"
-        )
-    if frame["user"].nunique() < 2:
-        raise InputError(f"{path}: column 'user': found one user, accepted: two or more")

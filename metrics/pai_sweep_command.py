@@ -14,7 +14,8 @@ from ..common.files import write_record
 from ..common.progress import Progress, progress_bar
 from ..common.tables import Columns
 from ..diffusion.inference.references import MODULES
-from .measurements import MOST_STEPS, NEEDED, TableFacts, facts_of, read_measurements, write_measurements
+from ..fitting.doubts import curve_doubts
+from .measurements import MOST_STEPS, NEEDED, TABLE, TableFacts, facts_of, read_measurements, write_measurements
 from .options import CurveOptions, SweepRequest, resolve
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .settings import SweepSettings
     from .store import Store
 
-CURVE, TABLE = "pai_curve.json", "measurements.parquet"
+CURVE = "pai_curve.json"
 
 
 def run_sweep(request: SweepRequest) -> None:
@@ -138,6 +139,6 @@ def _write_curve(
     curve = curve_file(analysis, facts, total_steps, options.personal)
     write_record(output, curve)
     print_curve(curve, analysis, as_json)
-    for line in analysis.warnings():
+    for line in (*analysis.warnings(), *curve_doubts(curve)):
         say(f"pai-sweep: {line}")
     return analysis

@@ -98,6 +98,15 @@ def test_other_columns_are_left_out_where_the_form_says_so(read):
     assert read("name,weight,\nada,1,x\n", form=loose).columns == {"name": ["ada"]}
 
 
+def test_a_table_without_a_needed_column_is_refused_with_what_it_has(read):
+    needing = TableForm(rows="things", known=("name", "size"), strict=False, needed=("name", "size"))
+    assert read("name,weight,size\nada,x,1\n", form=needing).columns == {"name": ["ada"], "size": ["1"]}
+    with pytest.raises(InputError, match="header: column 'size' is missing; found name, weight; needed: name, size"):
+        read("name,weight\nada,1\n", form=needing)
+    with pytest.raises(InputError, match="column 'name' is missing"):
+        read_table(pd.DataFrame({"weight": [1]}), needing)
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("5", 5), ("5.0", 5), ("5e0", 5), ("", np.nan), ("NA", np.nan), (" 5 ", 5)]
 )
@@ -129,12 +138,15 @@ def test_parquet_of_other_programs(tmp_path):
     frame = pd.DataFrame({"name": [b"ada", b"bo"], "size": [1.5, np.nan], "count": [5, 7]}, index=[3, 4])
     frame.to_parquet(tmp_path / "binary.parquet")
     assert read_table(tmp_path / "binary.parquet", FORM).columns == MEANT
-    folder = tmp_path / "parts.parquet"
-    folder.mkdir()
-    (folder / "_SUCCESS").touch()
-    for number in range(2):
-        frame.iloc[[number]].to_parquet(folder / f"part-{number}.parquet")
-    assert read_table(folder, FORM).columns == MEANT
+    for folder in (tmp_path / "parts.parquet", tmp_path / "parts"):
+        folder.mkdir()
+        (folder / "_SUCCESS").touch()
+        for number in range(2):
+            frame.iloc[[number]].to_parquet(folder / f"part-{number}.parquet")
+        assert read_table(folder, FORM).columns == MEANT
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"cannot read: Is a directory; name an existing file"):
+        read_table(tmp_path / "empty", FORM)
     assert read_table(frame, FORM).columns == MEANT
     pd.DataFrame({"name": [b"\xff"]}).to_parquet(tmp_path / "odd.parquet")
     with pytest.raises(InputError, match=r"row 1, column 'name': found b'\\xff', accepted: text"):

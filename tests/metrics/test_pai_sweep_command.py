@@ -104,12 +104,18 @@ def test_fit_repeats_the_curve_from_the_table_alone(swept, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"clip": None}, "found no column 'clip'"),
-        ({"clip": "x"}, "column 'clip': found what is no number"),
-        ({"clip": 1e300}, "column 'clip': found what is no number or is beyond 1000000"),
-        ({"local_steps": 3}, "column 'local_steps'"),
-        ({"user": "anna"}, "column 'user': found one user"),
-        ({"seed": range(PICTURES)}, "without some of the splits or users"),
+        ({"clip": None}, "header: column 'clip' is missing; found prompt, seed,"),
+        ({"clip": "x"}, "row 1 (line 2), column 'clip': found 'x', accepted: a number"),
+        ({"clip": 1e300}, "row 1 (line 2), column 'clip': found '1e+300', accepted: a number from -1000000 to"),
+        ({"lpips": ""}, "row 1 (line 2), column 'lpips': found nothing"),
+        ({"prompt": ""}, "row 1 (line 2), column 'prompt': found nothing, accepted: the prompt of the picture"),
+        ({"local_steps": 0.5}, "row 1 (line 2), column 'local_steps': found '0.5', accepted: a whole number from 0"),
+        ({"local_steps": -1}, "row 1 (line 2), column 'local_steps': found '-1'"),
+        ({"local_steps": 3, "seed": range(PICTURES)}, "column 'local_steps': found 3 alone, accepted: three different"),
+        ({"user": "anna", "seed": range(PICTURES)}, "column 'user': found 'anna' alone, accepted: two users or more"),
+        ({"user": "anna"}, "row 2 (line 3): has the prompt and seed and local_steps and user of row 1"),
+        ({"seed": range(PICTURES)}, "found no row for local_steps 0 and user 'ben', accepted: one row for each split"),
+        ({"seed": [f"s{n}" for n in range(PICTURES)]}, "seed s0: found no row for local_steps 0 and user 'ben'"),
     ],
 )
 def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
@@ -141,7 +147,7 @@ def test_a_first_run_that_fails_leaves_nothing_and_fresh_moves_nothing_then(work
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "bad.parquet").write_text("no table")
-    assert "cannot read" in refused(run_here(main, "fit", tmp_path / "bad.parquet"))
+    assert "bad.parquet: not valid Parquet" in refused(run_here(main, "fit", tmp_path / "bad.parquet"))
 
 
 @pytest.mark.parametrize("facts", ["no json", "{}", '{"provenance": {"kind": "guessed"}}', '{"colour": 1}'])
