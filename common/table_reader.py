@@ -167,8 +167,38 @@ def read_table(source: "str | Path | pd.DataFrame", form: TableForm) -> TextTabl
 # -- CSV ----------------------------------------------------------------------------------------------------
 
 
+MAGIC = {
+    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "compressed by gzip",
+    b"PAR1": "Parquet without the suffix .parquet",
+    b"SQLite": "a SQLite database",
+    b"{": "JSON",
+    b"[": "JSON",
+}
+"""How files begin that are no CSV, and what they are."""
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a file that is of another kind than its name says.
+
+    Raises:
+        InputError: naming the kind.
+    """
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(8)
+    except (OSError, ValueError):
+        return  # reading it says why
+    for magic, kind in MAGIC.items():
+        if start.startswith(magic):
+            raise InputError(f"{path}: found a file that is {kind}, accepted: CSV or Parquet; save it as one of these")
+
+
 def _read_csv(path: Path, form: TableForm) -> TextTable:
-    text = read_text(path)
+    if path.is_file():  # a pipe can be read only once
+        _check_kind(path)
+    text = _without_comments(read_text(path))
     separator, skipped = _separator(text, path, form)
     records, lines = _records(path, text, separator)
     records, lines = records[skipped:], lines[skipped:]
@@ -183,6 +213,12 @@ def _read_csv(path: Path, form: TableForm) -> TextTable:
     )
     columns = [[row[number].strip() for row in rows] for number in range(len(header))]
     return _table(path, path.parent, form, header, columns, lines[1:], decimal_comma=separator == ";")
+
+
+def _without_comments(text: str) -> str:
+    """The text with comments at its beginning, lines that start with #, left blank: lines keep their numbers."""
+    comments = re.match(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))*", text)
+    return re.sub(r"[^\r\n]", "", comments[0]) + text[comments.end() :] if comments else text
 
 
 def _separator(text: str, path: Path, form: TableForm) -> tuple[str, int]:
@@ -235,6 +271,10 @@ def _parquet_columns(path: Path) -> tuple[list[str], list[list[str]]]:
 
     if not path.exists():
         raise InputError(f"{path}: cannot read: not an existing file; name a CSV or Parquet file")
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise InputError(
+            f"{path}: found a folder without .parquet files, accepted: a file, or a folder of Parquet parts"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

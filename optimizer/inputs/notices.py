@@ -1,11 +1,18 @@
 """What a user should know about the parameter files behind a plan: odd numbers, unlike profiles, shadowed names."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from ...common.arrays import Floats
+from ...common.errors import shown
 from ...fitting.library import shadowing
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
 from ..model.qoe import Scenario
+
+ODD_STEP_S = 60.0
+"""Seconds of one step from which a notice asks whether milliseconds are meant; phones take a second or two."""
 
 
 def memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> Iterator[str]:
@@ -30,6 +37,20 @@ def curve_notices(scenario: Scenario, curve: PaiCurveFile) -> Iterator[str]:
             f"{scenario.pai.midpoint:g}, so the split objective is not concave (Proposition 2 does not hold); "
             "the ends are compared too, and the plan stays optimal"
         )
+
+
+def latency_notices(step_latency_s: Floats, names: Sequence[str]) -> Iterator[str]:
+    """Says where a step takes so long that milliseconds may be meant.
+
+    Args:
+        step_latency_s: seconds of one step of every user, shape (users,).
+        names: name of every user.
+    """
+    slow = np.flatnonzero(step_latency_s > ODD_STEP_S)
+    if slow.size:
+        others = f" and {slow.size - 1} more" if slow.size > 1 else ""
+        seconds = f"{step_latency_s[slow[0]]:g}"
+        yield f"a step of user {shown(names[slow[0]])}{others} takes {seconds} s: are milliseconds meant?"
 
 
 def workload_notices(edge: LatencyProfile, devices: Iterable[LatencyProfile]) -> Iterator[str]:

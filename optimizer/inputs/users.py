@@ -15,7 +15,7 @@ from ...fitting.library import load_profile
 from ...fitting.schemas import LARGEST, SMALLEST, LatencyProfile
 from ..model.qoe import Scenario, Users
 from ..model.split import alpha_from_emphasis
-from .notices import shadow_notices
+from .notices import latency_notices, shadow_notices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +81,10 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> Named
         cell_of=table.columns.get("cell"),
         cell_names=names,
         devices=devices,
-        notices=list(shadow_notices("profiles", ((device, table.folder) for device in devices))),
+        notices=[
+            *shadow_notices("profiles", ((device, table.folder) for device in devices)),
+            *latency_notices(latency, table["user_id"]),
+        ],
     )
 
 

@@ -41,6 +41,7 @@ def read(tmp_path):
         "Unnamed: 0,name,size,count\n0,ada,1.5,5\n1,bo,,7\n",
         "name,size,count\nada,1.5,5\nbo,,7\n".encode("utf-16"),
         '"name","size","count"\n"ada","1.5","5"\n"bo","","7"\n',
+        "# made by hand\n#\n\nname,size,count\nada,1.5,5\nbo,,7\n",
     ],
 )
 def test_what_programs_write_is_read_as_meant(read, content):
@@ -79,6 +80,10 @@ def test_names_stay_themselves(read, tmp_path, name):
         ("name,size\nada,1,x\n", "line 2: found 3 fields, accepted: 2 as in the header; quote a field"),
         ('name,size\n"ada,1\n', "line 2: not valid CSV"),
         (b"name\n\xff\xe9\n", "line 2: not UTF-8"),
+        (b"PK\x03\x04rest", "found a file that is an Excel workbook or another zip archive, accepted: CSV or Parquet"),
+        (b"\x1f\x8brest", "found a file that is compressed by gzip"),
+        (b"PAR1rest", "found a file that is Parquet without the suffix .parquet"),
+        ('[{"name": "ada"}]', "found a file that is JSON, accepted: CSV or Parquet; save it as one of these"),
     ],
 )
 def test_what_is_unclear_is_refused_in_one_line(read, content, says):
@@ -163,3 +168,15 @@ def test_any_text_is_a_table_or_one_line(tmp_path_factory, text):
         assert "\n" not in str(error)
     else:
         assert all(len(texts) == len(table) for texts in table.columns.values())
+
+
+def test_comments_at_the_beginning_keep_the_lines_numbers(read):
+    table = read("# a\r\n# b\r\nname,size\r\nada,x\r\n")
+    with pytest.raises(InputError, match=r"row 1 \(line 4\), column 'size': found 'x'"):
+        table.numbers("size", "a number", 0, 9)
+
+
+def test_a_folder_without_parts_says_so(tmp_path):
+    (tmp_path / "parts.parquet").mkdir()
+    with pytest.raises(InputError, match=r"found a folder without \.parquet files"):
+        read_table(tmp_path / "parts.parquet", FORM)

@@ -68,3 +68,12 @@ def test_an_own_profile_in_place_of_a_shipped_one_is_announced_in_every_plan(own
 def test_an_own_profile_of_a_new_name_is_not(own_data):
     own_data("rtx-4090", name="my-card")
     assert "your own file" not in call("plan", "--users", USERS, "--edge", "my-card").stderr
+
+
+def test_a_step_of_minutes_asks_for_the_unit(tmp_path):
+    path = tmp_path / "users.csv"
+    path.write_text("user_id,step_latency_s\nada,500\nbo,0.5\ncy,61\n")
+    talk = call("plan", "--users", path).stderr
+    assert "plan: a step of user 'ada' and 1 more takes 500 s: are milliseconds meant?" in talk
+    path.write_text("user_id,step_latency_s\nbo,12\n")
+    assert "milliseconds" not in call("plan", "--users", path).stderr
