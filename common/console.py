@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import io
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -99,9 +101,16 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: user ids are UTF-8
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    _silence_libraries()
     with _interruptions_noted():
         code = _exit_code(app, name)
     sys.exit(code)
+
+
+def _silence_libraries() -> None:
+    """Keep from the terminal what libraries say of the installation, which no user of ours can mend with an option."""
+    warnings.filterwarnings("ignore", "The pynvml package is deprecated")  # at every import of torch
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its cache cannot be written, another place serves
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """The frame of the commands: defects, interruptions, and what a terminal is told."""
 
 import json
+import logging
 import os
 import signal
+import warnings
 
 import pytest
 import typer
@@ -88,3 +90,15 @@ def test_an_import_that_ctrl_c_breaks_is_an_interruption_and_no_defect():
     finally:
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (130, "work: interrupted\n")
+
+
+def test_what_libraries_say_of_the_installation_is_kept_from_the_terminal():
+    def work():
+        warnings.warn("The pynvml package is deprecated. Please install another.", FutureWarning, stacklevel=2)
+        logging.getLogger("matplotlib").warning("Matplotlib created a temporary cache directory")
+        print("done")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = run_here(command(work))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
