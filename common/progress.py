@@ -1,6 +1,7 @@
 """How far a long command is: a bar on a terminal, a line now and then where stderr goes elsewhere."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINES = 10
-"""Lines that a command says in all where there is no terminal."""
+"""Parts of the work, each of which has its line where there is no terminal."""
+LONGEST_SILENCE_S = 60.0
+"""Seconds without a line after which the next step has one, so that slow work does not look dead."""
 
 
 class Progress(Protocol):
@@ -53,14 +56,15 @@ def progress_bar(command: str, total: float, unit: str) -> Iterator[Progress]:
 
 
 class _Lines:
-    """A line whenever another tenth of the work is done."""
+    """A line at the start, whenever another tenth of the work is done, and after a minute without one."""
 
     def __init__(self, command: str, total: float, unit: str) -> None:
-        self.command, self.total, self.unit, self.tenth = command, total, unit, 0
+        self.command, self.total, self.unit, self.tenth, self.said_s = command, total, unit, -1, 0.0
 
     def __call__(self, completed: float, text: str = "", /) -> None:
         tenth = int(LINES * completed // self.total) if self.total else LINES
-        if tenth > self.tenth:
+        if tenth > self.tenth or time.monotonic() - self.said_s > LONGEST_SILENCE_S:
             said = f"{self.command}: {completed:.0f} of {self.total:.0f} {self.unit}"
             say(f"{said}, {text}" if text else said)
+            self.said_s = time.monotonic()
         self.tenth = max(tenth, self.tenth)
