@@ -93,6 +93,8 @@ def measure(
     telemetry = instruments.telemetry
     warn_of_company(telemetry, say)
     run.first_call_s = first_call(unet, instruments.timer)
+    if unet.workload.device == "cpu":
+        set_threads(unet, batches, journal)
     if instruments.fits:
         run.max_batch = largest_batch(partial(instruments.fits, unet), BATCH_LIMIT)
         batches = _fitting(batches, run.max_batch, say)
@@ -122,6 +124,28 @@ def first_call(unet: TimedUnet, timer: Timer) -> float:
         step = unet.make_step(1)
         made_s = time.perf_counter() - start
         return made_s + timer.durations(step, 1)[0]
+
+
+def set_threads(unet: TimedUnet, batches: Sequence[int], journal: Journal) -> None:
+    """Let torch compute with the number of threads of the interrupted run, or with the one that is fastest now.
+
+    Args:
+        unet: UNet whose steps are timed.
+        batches: batch sizes, ascending; the middle one decides.
+        journal: file that keeps the number.
+
+    Raises:
+        InputError: where the machine cannot run it.
+    """
+    import torch
+
+    from ..diffusion.inference.threads import fastest_threads
+
+    if journal.threads:
+        torch.set_num_threads(journal.threads)
+        return
+    with _device_errors(unet.workload):
+        journal.keep_threads(fastest_threads(unet.make_step(batches[len(batches) // 2]), "hwprof"))
 
 
 def warn_of_company(telemetry: Telemetry | NoTelemetry | None, say: Say) -> None:

@@ -47,14 +47,25 @@ ProfileName = Annotated[str | None, typer.Option(help="The profile's name; defau
 ProfileFile = Annotated[
     Path | None, typer.Option("-o", "--output", help="The profile's file; default: one of your own profiles.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Print a profile that is finished, and measure nothing anew.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, also where a run was interrupted.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")]
 AllAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
-SamplesFile = Annotated[Path, typer.Argument(help="CSV with columns batch and duration_s, one row per step.")]
+SamplesFile = Annotated[
+    Path, typer.Argument(help="CSV or Parquet with columns batch and duration_s, one row per step.")
+]
 PictureFile = Annotated[Path, typer.Option("-o", "--output", help="The picture, written as .png and as .svg.")]
 
 
-@app.command()
+BENCH = "Measure, fit, and write a profile and its picture; after an interruption the same command goes on."
+FIT = "Fit measurements from elsewhere."
+LIST = "List shipped and own profiles."
+SHOW = "Show one profile: fit, points, provenance."
+COMPARE = "Compare profiles: a table, and a picture like the paper's figure 3."
+"""The help of the subcommands, which docstrings are not where Python leaves these out."""
+
+
+@app.command(help=BENCH)
 def bench(
     gpu: Gpu = 0,
     device: DeviceKind = Device.CUDA,
@@ -71,6 +82,7 @@ def bench(
     name: ProfileName = None,
     output: ProfileFile = None,
     resume: Resume = False,
+    fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure, fit, and write a profile and its picture."""
@@ -80,12 +92,13 @@ def bench(
     request = BenchRequest(
         device="cpu" if device is Device.CPU else f"cuda:{gpu}", model=model, batches=batches, resolution=resolution,
         dtype=dtype, guidance=guidance, channels_last=channels_last, compile=compile_, cuda_graph=cuda_graph,
-        precision=precision, max_seconds=max_seconds, name=name, output=output, resume=resume, as_json=as_json,
+        precision=precision, max_seconds=max_seconds, name=name, output=output, resume=resume, fresh=fresh,
+        as_json=as_json,
     )  # fmt: skip
     run_bench(request)
 
 
-@app.command()
+@app.command(help=FIT)
 def fit(
     samples: SamplesFile,
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
@@ -108,7 +121,7 @@ def fit(
     run_fit(request)
 
 
-@app.command("list")
+@app.command("list", help=LIST)
 def list_(as_json: AllAsJson = False) -> None:
     """List shipped and own profiles."""
     from .hwprof_command import list_profiles
@@ -116,7 +129,7 @@ def list_(as_json: AllAsJson = False) -> None:
     list_profiles(as_json)
 
 
-@app.command()
+@app.command(help=SHOW)
 def show(
     profile: Annotated[str, typer.Argument(help="A profile's name or file.")],
     as_json: AsJson = False,
@@ -127,7 +140,7 @@ def show(
     show_profile(profile, as_json)
 
 
-@app.command()
+@app.command(help=COMPARE)
 def compare(
     profiles: Annotated[list[str], typer.Argument(help="Two or more names or files.")],
     output: PictureFile = Path("compare.png"),

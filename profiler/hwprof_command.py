@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .. import data
-from ..common.console import say
+from ..common.console import resumable, say
 from ..common.errors import InputError, require
 from ..common.figures import save_both
 from ..common.files import make_folder, read_record, write_record
+from ..common.locks import only_run
 from ..common.progress import Progress, progress_bar
 from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own
@@ -19,7 +20,16 @@ from ..fitting.schemas import LatencyProfile
 from .bench import load_unet, measure
 from .devices import check_device, device_name, instruments_for, versions
 from .journal import Journal
-from .options import BenchRequest, FitRequest, batches_of, check_writable, profile_path, timing_of, workload_of
+from .options import (
+    BenchRequest,
+    FitRequest,
+    batches_of,
+    check_output,
+    check_writable,
+    profile_path,
+    timing_of,
+    workload_of,
+)
 from .output import print_comparison, print_list, print_profile
 from .profiles import foreign_profile, make_profile
 from .samples import read_samples
@@ -31,41 +41,42 @@ def run_bench(request: BenchRequest) -> None:
     """Measure, fit, write and print.
 
     Raises:
-        InputError: one line; the journal keeps what was measured, for --resume.
+        InputError: one line; the journal keeps what was measured, and the same command goes on from it.
     """
     require("models", "torch", "diffusers")
     workload, settings, batches = workload_of(request), timing_of(request), batches_of(request)
+    check_output(request.output)
     check_device(workload)
     device = device_name(workload.device)
     name = slug(request.name or device)
     path = profile_path(request.output, name)
-    journal_path = path.with_suffix(".journal.jsonl")
-    if request.resume and path.exists() and not journal_path.exists():
-        _notice(f"{path} is finished, there is nothing to resume; leave out --resume to measure anew")
-        print_profile(read_record(path, LatencyProfile), request.as_json)
-        return
     check_writable(path)
     config = {"device": device, "workload": asdict(workload), "batches": batches, "precision": settings.precision}
-    with Journal(journal_path, config | {"versions": versions()}, request.resume) as journal:
-        profile = _measured_profile(workload, batches, settings, journal, name)
-        _save(path, profile)
-    for line in profile.provenance.notes if request.as_json else ():  # the table ends with them
-        _notice(line)
+    with only_run(path, "hwprof bench"), resumable():
+        journal_path = path.with_suffix(".journal.jsonl")
+        if request.resume and path.exists() and not journal_path.exists():
+            _notice(f"{path} is finished, there is nothing to resume; leave out --resume to measure anew")
+            profile = read_record(path, LatencyProfile)
+        else:
+            with Journal(journal_path, config | {"versions": versions()}, request.fresh) as journal:
+                profile = _measured_profile(workload, batches, settings, journal, name)
+                _save(path, profile)
+            _say_notes(profile, request.as_json)
     print_profile(profile, request.as_json)
 
 
 def run_fit(request: FitRequest) -> None:
-    """Fit the rows of a CSV file, write and print.
+    """Fit the rows of a table, write and print.
 
     Raises:
-        InputError: one line naming the file and the line.
+        InputError: one line naming the file and the row.
     """
+    check_output(request.output)
     durations_s = read_samples(request.samples)
     fit = fit_samples({batch: [[s] for s in seconds] for batch, seconds in durations_s.items()})
     profile = foreign_profile(request, durations_s, fit)
     _save(profile_path(request.output, profile.name), profile)
-    if warning := fit.warning():
-        _notice(warning)
+    _say_notes(profile, request.as_json)
     print_profile(profile, request.as_json)
 
 
@@ -108,6 +119,8 @@ def compare_profiles(references: Sequence[str], picture: Path, as_json: bool) ->
 def _measured_profile(
     workload: Workload, batches: Sequence[int], settings: TimingSettings, journal: Journal, name: str
 ) -> LatencyProfile:
+    if journal.done:
+        _notice(f"goes on with the {len(journal.done)} visits of an interrupted run; --fresh begins anew")
     with progress_bar("hwprof", settings.max_seconds, "seconds") as progress:
         progress(0, "warming up")
         unet, instruments = load_unet(workload), instruments_for(workload.device)
@@ -139,6 +152,12 @@ def _save(path: Path, profile: LatencyProfile) -> None:
     write_record(path, profile)
     pictures = save_both(path, draw_profiles([profile]))
     say(f"wrote {path}, {pictures[0].name} and {pictures[1].name}; now: plan --edge {path} ...")
+
+
+def _say_notes(profile: LatencyProfile, as_json: bool) -> None:
+    """Say what the profile's table ends with, where no table is printed."""
+    for line in profile.provenance.notes if as_json else ():
+        _notice(line)
 
 
 def _notice(line: str) -> None:

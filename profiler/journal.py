@@ -21,25 +21,30 @@ class Journal:
     stays if it holds a visit.
 
     Attributes:
-        done: visits of the interrupted run, each with its telemetry.
+        done: visits of an interrupted run, each with its telemetry.
+        threads: number of CPU threads of the run; None until it is known, and on a GPU.
         used: whether the file holds a visit.
 
     Args:
         path: file of the journal.
-        config: what the samples depend on; a journal of another configuration is refused.
-        resume: whether to go on with what the file holds, or to begin it anew.
+        config: what the samples depend on; a journal with visits of another configuration is refused.
+        fresh: whether to begin the file anew, whatever it holds.
 
     Raises:
-        InputError: where the file cannot be written, or holds another configuration.
+        InputError: where the file cannot be written, or holds visits of another configuration.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resume: bool) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], fresh: bool = False) -> None:
         self.path = path
-        self.done = self._read(config) if resume and path.exists() else []
+        self.threads: int | None = None
+        self.done: list[Measured] = []
+        if path.exists() and not fresh:
+            self._read(config)
         self.used = bool(self.done)
         make_folder(path.parent)
+        entries = [{"config": config}, *([{"threads": self.threads}] if self.threads else []), *map(_entry, self.done)]
         with whole_file(path) as handle:  # leaves out the line that a kill cut short
-            handle.writelines(_line(entry) for entry in [{"config": config}, *map(_entry, self.done)])
+            handle.writelines(map(_line, entries))
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open for the whole sweep
 
     def __enter__(self) -> Self:
@@ -49,6 +54,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close(remove=kind is None or not self.used)
+
+    def keep_threads(self, threads: int) -> None:
+        """Note the number of CPU threads with which the steps run."""
+        self.threads = threads
+        self._write({"threads": threads})
 
     def add(self, visit: Visit, reading: Reading) -> None:
         """Note a finished visit."""
@@ -66,26 +76,49 @@ class Journal:
             self._file.write(_line(entry))
             self._file.flush()
         except OSError as error:
-            raise InputError(f"{self.path}: cannot write: {error.strerror}; free some space and --resume") from error
+            raise InputError(
+                f"{self.path}: cannot write: {error.strerror}; free some space and repeat the command"
+            ) from error
 
-    def _read(self, config: dict[str, Any]) -> list[Measured]:
-        header, *lines = read_text(self.path).splitlines() or [""]
-        try:
-            old = json.loads(header)["config"]
-        except (ValueError, TypeError, KeyError):
-            old = None
-        if old != config:
-            raise InputError(f"{self.path}: {_difference(old, config)}; repeat the old options, or leave out --resume")
-        return list(_whole(lines))
+    def _read(self, config: dict[str, Any]) -> None:
+        """Take what the file holds.
+
+        Raises:
+            InputError: for what is no journal, and for visits of another configuration.
+        """
+        header, *lines = read_text(self.path).split("\n") or [""]
+        old = _loaded(header).get("config")
+        if not isinstance(old, dict):
+            raise InputError(f"{self.path}: not a journal of hwprof bench; move it away, or begin anew with --fresh")
+        done = list(_whole(lines))
+        if done and old != config:
+            raise InputError(
+                f"{self.path}: an interrupted run had other options: {_difference(old, config)}; repeat them to go on "
+                "with it, or begin anew with --fresh"
+            )
+        if done:
+            chosen = [entry["threads"] for entry in map(_loaded, lines) if "threads" in entry]
+            self.done, self.threads = done, chosen[0] if chosen else None
+
+
+def _loaded(line: str) -> dict[str, Any]:
+    """The object in a line; an empty one where it holds none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _whole(lines: Sequence[str]) -> Iterator[Measured]:
     """The visits up to the line that was being written when the run was killed."""
     for line in lines:
+        entry = _loaded(line)
+        if "threads" in entry:
+            continue
         try:
-            entry = json.loads(line)
             yield Visit(**entry["visit"]), Reading(**entry["reading"])
-        except (ValueError, TypeError, KeyError):
+        except (TypeError, KeyError):
             return
 
 
@@ -98,9 +131,15 @@ def _line(entry: dict[str, Any]) -> str:
     return json.dumps(entry) + "\n"
 
 
-def _difference(old: Any, config: dict[str, Any]) -> str:
-    """What differs between the interrupted run's configuration and this one's."""
-    if not isinstance(old, dict):
-        return "not a journal of hwprof bench"
-    changed = [f"{key} was {old.get(key)!r} and is {config[key]!r}" for key in config if old.get(key) != config[key]]
-    return "the interrupted run had other options: " + ", ".join(changed)
+def _difference(old: dict[str, Any], config: dict[str, Any]) -> str:
+    """What differs between the interrupted run's configuration and this one's, down to the single option."""
+    changed = []
+    for key, now in config.items():
+        before = old.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            changed += [
+                f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]
+            ]
+        elif before != now:
+            changed.append(f"{key} was {before!r} and is {now!r}")
+    return ", ".join(changed)

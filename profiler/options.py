@@ -18,7 +18,11 @@ RESOLUTION_STEP, MOST_RESOLUTION = 64, 4096
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """The options of `hwprof bench`, which its help explains."""
+    """The options of `hwprof bench`, which its help explains.
+
+    Raises:
+        InputError: for options that contradict each other.
+    """
 
     device: str
     model: str
@@ -34,7 +38,12 @@ class BenchRequest:
     name: str | None
     output: Path | None
     resume: bool
+    fresh: bool
     as_json: bool
+
+    def __post_init__(self) -> None:
+        if self.resume and self.fresh:
+            raise InputError("--fresh: found --resume as well, accepted: one of the two")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +118,19 @@ def batches_of(request: BenchRequest) -> list[int]:
     return parse_ranges("--batches", request.batches, 1, MOST_BATCH, fewest=2)
 
 
-def profile_path(output: Path | None, name: str) -> Path:
-    """The file of a profile: `output`, or one of its name among the user's own.
+def check_output(output: Path | None) -> None:
+    """Refuse a profile's file whose name does not end in .json.
 
     Raises:
-        InputError: for an output whose name does not end in .json.
+        InputError: naming the suffix.
     """
-    if output is None:
-        return own_folder("profiles") / f"{name}.json"
-    if output.suffix != ".json":
+    if output is not None and output.suffix != ".json":
         raise InputError(f"{output}: found suffix '{output.suffix}', accepted: .json")
-    return output
+
+
+def profile_path(output: Path | None, name: str) -> Path:
+    """The file of a profile: `output`, or one of its name among the user's own."""
+    return output or own_folder("profiles") / f"{name}.json"
 
 
 def check_writable(profile: Path) -> None:

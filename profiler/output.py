@@ -4,11 +4,13 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from ..common.errors import printable
 from ..common.files import record_json
-from ..common.tables import plain_table
+from ..common.tables import plain_table, print_table, short_name
 from ..fitting.schemas import LatencyProfile
+
+MODEL_CELLS = 16
+"""Most cells of a terminal that the name of a model takes in a list."""
 
 
 def print_profile(profile: LatencyProfile, as_json: bool) -> None:
@@ -16,20 +18,19 @@ def print_profile(profile: LatencyProfile, as_json: bool) -> None:
     if as_json:
         print(record_json(profile), end="")
         return
-    console = Console(highlight=False)
     form = f"{profile.resolution} px, {profile.dtype}, {'with' if profile.guidance else 'no'} guidance"
-    console.print(f"{profile.name}: {profile.device}, {profile.model}, {form}", markup=False, soft_wrap=True)
+    print(printable(f"{profile.name}: {profile.device_name}, {profile.model}, {form}"))
     table = plain_table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
     for sample in profile.samples:
         fitted = float(profile.fit.model().step_latency(sample.batch))
         known = sample.ci_low_s is not None and sample.ci_high_s is not None
         interval = f"{1e3 * (sample.ci_low_s or 0):.2f} to {1e3 * (sample.ci_high_s or 0):.2f}" if known else "-"
         numbers = [f"{1e3 * sample.median_s:.2f}", interval, str(sample.n), f"{1e3 * fitted:.2f}"]
-        table.add_row(str(sample.batch), *numbers, f"{sample.median_s / fitted - 1:+.1%}")
+        table.add_row(str(sample.batch), *numbers, _off(sample.median_s / fitted - 1))
     if profile.samples:
-        console.print(table)
+        print_table(table)
     for line in _fit_lines(profile):
-        console.print(line, markup=False, soft_wrap=True)
+        print(printable(line))
 
 
 def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_json: bool) -> None:
@@ -47,8 +48,8 @@ def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_
     table = plain_table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
     for name, profile in profiles.items():
         origin = "own, " + profile.provenance.kind if name in own else profile.provenance.kind
-        table.add_row(name, profile.model, profile.dtype, *_fit_ms(profile), origin)
-    Console(highlight=False).print(table)
+        table.add_row(name, short_name(profile.model, MODEL_CELLS), profile.dtype, *_fit_ms(profile), origin)
+    print_table(table)
 
 
 def print_comparison(profiles: Sequence[LatencyProfile], as_json: bool) -> None:
@@ -62,7 +63,7 @@ def print_comparison(profiles: Sequence[LatencyProfile], as_json: bool) -> None:
         latencies_ms = 1e3 * profile.fit.model().step_latency([1, 8, 16])
         ratio = latencies_ms[2] / 1e3 / first
         table.add_row(profile.name, *_fit_ms(profile), *(f"{ms:.1f}" for ms in latencies_ms), f"{ratio:.2f}")
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def _facts(profile: LatencyProfile) -> dict[str, Any]:
@@ -103,6 +104,12 @@ def _fit_lines(profile: LatencyProfile) -> Iterator[str]:
         yield f"largest batch that fits: {profile.max_batch}"
     yield f"{origin.kind}, {origin.date}: {origin.source}"
     yield from (f"note: {note}" for note in origin.notes)
+
+
+def _off(relative: float) -> str:
+    """A relative distance with its sign, which nothing has that rounds to 0."""
+    text = f"{relative:+.1%}"
+    return text[1:] if text[1:] == "0.0%" else text
 
 
 def _with_interval(seconds: float, interval: Sequence[float] | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arrays import Floats
+from ..fitting.doubts import profile_doubts
 from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.names import slug
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
@@ -33,7 +34,7 @@ def make_profile(
     samples = run.samples
     fit = fit_samples(samples.by_visit())
     device = device_name(workload.device)
-    return LatencyProfile(
+    profile = LatencyProfile(
         name=name or slug(device),
         device=device,
         model=workload.model,
@@ -49,9 +50,9 @@ def make_profile(
             source="hwprof bench",
             date=_today(),
             versions=versions(),
-            notes=notices(run, fit, settings),
         ),
     )
+    return _noted(profile, [*fit_notices(fit, profile), *_sampling_notices(run, settings), *_load_notices(run)])
 
 
 def foreign_profile(request: FitRequest, durations_s: Mapping[int, Sequence[float]], fit: LatencyFit) -> LatencyProfile:
@@ -62,7 +63,7 @@ def foreign_profile(request: FitRequest, durations_s: Mapping[int, Sequence[floa
         durations_s: batch size -> seconds of each step.
         fit: fit to these durations.
     """
-    return LatencyProfile(
+    profile = LatencyProfile(
         name=slug(request.name or request.samples.stem),
         device=request.device,
         model=request.model,
@@ -75,6 +76,7 @@ def foreign_profile(request: FitRequest, durations_s: Mapping[int, Sequence[floa
         telemetry=None,
         provenance=Provenance(kind="measured", source=f"hwprof fit {request.samples.name}", date=_today()),
     )
+    return _noted(profile, fit_notices(fit, profile))
 
 
 def latency_sample(batch: int, durations_s: Floats) -> LatencySample:
@@ -91,10 +93,15 @@ def latency_sample(batch: int, durations_s: Floats) -> LatencySample:
     )
 
 
-def notices(run: TimedRun, fit: LatencyFit, settings: TimingSettings) -> list[str]:
-    """What the user should know of the measurement, one sentence each; the profile keeps them."""
+def fit_notices(fit: LatencyFit, profile: LatencyProfile) -> list[str]:
+    """What is poor or implausible in a fit, one sentence each."""
     warning = fit.warning()
-    return [*([warning] if warning else []), *_sampling_notices(run, settings), *_load_notices(run)]
+    return [*([warning] if warning else []), *profile_doubts(profile)]
+
+
+def _noted(profile: LatencyProfile, notes: list[str]) -> LatencyProfile:
+    """The profile with sentences that its reader should know."""
+    return profile.model_copy(update={"provenance": profile.provenance.model_copy(update={"notes": notes})})
 
 
 def _sampling_notices(run: TimedRun, settings: TimingSettings) -> Iterator[str]:

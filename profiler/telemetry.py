@@ -1,5 +1,6 @@
 """What the GPU was doing while it was timed. NVML tells it, and is asked between visits, never inside a timed step."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -81,7 +82,7 @@ class Telemetry:
             return None
         try:
             return question()
-        except (self._nvml.NVMLError, AttributeError):  # a VM, MIG, or a driver older than the question
+        except (self._nvml.NVMLError, AttributeError, TypeError):  # a VM, MIG, an old driver or an old module
             self.missing.append(name)
             return None
 
@@ -117,16 +118,26 @@ def open_telemetry(nvml: Any, uuid: str) -> Telemetry | NoTelemetry:
     for kind in ("GPU", "MIG"):
         try:
             nvml.nvmlInit()
-            return Telemetry(nvml, nvml.nvmlDeviceGetHandleByUUID(f"{kind}-{uuid}"))
+            return Telemetry(nvml, _handle(nvml, f"{kind}-{uuid}"))
         except nvml.NVMLError:
             continue
     return NoTelemetry()
 
 
-def load_nvml() -> Any:
-    """The `nvidia-ml-py` module; None where it is not installed."""
+def _handle(nvml: Any, uuid: str) -> Any:
+    """NVML's handle of a GPU; the old module `pynvml`, which may lie in the new one's place, takes bytes alone."""
     try:
-        import pynvml
-    except ImportError:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except TypeError:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid.encode())
+
+
+def load_nvml() -> Any:
+    """The module of `nvidia-ml-py`, or the old `pynvml` in its place; None where neither can be imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the old one says that it is old
+            import pynvml
+    except (ImportError, SyntaxError, OSError):
         return None
-    return pynvml
+    return pynvml if hasattr(pynvml, "nvmlInit") else None

@@ -99,8 +99,6 @@ class TimedUnet:
         self.workload, self.config = workload, read_config(workload.model)
         self.resolution = resolution_of(workload, self.config)
         self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[workload.dtype]
-        if workload.device == "cpu" and workload.model == "tiny":
-            torch.set_num_threads(1)  # the model is so small that more threads would only wait for each other
         self.unet = self._make_unet()
         self.scheduler = DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from edgesplit.common.errors import InputError
+from edgesplit.diffusion.inference import threads
 from edgesplit.fitting.names import slug
 from edgesplit.profiler import bench, devices, profiles
 from edgesplit.profiler.devices import Instruments
@@ -19,7 +20,7 @@ TINY = Workload(model="tiny", device="cpu", dtype="fp32")
 
 @pytest.fixture
 def journal(tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl", {}, resume=False)
+    journal = Journal(tmp_path / "journal.jsonl", {})
     yield journal
     journal.close(remove=True)
 
@@ -73,13 +74,38 @@ def test_energy_per_step_is_right_though_the_counter_moves_less_often_than_visit
 
 def test_the_pause_before_a_resume_is_no_energy_of_a_step(tmp_path):
     path = tmp_path / "journal.jsonl"
-    first = Journal(path, {}, resume=False)
+    first = Journal(path, {})
     first.add(Visit(round=0, batch=1, durations_s=[0.1]), Reading(**NOTHING.as_json() | {"energy_j": -1e9}))
     first.close(remove=False)
-    again = Journal(path, {}, resume=True)
+    again = Journal(path, {})
     profile, _ = measure(again, Instruments(CpuTimer(), FakeGpu()), batches=(1, 2))
     again.close(remove=True)
     assert max(profile.telemetry["energy_per_step_j"].values()) < 1e3
+
+
+def test_steps_run_with_the_threads_that_a_trial_chose_and_that_an_interrupted_run_had(tmp_path, monkeypatch):
+    tried, before = [], torch.get_num_threads()
+
+    def chosen(step, command):
+        step()
+        tried.append(command)
+        torch.set_num_threads(2)
+        return 2
+
+    monkeypatch.setattr(threads, "fastest_threads", chosen)
+    path = tmp_path / "journal.jsonl"
+    try:
+        first = Journal(path, {})
+        profile, _ = measure(first, Instruments(CpuTimer()), batches=(1, 2))
+        first.close(remove=False)
+        assert (tried, profile.telemetry["threads"]) == (["hwprof"], 2)
+        torch.set_num_threads(1)
+        again = Journal(path, {})
+        profile, _ = measure(again, Instruments(CpuTimer()), batches=(1, 2))
+        again.close(remove=True)
+        assert (tried, profile.telemetry["threads"]) == (["hwprof"], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_without_nvml_that_is_said_once(journal):

@@ -14,6 +14,7 @@ from inprocess import run_here
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import LatencyProfile
 from edgesplit.optimizer.cli import main as plan_main
+from edgesplit.profiler import hwprof_command
 from edgesplit.profiler.cli import main
 
 QUICK = ["bench", "--device", "cpu", "--model", "tiny", "--batches", "1,2,4", "--max-seconds", "1"]
@@ -124,6 +125,46 @@ def test_fit_of_medians_alone_may_take_the_floor_model(tmp_path):
     assert fit["slope_ci_s"] is None
 
 
+def fitted(folder, rows, *options, **environment):
+    """The profile that `hwprof fit` makes of (batch, seconds) rows, and what it said on stderr."""
+    (folder / "theirs.csv").write_text("batch,duration_s\n" + "".join(f"{b},{s}\n" for b, s in rows))
+    result = run_here(main, "fit", folder / "theirs.csv", "-o", folder / "p.json", "--json", *options, **environment)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(1, 500.0), (2, 800.0), (4, 1400.0)], "one step of one image takes 500 s by this profile"),
+        ([(1, 0.05), (2, 0.07)], "a line goes through two batch sizes whatever was measured"),
+        ([(1, 0.05), (2, 0.05), (4, 0.05)], "further images in a batch take no time (k = 0)"),
+        ([(1, 0.05), (2, 0.07), (4, 0.5)], "the fit is poor"),
+        ([(1, 0.05), (2, 0.07), (4, 0.11)], None),
+    ],
+)
+def test_what_is_implausible_is_said_and_kept_with_the_profile(tmp_path, rows, says):
+    profile, talk = fitted(tmp_path, rows)
+    assert len(profile["provenance"]["notes"]) == (says is not None)
+    if says:
+        assert says in profile["provenance"]["notes"][0]
+        assert says in talk
+        assert says in run_here(main, "show", tmp_path / "p.json").stdout
+
+
+def test_names_in_any_script_stay_apart_and_are_found_and_numbers_are_whole(tmp_path):
+    (tmp_path / "s.csv").write_text("batch,duration_s\n1,1301.5\n2,1401.5\n4,1601.5\n")
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    for name in ("显卡一", "显卡二", "видеокарта"):
+        result = run_here(main, "fit", tmp_path / "s.csv", "--name", name, "--model", "模型" * 20, **home)
+        assert result.returncode == 0, result.stderr
+        assert run_here(main, "show", name, **home).stdout == result.stdout
+    listed = run_here(main, "list", COLUMNS="40", **home).stdout.splitlines()
+    assert len({line.split()[0] for line in listed[-3:]}) == 3
+    assert all("模型模型模型模~" in line and line.endswith("own, measured") for line in listed[-3:])
+    assert all(line.split()[-5:-3] == ["100000.00", "1201500.00"] for line in listed[-3:])
+
+
 @pytest.mark.parametrize("name", ["p.json", "p.png"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_measurement(tmp_path, name):
     (tmp_path / name).mkdir()
@@ -140,29 +181,55 @@ def test_a_spoiled_own_profile_does_not_hide_the_others(tmp_path):
     assert "rtx-4090" in result.stdout
 
 
-def test_a_killed_run_resumes_from_its_journal(tmp_path):
+def test_a_killed_run_goes_on_from_its_journal_and_bars_a_second_one(tmp_path):
     profile, journal = tmp_path / "p.json", tmp_path / "p.journal.jsonl"
     command = [BIN / "hwprof", *QUICK[:-1], "30", "-o", profile]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: journal.exists() and journal.read_text().count("\n") > 20, process)
+    assert "another hwprof bench is at work here" in refused(run_here(main, *QUICK, "-o", profile))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not profile.exists()
     whole = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
     journal.write_text(journal.read_text() + '{"visit": {"round"')  # a line cut short
-    other = run_here(main, *QUICK[:-3], "1,2", "--max-seconds", "3", "-o", profile, "--resume")
-    assert "the interrupted run had other options: batches was [1, 2, 4] and is [1, 2]" in refused(other)
-    result = run_here(main, *QUICK, "-o", profile, "--resume")
+    other = run_here(main, *QUICK[:-3], "1,2", "--max-seconds", "3", "-o", profile)
+    assert "an interrupted run had other options: batches was [1, 2, 4] and is [1, 2]; repeat" in refused(other)
+    result = run_here(main, *QUICK, "-o", profile)
     assert result.returncode == 0, result.stderr
     assert not journal.exists()
+    before = [entry["visit"] for entry in whole if "visit" in entry]
+    assert f"hwprof: goes on with the {len(before)} visits of an interrupted run; --fresh begins anew" in result.stderr
     visits = read_record(profile, LatencyProfile).telemetry["visits"]
-    before = [entry["visit"] for entry in whole[1:]]
     assert [v["batch"] for v in visits[: len(before)]] == [v["batch"] for v in before]
     assert len(visits) > len(before)
     finished = profile.read_bytes()
     again = run_here(main, *QUICK, "-o", profile, "--resume")
     assert "there is nothing to resume" in again.stderr
     assert (again.stdout, profile.read_bytes()) == (result.stdout, finished)
+    anew = run_here(main, *QUICK, "-o", profile)
+    assert "goes on" not in anew.stderr
+    assert profile.read_bytes() != finished
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.png", "p.svg"]
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_and_fresh_does_not(tmp_path, monkeypatch):
+    def pressed(self, samples, visit):
+        if len(samples.visits) > 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hwprof_command._Shown, "__call__", pressed)
+        result = run_here(main, *QUICK, "-o", tmp_path / "p.json")
+    assert result.returncode == 130
+    assert result.stderr.splitlines()[-1] == "hwprof: interrupted; the same command goes on from here"
+    assert "hwprof: 0 of 1 seconds, warming up" in result.stderr
+    anew = run_here(main, *QUICK, "-o", tmp_path / "p.json", "--fresh", "--json")
+    assert (anew.returncode, "goes on" in anew.stderr) == (0, False)
+    assert json.loads(anew.stdout)["telemetry"]["visits"][0]["round"] == 0
+
+
+def test_resume_and_fresh_together_are_refused(tmp_path):
+    assert "--fresh: found --resume as well" in refused(run_here(main, *QUICK, "--resume", "--fresh", cwd=tmp_path))
 
 
 def wait_for(condition, process):

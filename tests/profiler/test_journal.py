@@ -11,38 +11,74 @@ HOT = Reading(**NOTHING.as_json() | {"throttled_by": ["hardware slowdown"], "ene
 VISIT = Visit(round=0, batch=2, durations_s=[0.1, 0.25])
 
 
+CONFIG = {"batches": [1, 2], "workload": {"model": "tiny", "dtype": "fp32"}}
+
+
 @pytest.mark.parametrize(("content", "says"), [("", "not a journal"), ("5\n", "not a journal"), (None, "cannot read")])
-def test_what_is_no_journal_is_not_resumed(tmp_path, content, says):
+def test_what_is_no_journal_is_not_written_over(tmp_path, content, says):
     path = tmp_path / "p.journal.jsonl"
     path.mkdir() if content is None else path.write_text(content)
     with pytest.raises(InputError, match=says):
-        Journal(path, {}, resume=True)
+        Journal(path, {})
+    assert path.is_dir() if content is None else path.read_text() == content
 
 
-def test_a_spoiled_line_ends_what_is_resumed(tmp_path):
+def test_a_spoiled_line_ends_what_is_gone_on_with(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_text('{"config": {}}\n5\n{"visit": {}}\n')
-    journal = Journal(path, {}, resume=True)
+    journal = Journal(path, {})
     journal.close(remove=True)
     assert journal.done == []
 
 
-def test_a_journal_keeps_visits_and_readings(tmp_path):
-    path, config = tmp_path / "j.jsonl", {"batches": [1, 2]}
-    first = Journal(path, config, resume=False)
+def test_a_journal_keeps_visits_readings_and_threads(tmp_path):
+    path = tmp_path / "j.jsonl"
+    first = Journal(path, CONFIG)
+    assert first.threads is None
+    first.keep_threads(3)
     first.add(VISIT, HOT)
     first.close(remove=False)
-    again = Journal(path, config, resume=True)
-    assert again.done == [(VISIT, HOT)]
+    for _ in range(2):  # nor does a second interruption lose them
+        again = Journal(path, CONFIG)
+        assert (again.done, again.threads) == ([(VISIT, HOT)], 3)
+        again.close(remove=False)
     again.close(remove=True)
     assert not path.exists()
+
+
+def interrupted(path, visits=1):
+    journal = Journal(path, CONFIG)
+    journal.keep_threads(3)
+    for _ in range(visits):
+        journal.add(VISIT, HOT)
+    journal.close(remove=False)
+    return path
+
+
+def test_visits_of_other_options_are_refused_with_the_difference_and_begun_anew_on_demand(tmp_path):
+    path = interrupted(tmp_path / "j.jsonl")
+    other = {"batches": [1, 4], "workload": {"model": "tiny", "dtype": "fp16"}}
+    with pytest.raises(InputError) as caught:
+        Journal(path, other)
+    assert "had other options: batches was [1, 2] and is [1, 4], dtype was 'fp32' and is 'fp16';" in str(caught.value)
+    assert "--fresh" in str(caught.value)
+    for config in (other, CONFIG):
+        journal = Journal(path, config, fresh=True)
+        assert (journal.done, journal.threads) == ([], None)
+        journal.close(remove=False)
+
+
+def test_options_with_which_nothing_was_measured_bind_no_later_run(tmp_path):
+    journal = Journal(interrupted(tmp_path / "j.jsonl", visits=0), {"batches": [8]})
+    assert (journal.done, journal.threads) == ([], None)
+    journal.close(remove=True)
 
 
 @pytest.mark.parametrize(("visits", "fails", "stays"), [(1, False, False), (1, True, True), (0, True, False)])
 def test_the_file_stays_only_after_an_error_and_with_a_visit(tmp_path, visits, fails, stays):
     path = tmp_path / "j.jsonl"
     try:
-        with Journal(path, {}, resume=False) as journal:
+        with Journal(path, {}) as journal:
             for _ in range(visits):
                 journal.add(VISIT, HOT)
             if fails:

@@ -1,10 +1,12 @@
 """NVML paths against a fake library that answers, refuses a field, or is absent."""
 
+import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
 
-from edgesplit.profiler.telemetry import THROTTLING, open_telemetry
+from edgesplit.profiler.telemetry import THROTTLING, load_nvml, open_telemetry
 
 
 class FakeNvml:
@@ -97,6 +99,47 @@ def test_a_part_of_a_gpu_is_found_by_its_own_uuid():
             return uuid
 
     assert open_telemetry(Mig(), "x").read().temperature_c == 61
+
+
+def test_the_old_module_which_takes_bytes_alone_serves_too():
+    class Old(FakeNvml):
+        def nvmlDeviceGetHandleByUUID(self, uuid):
+            if isinstance(uuid, str):
+                raise TypeError("bytes or integer address expected instead of str instance")
+            return uuid
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+            raise TypeError("an argument of a newer driver")
+
+    telemetry = open_telemetry(Old(), "x")
+    assert (telemetry.read().temperature_c, telemetry.missing) == (61, ["energy_j"])
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A function that puts a module in pynvml's place."""
+    before = sys.modules.pop("pynvml", None)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield (tmp_path / "pynvml.py").write_text
+    sys.modules.pop("pynvml", None)
+    if before:
+        sys.modules["pynvml"] = before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["print 'an old language'", "raise OSError('no library')", "raise ImportError", "nothing = True"],
+)
+def test_a_module_that_cannot_be_used_is_none(installed, content):
+    installed(content)
+    assert load_nvml() is None
+
+
+def test_the_old_module_s_own_warning_is_not_shown(installed):
+    installed("import warnings\nwarnings.warn('old', FutureWarning)\nnvmlInit = 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_nvml().nvmlInit == 1
 
 
 def test_no_clock_is_ever_changed():
