@@ -17,6 +17,13 @@ from .files import make_folder
 DATABASE = "results.sqlite"
 SETTINGS = "CREATE TABLE IF NOT EXISTS settings (value TEXT NOT NULL);"
 MOST_DIFFERENCES = 5
+REMEDIES = {
+    "SQLITE_FULL": "free some space and repeat",
+    "SQLITE_IOERR": "see whether the disk is full or failing, and repeat",
+    "SQLITE_READONLY": "it may not be written: change its permissions, or choose another -o",
+    "SQLITE_CANTOPEN": "it cannot be opened for writing: change its permissions, or choose another -o",
+}
+"""What to do about an error of SQLite, by the beginning of its name."""
 
 
 def open_results(path: Path, tables: str, settings: Mapping[str, Any] | None, command: str) -> sqlite3.Connection:
@@ -58,11 +65,13 @@ def one_line(path: Path, command: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "locked" in str(error):
+        name = getattr(error, "sqlite_errorname", "")  # SQLite itself sets it
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise InputError(
                 f"{path.parent}: another {command} is at work here; wait for it or choose another -o"
             ) from error
-        raise InputError(f"{path}: {error}; free some space, or choose another -o, and repeat") from error
+        remedy = next((words for start, words in REMEDIES.items() if name.startswith(start)), "choose another -o")
+        raise InputError(f"{path}: {error}; {remedy}") from error
     except (sqlite3.DatabaseError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); --fresh moves the folder aside") from error
 

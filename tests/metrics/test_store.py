@@ -148,7 +148,9 @@ def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
     store.add(group_rows(0, 0))
 
     def full(*_):
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
 
     class Full:
         def __getattr__(self, name):
