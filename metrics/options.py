@@ -193,14 +193,14 @@ def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: b
     class_word = request.subject or read_settings(Path(cluster)).get("subject") or "dog"
     own = {name: settings.get("subject") for name, settings in stored.items()}
     looks = {name: settings.get("description") for name, settings in stored.items()}
-    meaning = "the subject's words on the user's own model"
+    words = _of_users("--words", request.words, own, class_word, "the subject's words on the user's own model")
     return {
-        "words": _of_users("--words", request.words, own, class_word, meaning),
+        "words": words,
         "descriptions": _of_users(
             "--describe", request.descriptions, looks, class_word, "what the user's subject looks like"
         ),
         "class_word": class_word,
-        "templates": _templates(request, toy, class_word),
+        "templates": _templates(request, toy, class_word, words),
     }
 
 
@@ -229,10 +229,10 @@ def _of_users(
     return {name: text or class_word for name, text in known.items()}
 
 
-def _templates(request: SweepRequest, toy: bool, class_word: str) -> list[str]:
+def _templates(request: SweepRequest, toy: bool, class_word: str, words: Mapping[str, str]) -> list[str]:
     if request.prompts is None and not toy:
         raise InputError("--prompts: missing; name a file with a prompt a line, such as 'a photo of {subject} in snow'")
-    return read_prompts(request.prompts or data.sample("prompts.txt"), class_word)
+    return read_prompts(request.prompts or data.sample("prompts.txt"), class_word, words.values())
 
 
 def _default_clip(toy: bool) -> str:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-
+from ..common.errors import printable
 from ..common.files import record_json
-from ..common.tables import plain_table
+from ..common.tables import plain_table, print_table
 from ..fitting.schemas import PaiCurveFile
 from .analysis import Analysis
 
@@ -15,15 +14,14 @@ def print_curve(curve: PaiCurveFile, analysis: Analysis, as_json: bool) -> None:
     if as_json:
         print(record_json(curve), end="")
         return
-    console = Console(highlight=False)
     table = plain_table("n", "CLIP", "95 %", "LPIPS-bar", "95 %", "PAI", "95 %", right_from=0)
     for point in curve.points:
         cells = [(point.clip, point.clip_ci), (point.lpips, point.lpips_ci), (point.pai, point.pai_ci)]
         texts = [text for value, ends in cells for text in (f"{value:.3f}", _interval(ends, 3))]
         table.add_row(str(point.local_steps), *texts)
-    console.print(table)
+    print_table(table)
     for line in _fit_lines(curve, paper_form=analysis.fit.parameters == 2):
-        console.print(line, soft_wrap=True, markup=False)
+        print(printable(line))
 
 
 def _fit_lines(curve: PaiCurveFile, paper_form: bool) -> Iterator[str]:
