@@ -78,8 +78,7 @@ def run_hybrid(request: HybridRequest, as_json: bool) -> None:
 
     cluster, users = model_references(request.cluster, request.users, request.cohort)
     sampling, splits = _sampling(request, users)
-    edge, personal = _load_models(request, cluster, users)
-    _check_fit(request.prompts, sampling, edge, list(personal.values()))
+    edge, personal = _fitting_models(request, sampling, *_load_models(request, cluster, users))
     make_folder(request.output)
     with gpu_memory("the pictures", "free some, try --dtype fp16, or fewer --prompt and --local-steps"):
         report = _generate(request, sampling, splits, edge, personal)
@@ -136,14 +135,16 @@ def _load_models(request: HybridRequest, cluster: str, users: dict[str, str]) ->
     return edge, personal
 
 
-def _check_fit(prompts: Sequence[str], sampling: Sampling, edge: "Model", personal: Sequence["Model"]) -> None:
-    """Refuse models that cannot hand off and prompts that one of them cannot read, before any step runs."""
-    from .inference.models import check_pair
+def _fitting_models(
+    request: HybridRequest, sampling: Sampling, edge: "Model", personal: dict[str, "Model"]
+) -> tuple["Model", dict[str, "Model"]]:
+    """The models, having checked before any step that they can hand off and can read every prompt."""
+    from .inference.models import paired
 
-    for model in personal:
-        check_pair(edge, model, sampling)
-    for model in (edge, *personal):
-        model.tokens([model.prompt(template) for template in prompts or [TOY_PROMPT]])
+    edge, models = paired(edge, list(personal.values()), sampling)
+    for model in (edge, *models):
+        model.tokens([model.prompt(template) for template in request.prompts or [TOY_PROMPT]])
+    return edge, dict(zip(personal, models, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

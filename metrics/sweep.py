@@ -5,7 +5,9 @@ CLIP and LPIPS judge the pictures.
 """
 
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -14,20 +16,25 @@ from torch import Tensor
 
 from .. import data
 from ..common.capacity import largest_batch
-from ..common.errors import InputError
-from ..diffusion.inference.batch import StepCount, denoise, intermediates
+from ..common.errors import InputError, shown
+from ..diffusion.inference.batch import NotFiniteError, StepCount, denoise, initial_noise, intermediates
 from ..diffusion.inference.gpu import free_memory, gpu_memory, out_of_memory
-from ..diffusion.inference.models import Model, check_pair, load_model, weights_digest
+from ..diffusion.inference.models import Model, load_model, paired, weights_digest
 from ..diffusion.inference.pictures import as_pil
+from ..diffusion.inference.threads import fastest_threads
 from .clip import Clip, load_clip, similarity
 from .lpips import Lpips, load_lpips
 from .prompts import described
-from .settings import BLOCK, Block, SweepSettings, chunks
+from .settings import BLOCK, Block, Group, SweepSettings, chunks
 
 HEADROOM = 0.8
 """Share that is used of the largest batch that fits: other programs and fragments take memory as well."""
 LPIPS_AT_ONCE = 12
 """Pictures whose LPIPS features are held at once; those of VGG are large."""
+
+
+TRIAL_PIXELS = 2048
+"""Latent pixels of all pictures of a step whose threads are chosen: fourteen of the toy world, or one of SD."""
 
 
 def uncounted(pictures: int) -> None:
@@ -106,30 +113,30 @@ class SweepModels:
     def rows(self, block: Block) -> list[MeasuredPicture]:
         """What `measure` returns; where memory does not suffice, with torch's own error."""
         settings = self.settings
-        templates, seeds = [settings.templates[p] for p, _ in block], [seed for _, seed in block]
-        prompts = [self.edge.prompt(template) for template in templates]
-        kept = intermediates(self.edge, prompts, seeds, settings.splits, settings.sampling, self.count)
-        latents = {name: self._finish(model, kept, templates, seeds) for name, model in self.personal.items()}
+        prompts, seeds = [self.edge.prompt(settings.templates[p]) for p, _ in block], [seed for _, seed in block]
+        with self._named("the cluster-wide model", [(settings.total_steps, group) for group in block]):
+            kept = intermediates(self.edge, prompts, seeds, settings.splits, settings.sampling, self.count)
+        latents = {name: self._finish(name, kept, block) for name in self.personal}
         rows: list[MeasuredPicture] = []
         for split in settings.splits:
             finished = self._decode({name: of_user[split] for name, of_user in latents.items()}, shared=split == 0)
+            self._check_pictures(split, block, finished)
             rows += self._judge(split, block, finished)
         return rows
 
-    def _finish(
-        self, model: Model, kept: Mapping[int, Tensor], templates: Sequence[str], seeds: Sequence[int]
-    ) -> dict[int, Tensor]:
+    def _finish(self, name: str, kept: Mapping[int, Tensor], block: Block) -> dict[int, Tensor]:
         """x_0 of every split on one user's model; later splits join the same pass as far as the batch allows."""
-        groups = len(templates)
-        hand_offs = [(n, i) for n in self.settings.splits if n > 0 for i in range(groups)]
-        prompts = [model.prompt(template) for template in templates]
+        settings, model = self.settings, self.personal[name]
+        hand_offs = [(n, i) for n in settings.splits if n > 0 for i in range(len(block))]
+        prompts = [model.prompt(settings.templates[p]) for p, _ in block]
         done: dict[tuple[int, int], Tensor] = {(0, i): x for i, x in enumerate(kept.get(0, ()))}
-        for part in chunks(hand_offs, self.settings.batch):
+        for part in chunks(hand_offs, settings.batch):
             x = torch.stack([kept[n][i] for n, i in part])
-            steps, texts, noise = [n for n, _ in part], [prompts[i] for _, i in part], [seeds[i] for _, i in part]
-            finished = denoise(model, x, texts, steps, 0, self.settings.sampling, noise, self.count)
+            steps, texts, noise = [n for n, _ in part], [prompts[i] for _, i in part], [block[i][1] for _, i in part]
+            with self._named(f"user {name!r}", [(n, block[i]) for n, i in part]):
+                finished = denoise(model, x, texts, steps, 0, settings.sampling, noise, self.count)
             done |= dict(zip(part, finished, strict=True))
-        return {n: torch.stack([done[n, i] for i in range(groups)]) for n in self.settings.splits}
+        return {n: torch.stack([done[n, i] for i in range(len(block))]) for n in settings.splits}
 
     def _decode(self, latents: Mapping[str, Tensor], shared: bool) -> FinishedPictures:
         """Pictures of all users; shared latents are decoded once for all users with the same decoder."""
@@ -147,6 +154,18 @@ class SweepModels:
     def _pictures(self, model: Model, latents: Tensor) -> Tensor:
         return torch.cat([model.decode(part).cpu() for part in latents.split(self.settings.batch)])
 
+    def _check_pictures(self, split: int, block: Block, finished: FinishedPictures) -> None:
+        """Refuse the first picture that a decoder made of NaN or infinity, although its latents were finite."""
+        finite = finished.images.isfinite().flatten(1).all(dim=1)
+        for name, numbers in zip(self.settings.users, finished.numbers.tolist(), strict=True):
+            for number, group in zip(numbers, block, strict=True):
+                if not finite[number]:
+                    dtype = self.personal[name].dtype
+                    remedy = "try --dtype fp32 or bf16" if dtype == torch.float16 else "its weights may be damaged"
+                    decoder = f"the decoder of {self.personal[name].name}"
+                    where = self._place(f"user {name!r}", split, group)
+                    raise InputError(f"{where}: {decoder} made a picture that is not finite; {remedy}")
+
     def _judge(self, split: int, block: Block, finished: FinishedPictures) -> Iterator[MeasuredPicture]:
         seen = self.clip.image_features(finished.images)
         distance = self._distances(finished)
@@ -155,7 +174,7 @@ class SweepModels:
             texts = [described(self.settings.templates[p], self.settings.descriptions[name]) for p, _ in block]
             clip = similarity(seen[finished.numbers[u]], self.clip.text_features(texts))
             for i, (prompt, seed) in enumerate(block):
-                yield MeasuredPicture(
+                row = MeasuredPicture(
                     prompt=prompt,
                     seed=seed,
                     local_steps=split,
@@ -164,6 +183,35 @@ class SweepModels:
                     lpips=float(distance[u, i]),
                     png=png[int(finished.numbers[u, i])],
                 )
+                self._check_scores(row)
+                yield row
+
+    def _check_scores(self, row: MeasuredPicture) -> None:
+        """Refuse NaN and infinity of a metric, whose weights must then be damaged."""
+        for metric, reference, score in (
+            ("CLIP", self.settings.clip, row.clip),
+            ("LPIPS", self.settings.lpips, row.lpips),
+        ):
+            if not math.isfinite(score):
+                where = self._place(f"user {row.user!r}", row.local_steps, (row.prompt, row.seed))
+                raise InputError(f"{where}: {metric} {reference} gave {score}; its weights may be damaged")
+
+    @contextmanager
+    def _named(self, whose: str, samples: Sequence[tuple[int, Group]]) -> Iterator[None]:
+        """Name the picture whose latents stopped being finite.
+
+        Args:
+            whose: words for the model that runs the steps.
+            samples: steps at which each sample of the batch begins, and its group.
+        """
+        try:
+            yield
+        except NotFiniteError as error:
+            raise InputError(f"{self._place(whose, *samples[error.sample])}: {error}") from error
+
+    def _place(self, whose: str, split: int, group: Group) -> str:
+        prompt, seed = group
+        return f"{whose}, n = {split}, prompt {shown(self.settings.templates[prompt])}, seed {seed}"
 
     def _distances(self, finished: FinishedPictures) -> Tensor:
         """Mean LPIPS of each user's picture to those of the other users, shape (users, groups)."""
@@ -190,12 +238,12 @@ def load_sweep_models(settings: SweepSettings, device: str, count: StepCount = u
     Raises:
         InputError: one line, for models that cannot be had, cannot hand off or do not fit into a GPU's memory.
     """
-    torch.set_num_threads(settings.threads)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     with gpu_memory("the models", "free some, or try --dtype fp16"):
         edge, *others = (_load(settings, device, name) for name in (None, *settings.users))
+        edge, others = paired(edge, others, settings.sampling)
         personal = dict(zip(settings.users, others, strict=True))
-        for model in others:
-            check_pair(edge, model, settings.sampling)
         clip = load_clip(data.located(settings.clip), device, settings.long_prompts)
         decoders = {name: weights_digest(model.vae) for name, model in personal.items()}
         models = SweepModels(settings, edge, personal, clip, load_lpips(settings.lpips, device), decoders, count)
@@ -220,6 +268,18 @@ def check_texts(models: SweepModels) -> None:
         for model in (models.edge, *models.personal.values()):
             model.tokens([model.prompt(template)])
         models.clip.text_features([described(template, text) for text in models.settings.descriptions.values()])
+
+
+def fastest_cpu_threads(models: SweepModels) -> int:
+    """The number of CPU threads with which a step of the cluster-wide model is fastest; torch then uses it."""
+    edge, settings = models.edge, models.settings
+    pictures = max(1, TRIAL_PIXELS // math.prod(edge.latent_shape[1:]))
+    seeds, steps = list(range(pictures)), settings.total_steps
+    prompts = [edge.prompt(settings.templates[0])] * pictures
+    noise = initial_noise(edge, seeds, settings.sampling)
+    return fastest_threads(
+        lambda: denoise(edge, noise, prompts, steps, steps - 1, settings.sampling, seeds), "pai-sweep"
+    )
 
 
 def automatic_batch(models: SweepModels) -> int:

@@ -16,6 +16,19 @@ from .models import Model
 from .sampling import DEFAULT, Sampling
 from .step import Timestep, denoise_step
 
+
+class NotFiniteError(InputError):
+    """Latents became NaN or infinite.
+
+    Attributes:
+        sample: number of the sample in its batch.
+    """
+
+    def __init__(self, message: str, sample: int) -> None:
+        super().__init__(message)
+        self.sample = sample
+
+
 StepCount = Callable[[int], None]
 """Called after each step with the number of samples in its batch."""
 
@@ -79,11 +92,14 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
     Yields:
         after each step s: s - 1, the numbers of the samples that took part, and the latents of all samples, of those
         that took part x_{s-1}. The latents are one tensor, which the next step changes.
+
+    Raises:
+        NotFiniteError: for NaN or infinity; on a GPU after the last step, so that no step makes the host wait.
     """
     if not batch.steps:
         return
     latents, embeddings = batch.latents.clone(), batch.embeddings()
-    clock = _Clock(batch.model, batch.sampling)
+    clock, watch = _Clock(batch.model, batch.sampling), _Watch(batch)
     active: list[int] = []
     rows: Any = None  # the active samples' numbers, on the model's device
     conditions: Any = None  # their embeddings
@@ -97,7 +113,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
         scheduler, timestep = clock.at(step)
         noises = [_step_noise(batch.seeds[i], step) for i in active] if batch.sampling.noisy else None
         with torch.inference_mode():
-            latents[rows] = denoise_step(
+            stepped = denoise_step(
                 batch.model.unet,
                 scheduler,
                 latents[rows],
@@ -106,7 +122,10 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
                 batch.sampling.guided,
                 generators=noises,
             )
+            latents[rows] = stepped
+            watch.note(rows, stepped, step)
         yield step - 1, active, latents
+    watch.check(to_step=0)
 
 
 def initial_noise(model: Model, seeds: Sequence[int], sampling: Sampling = DEFAULT) -> Tensor:
@@ -212,6 +231,47 @@ class _Clock:
         if hasattr(self._scheduler, "set_begin_index"):
             self._scheduler.set_begin_index(index)
         self._on_device = self._scheduler.timesteps.to(self._model.device)
+
+
+class _Watch:
+    """Counts the steps after which each sample's latents were finite."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._finite = torch.zeros(len(batch.latents), dtype=torch.int32, device=batch.latents.device)
+
+    def note(self, rows: Tensor, latents: Tensor, step: int) -> None:
+        """Count a step of some samples; on the CPU, where that costs nothing, it is checked at once."""
+        self._finite[rows] += latents.isfinite().flatten(1).all(1).int()
+        if latents.device.type == "cpu":
+            self.check(to_step=step - 1)
+
+    def check(self, to_step: int) -> None:
+        """Refuse the first sample that was not finite after a step, of all steps until few are left.
+
+        Raises:
+            NotFiniteError: naming the model and the step.
+        """
+        batch = self._batch
+        for sample, finite in enumerate(self._finite.cpu().tolist()):
+            first, last = batch.from_step[sample], max(to_step, batch.to_step[sample])
+            if finite < first - last:
+                raise NotFiniteError(_not_finite(batch, first - finite), sample)
+
+
+def _not_finite(batch: Batch, step: int) -> str:
+    """The message of a step that made NaN or infinity."""
+    model, sampling = batch.model, batch.sampling
+    if sampling.lacks_signal(model.scheduler_config):
+        remedy = (
+            "its scheduler_config.json leaves no signal in the first step (rescale_betas_zero_snr), of which a model "
+            "with prediction_type epsilon can make nothing; correct one of the two"
+        )
+    elif model.dtype == torch.float16:
+        remedy = "numbers were too large for fp16; try --dtype fp32 or bf16"
+    else:
+        remedy = "its weights or its scheduler_config.json are damaged, or belong to another model; export it again"
+    return f"{model.name}: step {step} of {sampling.total_steps} made latents that are not finite; {remedy}"
 
 
 def _step_noise(seed: int, step: int) -> torch.Generator:

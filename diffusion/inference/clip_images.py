@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...common.errors import InputError, reason_of, shown
-from .models import hub_file
+from .hub import hub_file
 
 WEIGHTS = "open_clip_model.safetensors"
 

@@ -4,7 +4,8 @@ The first N - n steps of many users run in one batch on the cluster-wide model, 
 Steps count down, as in `batch`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ...common.errors import InputError
-from .batch import StepCount, denoise, initial_noise, intermediates
+from .batch import NotFiniteError, StepCount, denoise, initial_noise, intermediates
 from .handoff import Handoff, check_seed
-from .models import Model, check_pair
+from .models import Model, paired
 from .sampling import DEFAULT, Sampling
+from .schedules import completed
 from .templates import check_template
 
 
@@ -60,8 +62,7 @@ def hybrid(
     Raises:
         InputError: for a pair of models that cannot hand off.
     """
-    for model in personal:
-        check_pair(edge, model, sampling)
+    edge, personal = paired(edge, personal, sampling)
     handoffs = edge_prefix(edge, requests, sampling, count)
     return [
         model.decode(finish_local(model, handoff, sampling))[0]
@@ -85,7 +86,8 @@ def edge_prefix(
     prompts = [model.prompt(request.prompt_template) for request in requests]
     splits = [request.local_steps for request in requests]
     noise = initial_noise(model, seeds, sampling)
-    latents = denoise(model, noise, prompts, sampling.total_steps, splits, sampling, seeds, count)
+    with _naming_split(splits):
+        latents = denoise(model, noise, prompts, sampling.total_steps, splits, sampling, seeds, count)
     return _handoffs(model, requests, latents, sampling)
 
 
@@ -120,16 +122,27 @@ def finish_local(
         check_handoff(handoff, model, sampling)
     if not received:
         return torch.empty(0, *model.latent_shape)
-    return denoise(
-        model,
-        torch.stack([handoff.latents for handoff in received]),
-        [model.prompt(handoff.prompt_template) for handoff in received],
-        [handoff.step for handoff in received],
-        0,
-        sampling,
-        [handoff.seed for handoff in received],
-        count,
-    )
+    splits = [handoff.step for handoff in received]
+    with _naming_split(splits):
+        return denoise(
+            model,
+            torch.stack([handoff.latents for handoff in received]),
+            [model.prompt(handoff.prompt_template) for handoff in received],
+            splits,
+            0,
+            sampling,
+            [handoff.seed for handoff in received],
+            count,
+        )
+
+
+@contextmanager
+def _naming_split(splits: Sequence[int]) -> Iterator[None]:
+    """Put the split of a sample whose latents are not finite before the message."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"split n = {splits[error.sample]}: {error}", error.sample) from error
 
 
 def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:
@@ -144,7 +157,8 @@ def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:
         ("latent shape", tuple(handoff.latents.shape), model.latent_shape),
     ]
     if handoff.scheduler_hash != sampling.fingerprint(config):
-        scheduler = f"{sampling.scheduler} with prediction_type {config.get('prediction_type')}"
+        kind = completed(config, sampling.scheduler)["prediction_type"]
+        scheduler = f"{sampling.scheduler} with prediction_type {kind}"
         facts.append(("scheduler", sampling.recognised(handoff.scheduler_hash, config), scheduler))
     for what, theirs, ours in facts:
         if theirs != ours:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,19 @@ import torch
 from torch import Tensor
 
 from ... import data
-from ...common.errors import InputError, reason_of, shown
+from ...common.errors import InputError, shown
 from ...common.files import read_text, whole_file
 from .gpu import check_bf16
+from .lora import merge_lora
+from .parts import load_parts, longest_prompt
 from .sampling import Sampling
+from .schedules import agreed, check_same
 from .templates import fill
+from .weights import check_range, is_finite
 
 SETTINGS = "edgesplit.json"
 """A file beside the weights: the subject's words and looks, and for a LoRA its base and a digest of that base."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-INDEX = "model_index.json"
-"""A file that every folder in diffusers' format holds; it names the class of the model."""
-PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Model:
         text_encoder: network that turns tokens into embeddings.
         tokenizer: what turns prompts into tokens.
         vae: autoencoder between pictures and latents.
-        scheduler_config: configuration of the scheduler that the model was trained with.
+        scheduler_config: what the model's file says of the scheduler that it was trained with.
         subject: words that stand for `{subject}` in a prompt template, such as "dog" or "sks dog".
     """
 
@@ -82,7 +84,7 @@ class Model:
         Raises:
             InputError: for a prompt that is too long, or with a word that the tokenizer does not know.
         """
-        most = self.tokenizer.model_max_length
+        most = longest_prompt(self.tokenizer, self.text_encoder)
         for prompt in prompts:
             self._check_prompt(prompt, most)
         padded = self.tokenizer(list(prompts), padding="max_length", max_length=most, return_tensors="pt")
@@ -108,8 +110,15 @@ class Model:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, shape (b, 3, height, width), values 0 to 1."""
+        """Pictures of latents, shape (b, 3, height, width), values 0 to 1.
+
+        Raises:
+            InputError: for pictures with NaN or infinity.
+        """
         images: Tensor = self.vae.decode(latents.to(self.device, self.dtype) / self.vae.config.scaling_factor).sample
+        if not is_finite(images):
+            remedy = "try --dtype fp32 or bf16" if self.dtype == torch.float16 else "its weights are damaged"
+            raise InputError(f"{self.name}: its vae made a picture that is not finite; {remedy}")
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
@@ -151,13 +160,12 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     if dtype == "bf16":
         check_bf16(device, "dtype: ")
     base = settings.get("base")
-    parts = _load_parts(_resolved(Path(reference), base) if base else str(reference))
+    parts = load_parts(_resolved(Path(reference), base) if base else str(reference))
     if base:
-        from .lora import merge_lora
-
         _check_base(reference, settings, parts)
         parts |= merge_lora(parts, Path(reference))
     for name in ("unet", "text_encoder", "vae"):
+        check_range(f"{reference}: {name}", parts[name], number_format)
         parts[name] = parts[name].to(device, number_format).eval().requires_grad_(False)
     for name in ("unet", "vae"):  # convolutions are up to half as fast again in this memory format
         parts[name] = parts[name].to(memory_format=torch.channels_last)
@@ -204,11 +212,11 @@ def read_settings(folder: Path) -> dict[str, str]:
         InputError: for a file of settings that is damaged.
     """
     path = folder / SETTINGS
-    if not path.is_file():
+    if not os.path.isfile(path):  # whatever the path: other names are refused elsewhere
         return {}
     try:
         settings = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
     keys = ("base", "base_digest", "description", "subject")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
@@ -216,50 +224,38 @@ def read_settings(folder: Path) -> dict[str, str]:
     return settings
 
 
-def hub_file(repository: str, name: str) -> Path:
-    """A file of a repository on the hub, from the cache if it is there.
+def paired(edge: Model, personal: Sequence[Model], sampling: Sampling) -> tuple[Model, list[Model]]:
+    """Models that take the same steps: what one of them says of its scheduler holds for those that do not say.
 
-    It is asked for once; the hub's own client would repeat its attempts for a minute.
+    Returns:
+        the edge's model, and the personal ones in their order.
 
     Raises:
-        OSError: for a file that is neither in the cache nor within reach.
+        InputError: naming two models that cannot hand off and what differs, before any step runs.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    for model in personal:
+        check_same("latent shape", (edge.name, edge.latent_shape), (model.name, model.latent_shape))
+        scales = [(m.name, m.vae.config.scaling_factor) for m in (edge, model)]
+        check_same("latent scale", *scales)
+    models = [edge, *personal]
+    decisive = {option for model in models for option in _decisive(model, sampling)}
+    config = agreed([(model.name, model.scheduler_config) for model in models], decisive)
+    first, *others = (replace(model, scheduler_config=config) for model in models)
+    return first, others
 
+
+def _decisive(model: Model, sampling: Sampling) -> Collection[str]:
+    """The options that decide the steps of a model."""
     try:
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
-        get_hf_file_metadata(hf_hub_url(repository, name))
-        return Path(hf_hub_download(repository, name))
-    except Exception as error:  # the client passes on whatever its HTTP library raises
-        raise OSError(str(error)) from error
-
-
-def check_pair(edge: Model, personal: Model, sampling: Sampling) -> None:
-    """Refuse a pair of models that cannot hand off, before any step runs.
-
-    Raises:
-        InputError: naming what differs.
-    """
-    options = sampling.decisive(personal.scheduler_config)
-    facts = [
-        ("latent shape", edge.latent_shape, personal.latent_shape),
-        ("latent scale", edge.vae.config.scaling_factor, personal.vae.config.scaling_factor),
-        *((key, value, options[key]) for key, value in sampling.decisive(edge.scheduler_config).items()),
-    ]
-    for what, at_edge, at_home in facts:
-        if at_edge != at_home:
-            raise InputError(
-                f"{edge.name} and {personal.name}: {what} is {at_edge} and {at_home}; a hand-off needs the same, so "
-                "fine-tune both from one base"
-            )
+        return sampling.decisive(model.scheduler_config)
+    except InputError as error:
+        raise InputError(f"{model.name}: {error}") from error
 
 
 def _resolved(folder: Path, base: str) -> str:
     """The base of a LoRA: a folder relative to the LoRA's own, a model of the toy world by its name, or a hub id."""
-    beside = (folder / base).resolve()
-    return str(beside) if beside.is_dir() else data.located(base)
+    beside = os.path.realpath(folder / base) if "\0" not in base else ""
+    return beside if os.path.isdir(beside) else data.located(base)
 
 
 def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:
@@ -269,81 +265,4 @@ def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str
         raise InputError(
             f"{reference}: its LoRA was made for a base with weights {made_for}, and {settings['base']} has {digest}; "
             "use the base it was made for"
-        )
-
-
-def _load_parts(reference: str) -> dict[str, Any]:
-    """The fields of `Model` that a folder in diffusers' format, or a hub id, holds."""
-    from diffusers import StableDiffusionPipeline
-
-    _silence()
-    _check_folder(reference)
-    try:
-        _check_class(reference)
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            reference,
-            use_safetensors=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{reference}: cannot load ({reason_of(error, 140)}); name a folder in diffusers' format with "
-            "safetensors weights, or a hub id that this machine can reach"
-        ) from error
-    _check_sides(reference, pipeline.unet.config.sample_size)
-    return {
-        "unet": pipeline.unet,
-        "text_encoder": pipeline.text_encoder,
-        "tokenizer": pipeline.tokenizer,
-        "vae": pipeline.vae,
-        "scheduler_config": dict(pipeline.scheduler.config),
-    }
-
-
-def _silence() -> None:
-    """Keep the libraries' advice and progress bars, which are about pipelines, from the terminal."""
-    from diffusers.utils import logging
-    from transformers.utils import logging as transformers_logging
-
-    logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-
-
-def _check_folder(reference: str) -> None:
-    folder = Path(reference)
-    if not folder.exists():
-        if reference.count("/") == 1 and not reference.startswith((".", "/")):
-            return  # a hub id
-        raise InputError(f"{reference}: no such folder; name a model in diffusers' format or a hub id")
-    if folder.is_file():
-        raise InputError(
-            f"{reference}: found a file, accepted: a folder in diffusers' format with safetensors weights "
-            "(pickle checkpoints are refused: they can run code)"
-        )
-    if not (folder / INDEX).is_file():
-        raise InputError(f"{reference}: found no {INDEX}, accepted: a folder in diffusers' format")
-    for part in ("unet", "text_encoder", "vae"):
-        if not any((folder / part).glob("*.safetensors")) and any(any((folder / part).glob(p)) for p in PICKLES):
-            raise InputError(f"{folder / part}: found pickled weights, accepted: safetensors only; convert them first")
-
-
-def _check_class(reference: str) -> None:
-    """Refuse another class of model by name, before its weights are read or downloaded."""
-    local = Path(reference, INDEX)
-    index = json.loads(read_text(local if local.is_file() else hub_file(reference, INDEX)))
-    kind = index.get("_class_name") if isinstance(index, dict) else None
-    if kind != "StableDiffusionPipeline":
-        raise InputError(f"{reference}: found {shown(kind)}, accepted: StableDiffusionPipeline (SD 1.x and 2.x)")
-
-
-def _check_sides(reference: str, sample_size: Any) -> None:
-    sides = sample_size if isinstance(sample_size, list | tuple) and len(sample_size) == 2 else [sample_size]
-    if not all(type(side) is int and side > 0 for side in sides):
-        raise InputError(
-            f"{reference}: unet: found sample_size {shown(sample_size)}, accepted: the latents' side in pixels"
         )

@@ -3,10 +3,12 @@
 import hashlib
 import inspect
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...common.errors import InputError, nearest, shown
+from ...common.errors import InputError, nearest, reason_of, shown
+from .schedules import check_options, completed, said
 
 SCHEDULERS = ("ddim", "ddpm", "euler", "euler-ancestral")
 """Schedulers whose step depends on the current sample (and a seed) alone, so that handing off the sample is enough."""
@@ -64,12 +66,11 @@ class Sampling:
         """A fresh scheduler with its timesteps set, for a model trained with this configuration.
 
         Raises:
-            InputError: for more steps than the model's noise schedule has places for.
+            InputError: for a configuration that this scheduler cannot have, or more steps than the model's noise
+                schedule has places for.
         """
-        scheduler = _scheduler_class(self.scheduler).from_config(config)
+        scheduler = self._scheduler_of(completed(config, self.scheduler))
         trained = scheduler.config.num_train_timesteps
-        if self.total_steps <= trained:
-            scheduler.set_timesteps(self.total_steps)
         if self.total_steps > trained or float(scheduler.timesteps.max()) > trained - 1:
             raise InputError(
                 f"total_steps: found {self.total_steps}, accepted: fewer, as the model was trained with {trained} "
@@ -77,13 +78,43 @@ class Sampling:
             )
         return scheduler
 
+    def can_run(self, prediction_type: str) -> bool:
+        """Whether the scheduler takes models that predict this: diffusers' Euler methods know no samples."""
+        return prediction_type != "sample" or self.scheduler in ("ddim", "ddpm")
+
+    def _scheduler_of(self, options: dict[str, Any]) -> Any:
+        if not self.can_run(options["prediction_type"]):
+            raise InputError(
+                f"scheduler: found {self.scheduler}, accepted for a model that predicts samples: ddim or ddpm"
+            )
+        kind = _scheduler_class(self.scheduler)
+        check_options(options, _options_of(kind))
+        try:
+            scheduler = kind.from_config(options)
+            trained = scheduler.config.num_train_timesteps
+            if not (len(scheduler.betas) == trained and bool(((scheduler.betas > 0) & (scheduler.betas <= 1)).all())):
+                raise ValueError(f"its noise levels are not {trained} betas from 0 to 1")
+            if self.total_steps <= trained:
+                scheduler.set_timesteps(self.total_steps)
+        except Exception as error:  # its class may refuse any combination of options
+            raise InputError(
+                f"scheduler: {self.scheduler} cannot run with the model's configuration ({reason_of(error)}); mend its "
+                "scheduler_config.json"
+            ) from error
+        return scheduler
+
     def decisive(self, config: dict[str, Any]) -> dict[str, Any]:
         """The scheduler, and the options that decide its steps for a model trained with this configuration."""
         scheduler = self.make_scheduler(config)
-        used = inspect.signature(type(scheduler).__init__).parameters
+        used = _options_of(type(scheduler))
         options = {name: value for name, value in scheduler.config.items() if name in used}
         idle = {name for name, other in IDLE_WITHOUT.items() if not options.get(other)}
         return {"scheduler": self.scheduler} | {name: options[name] for name in sorted(options.keys() - idle)}
+
+    def lacks_signal(self, config: dict[str, Any]) -> bool:
+        """Whether the first step gets pure noise, of which a model that predicts noise cannot say anything."""
+        options = completed(config, self.scheduler)
+        return bool(options["rescale_betas_zero_snr"]) and options["prediction_type"] == "epsilon"
 
     def fingerprint(self, config: dict[str, Any]) -> str:
         """A hash of everything that decides the steps; edge and device must have the same one."""
@@ -99,8 +130,8 @@ class Sampling:
         """
         for scheduler in SCHEDULERS:
             for kind in PREDICTION_TYPES:
-                other = replace(self, scheduler=scheduler).fingerprint(config | {"prediction_type": kind})
-                if other == fingerprint:
+                other = replace(self, scheduler=scheduler)
+                if other.can_run(kind) and other.fingerprint(said(config) | {"prediction_type": kind}) == fingerprint:
                     return f"{scheduler} with prediction_type {kind}"
         return f"one with other options or noise levels ({fingerprint})"
 
@@ -121,6 +152,11 @@ def _scheduler_class(name: str) -> Any:
         "euler-ancestral": EulerAncestralDiscreteScheduler,
     }
     return classes[name]
+
+
+def _options_of(scheduler_class: Any) -> Collection[str]:
+    """The names of the options of a scheduler of diffusers."""
+    return inspect.signature(scheduler_class.__init__).parameters
 
 
 DEFAULT = Sampling()

@@ -12,7 +12,7 @@ from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference.batch import denoise, generate, initial_noise
 from edgesplit.diffusion.inference.handoff import LARGEST_SEED, Handoff
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, edge_sweep, finish_local, hybrid
-from edgesplit.diffusion.inference.models import check_pair
+from edgesplit.diffusion.inference.models import paired
 from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling
 
 TEMPLATE = "a photo of {subject} on the beach"
@@ -262,4 +262,4 @@ def test_a_prompt_that_would_be_cut_or_misread_is_refused(edge, template, messag
 def test_a_mismatched_pair_is_refused_before_any_step(edge, other, message):
     stranger = as_model(make_pipeline(seed=4, **other), name="stranger")
     with pytest.raises(InputError, match=f"edge and stranger: {message}"):
-        check_pair(edge, stranger, sampling())
+        paired(edge, [stranger], sampling())

@@ -10,7 +10,7 @@ from models import toy_clip
 from edgesplit import data
 from edgesplit.diffusion.inference.clip_images import load_image_encoder
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
-from edgesplit.diffusion.inference.models import check_pair, load_model
+from edgesplit.diffusion.inference.models import load_model, paired
 from edgesplit.diffusion.inference.references import cohort_models
 from edgesplit.diffusion.inference.sampling import Sampling
 from edgesplit.diffusion.toyworld import example, world
@@ -86,8 +86,7 @@ def test_offloading_everything_makes_one_picture_of_all_users_and_nothing_three(
 
 def test_all_shipped_pairs_can_hand_off(models):
     cluster, users = models
-    for model in users.values():
-        check_pair(cluster, model, SETTINGS)
+    paired(cluster, list(users.values()), SETTINGS)
 
 
 def test_the_card_tells_what_was_trained():
