@@ -46,5 +46,5 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path):
         pass
     (tmp_path / "results.sqlite").chmod(0o400)
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="may not be written|cannot be opened"), opened(tmp_path):
+    with pytest.raises(InputError, match=r"may not be written|cannot be opened"), opened(tmp_path):
         pass
