@@ -1,10 +1,13 @@
 """Figures as files: the same figure gives the same bytes, written whole or not at all."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, printable
 from .files import whole_file
 
 FORMATS = ("png", "svg")
@@ -12,6 +15,12 @@ FORMATS = ("png", "svg")
 SUFFIXES = (".png", ".svg", ".pdf")
 """Accepted where a user names one picture."""
 DPI = 150
+OTHER_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Droid Sans Fallback", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic",
+    "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Symbola", "Unifont",
+)  # fmt: skip
+"""Fonts that have letters which Matplotlib's own lacks; those that are installed are used."""
 
 
 def check_picture(path: Path) -> None:
@@ -38,11 +47,30 @@ def save_both(stem: Path, figure: Any) -> list[Path]:
     return paths
 
 
+def drawn_text(text: str, most: int = 40) -> str:
+    """A name for a picture: one short line, never read as mathematics, never hidden from a legend."""
+    line = printable(" ".join(text.split()))
+    short = line if len(line) <= most else f"{line[: most - 1]}~"
+    return f"\u200b{short}".replace("$", r"\$") if short.startswith("_") else short.replace("$", r"\$")
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Within, letters that Matplotlib's own font lacks come from installed fonts, or are boxes, without a warning."""
+    from matplotlib import font_manager, rc_context
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+    with rc_context({"font.sans-serif": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
 def picture_bytes(figure: Any, kind: str) -> bytes:
     """A matplotlib figure in a format, "png", "svg" or "pdf", without the date of its making."""
     from matplotlib import rc_context
 
     stream, undated = BytesIO(), {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "edgesplit"}):
+    with rc_context({"svg.hashsalt": "edgesplit"}), any_script():
         figure.savefig(stream, format=kind, dpi=DPI, metadata=undated.get(kind, {}))
     return stream.getvalue()

@@ -90,6 +90,10 @@ class LatencyFitRecord(Record):
         return self
 
 
+UNKNOWN_DEVICE = "unknown"
+"""What a profile has for a device that nobody named."""
+
+
 class LatencyProfile(Record):
     """A GPU's step latency against batch size, for one model, resolution, dtype and guidance."""
 
@@ -105,6 +109,11 @@ class LatencyProfile(Record):
     max_batch: Count | None
     telemetry: dict[str, Any] | None
     provenance: Provenance
+
+    @property
+    def device_name(self) -> str:
+        """The device for people; the profile's own name where `hwprof fit` was not told of one."""
+        return self.name if self.device == UNKNOWN_DEVICE else self.device
 
     @model_validator(mode="after")
     def _batches_differ(self) -> Self:

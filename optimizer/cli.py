@@ -31,7 +31,8 @@ Output = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PolicyName = Annotated[
-    str | None, typer.Option(help="Policy of the method drl: a shipped name or a .safetensors file. [set-general]")
+    str | None,
+    typer.Option(help="Policy of the method drl: a shipped name or a .safetensors file; default: set-general."),
 ]
 FixedOffload = Annotated[
     int | None, typer.Option(help="Steps that offload-all-fixed offloads; as many as allowed without this option.")
@@ -41,12 +42,12 @@ TimeLimit = Annotated[
     typer.Option(
         min=0.1,
         help="Seconds that ilp-fixed or ilp-joint may take for the whole plan. The time to build a large program "
-        "counts, but it is not cut short. [60]",
+        "counts, but it is not cut short; default: 60.",
     ),
 ]
-Population = Annotated[int | None, typer.Option(min=4, help="Population of genetic and genetic-joint. [100]")]
-Generations = Annotated[int | None, typer.Option(min=1, help="Generations of genetic and genetic-joint. [200]")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint. [0]")]
+Population = Annotated[int | None, typer.Option(min=4, help="Population of genetic and genetic-joint; default: 100.")]
+Generations = Annotated[int | None, typer.Option(min=1, help="Generations of genetic and genetic-joint; default: 200.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint; default: 0.")]
 PlanGpus = Annotated[
     int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")
 ]
@@ -124,12 +125,24 @@ def in_use(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-@app.command()
+INIT = "Write a scenario.json and a users.csv to start from."
+TRAIN = """Train a policy for your own scenario; after an interruption the same command goes on.
+
+The default network, as that of plan's default policy, is ours and not the paper's. The method greedy of plan evaluate,
+which has no network, captures as much."""
+EVALUATE = """Score a policy on held-out instances, beside the exact optimum and the baselines.
+
+The default policy has our network, not the paper's (that is paper-general). The method greedy has no network: it grants
+while the objective rises."""
+"""The help of the subcommands, which docstrings are not where Python leaves these out."""
+
+
+@app.command(help=INIT)
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the files.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Write a scenario.json and a users.csv to start from."""
+    """Write files to start from."""
     from .plan_command import write_start_files
 
     write_start_files(folder, force)
@@ -160,7 +173,7 @@ PolicyFolder = Annotated[Path, typer.Option("-o", "--output", help="Folder for t
 Force = Annotated[bool, typer.Option("--force", help="Replace a policy of that name.")]
 
 
-@app.command()
+@app.command(help=TRAIN)
 def train(
     scope: ScopeChoice = "general",
     preset: PresetChoice = "set",
@@ -177,11 +190,7 @@ def train(
     output: PolicyFolder = Path("policies"),
     force: Force = False,
 ) -> None:
-    """Train a policy for your own scenario; after an interruption the same command goes on.
-
-    The default network, as that of plan's default policy, is ours and not the paper's. The method greedy of
-    plan evaluate, which has no network, captures as much.
-    """
+    """Train a policy."""
     from .train_command import TrainRequest, run_training
 
     run_training(TrainRequest(scope=scope, preset=preset, scenario=scenario,
@@ -194,7 +203,7 @@ ScoredScenario = Annotated[str | None, typer.Option("--scenario", help="Score it
 ScoredRound = Annotated[Path | None, typer.Option("--users", help="Score it on the round of this users file.")]
 
 
-@app.command()
+@app.command(help=EVALUATE)
 def evaluate(
     policy: ScoredPolicy = "set-general",
     scenario: ScoredScenario = None,
@@ -202,11 +211,7 @@ def evaluate(
     instances: HeldOut = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a policy on held-out instances, beside the exact optimum and the baselines.
-
-    The default policy has our network, not the paper's (that is paper-general). The method greedy has no network:
-    it grants while the objective rises.
-    """
+    """Score a policy."""
     from .evaluate_command import EvaluateRequest, run_evaluation
 
     run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances, as_json=as_json))

@@ -1,6 +1,5 @@
 """What `plan evaluate` does."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..common.errors import InputError
-from ..common.tables import plain_table, print_table
+from ..common.errors import InputError, counted, printable
+from ..common.tables import plain_table, print_table, short_name
 from . import output
 from .agent.decide import greedy
 from .agent.instances import paper_instance, read_instance
@@ -32,6 +31,11 @@ PEERS: dict[str, Method] = {
     "all-local": all_local,
 }
 """The methods that a policy is scored beside."""
+SCORE_HEADINGS = ("captured\nmean", "5th\npercentile", "\nworst", "at the\noptimum", "gap\ns", "planned\nin ms")
+SCORES_WIDTH = 60
+"""Cells of a line that its numbers take at most."""
+NAMES_WIDTH = max(map(len, PEERS))
+"""Cells that names have on any terminal: those that our own methods need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +91,18 @@ def _settings(policy: Policy, request: EvaluateRequest) -> Mapping[str, Draw]:
 
 def _print_scores(tables: Mapping[str, Mapping[str, MethodScores]]) -> None:
     """Print a table for each setting."""
-    console = Console(highlight=False, file=sys.stdout)
+    room = max(NAMES_WIDTH, Console().width - SCORES_WIDTH)
     for number, (setting, table) in enumerate(tables.items()):
         if number:
-            console.print()
+            print()
         first = next(iter(table.values())).scores
-        console.print(f"{setting}: {first.instances} held-out instances", markup=False)
-        headings = ("captured\nmean", "5th\npercentile", "\nworst", "at the\noptimum", "gap\ns", "planned\nin ms")
-        rows = plain_table("\nmethod", *headings)
+        print(f"{printable(setting)}: {counted(first.instances, 'held-out instance')}")
+        rows = plain_table("\nmethod", *SCORE_HEADINGS)
         for name, of_method in table.items():
-            rows.add_row(name, *_fields(of_method))
+            rows.add_row(short_name(name, room), *_fields(of_method))
         print_table(rows)
         if first.fall_backs:
-            console.print(f"out of the policy's range, counted as all local: {first.fall_backs}", markup=False)
+            print(f"out of the policy's range, counted as all local: {first.fall_backs} of {first.instances}")
 
 
 def _fields(of_method: MethodScores) -> list[str]:

@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.live import Live
 
-from ..common.console import say
-from ..common.errors import InputError, require, shown
-from ..common.files import make_folder
-from ..common.tables import plain_table
-from .agent.instances import read_instance
+from ..common.console import resumable, say
+from ..common.errors import InputError, counted, require, shown
+from ..common.locks import only_run
+from ..common.progress import live_terminal
+from ..common.tables import plain_table, short_name
+from .agent.instances import Instance, read_instance
 from .agent.names import Scope
+from .agent.policies import PolicyCard
 from .inputs.scenario import overrides, resolve_scenario
-from .learn.presets import PresetName
+from .learn.paper_tables import check_instances
+from .learn.presets import PRESETS, PresetName
 from .learn.tasks import Task, user_task
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class TrainRequest:
 
 
 def run_training(request: TrainRequest) -> None:
-    """Train, with a live view, TensorBoard logs and resume.
+    """Train, with a live view, TensorBoard logs and resume; one run at a time for each name.
 
     Raises:
         InputError: one line.
@@ -68,14 +70,10 @@ def run_training(request: TrainRequest) -> None:
     require("train", "torch", "gymnasium", "tensorboard")
     task = _task(request)
     weights = request.output / f"{task.name}.safetensors"
-    if weights.with_suffix(".json").exists() and not request.force:
-        raise InputError(f"{weights}: is there already; choose another --name or add --force")
-    make_folder(request.output)
-    from .learn.logs import tensorboard
-    from .learn.training import train  # torch costs seconds: wrong options are refused before
-
-    with _live_view(task) as view, tensorboard(request.output / "tensorboard" / task.name) as start_log:
-        card = train(task, request.output, view, start_log)
+    with only_run(weights, "plan train"):
+        if weights.with_suffix(".json").exists() and not request.force:
+            raise InputError(f"{weights}: is there already; choose another --name or add --force")
+        card = _trained(task, request.output)
     for scores in card.scores:
         share = f"captured {scores.captured_mean:.2%}, 5th percentile {scores.captured_p5:.2%}"
         print(f"{task.name}: {scores.setting}: {share}, worst {scores.captured_worst:.2%}")
@@ -83,11 +81,24 @@ def run_training(request: TrainRequest) -> None:
     say(f"now: plan --users users.csv --policy {weights}")
 
 
+def _trained(task: Task, folder: Path) -> PolicyCard:
+    """The card of the policy, which is then in its folder; a run that was stopped there goes on."""
+    say(f"{task.name}: preparing {counted(task.seeds, 'training instance')}")
+    from .learn.logs import tensorboard
+    from .learn.training import train  # torch costs seconds: wrong options are refused before
+
+    with resumable(), _live_view(task) as view, tensorboard(folder / "tensorboard" / task.name) as start_log:
+        return train(task, folder, view, start_log)
+
+
 def _task(request: TrainRequest) -> Task:
     """The training that the options ask for."""
     _check_options(request)
     resolved = resolve_scenario(request.scenario, overrides(**request.changes))
-    users = read_instance(request.users, resolved).users if request.users else None
+    instance = read_instance(request.users, resolved) if request.users else None
+    if instance and PRESETS[request.preset].network == "flat":
+        _check_round(request.users, instance)
+    users = instance.users if instance else None
     task = user_task(request.scope, request.preset, resolved.scenario, users)
     own: dict[str, Any] = {
         "steps": request.steps,
@@ -96,6 +107,14 @@ def _task(request: TrainRequest) -> Task:
         "held_out": request.instances,
     }
     return replace(task, seed=request.seed, **{name: value for name, value in own.items() if value is not None})
+
+
+def _check_round(path: Path | None, instance: Instance) -> None:
+    """Refuse one round that the paper's network cannot learn from, before torch is imported."""
+    try:
+        check_instances([instance])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _check_options(request: TrainRequest) -> None:
@@ -115,8 +134,8 @@ def _check_options(request: TrainRequest) -> None:
 @contextmanager
 def _live_view(task: Task) -> "Iterator[View]":
     """A live table on a terminal; elsewhere a line at the start and after every tenth of the way."""
-    terminal = Console(stderr=True, highlight=False)
-    if not terminal.is_terminal:
+    terminal = live_terminal()
+    if terminal is None:
         yield _line_view(task)
         return
     with Live(console=terminal, transient=True, refresh_per_second=4) as live:
@@ -132,13 +151,17 @@ def _line_view(task: Task) -> "Callable[[TrainingProgress], None]":
         if tenth > last:
             last = tenth
             means = f"loss {p.loss:.4f}, captured {p.captured_share:.1%}"
-            say(f"{task.name}: {p.steps:,} of {p.total:,} steps, {means}, {p.left_s / 60:.1f} min left")
+            scoring = f"scoring it on {counted(task.held_out, 'held-out instance')}"
+            left = f"{p.left_s / 60:.1f} min left" if p.steps < p.total else scoring
+            say(f"{task.name}: {p.steps:,} of {p.total:,} steps, {means}, {left}")
 
     return view
 
 
 def _view_table(task: Task, p: "TrainingProgress") -> "Table":
-    rows = plain_table(f"training {task.name}", f"{p.steps / p.total:.0%}")
+    """The live view; on a narrow terminal the names take more lines, and the numbers stay whole."""
+    rows = plain_table(short_name(f"training {task.name}", 28).plain, f"{p.steps / p.total:.0%}")
+    rows.columns[0].no_wrap = False
     fields = {
         "learning steps": f"{p.steps:,} of {p.total:,}",
         "episodes": f"{p.episodes:,}",
@@ -148,7 +171,7 @@ def _view_table(task: Task, p: "TrainingProgress") -> "Table":
         "epsilon": f"{p.epsilon:.3f}",
         "temperature": f"{p.temperature:.3f}",
         "environment steps/s": f"{p.steps_per_s:,.0f}",
-        "time left": f"{p.left_s / 60:.1f} min",
+        "time left": f"{p.left_s / 60:.1f} min" if p.steps < p.total else "scoring",
     }
     for name, value in fields.items():
         rows.add_row(name, value)

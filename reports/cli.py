@@ -39,7 +39,7 @@ Proposed = Annotated[
     ),
 ]
 PolicyName = Annotated[
-    str | None, typer.Option(help="Policy of the proposed method drl: a shipped name or a file. [set-general]")
+    str | None, typer.Option(help="Policy of the proposed method drl: a shipped name or a file; default: set-general.")
 ]
 Population = Annotated[int, typer.Option(min=4, help="Population of the genetic algorithms, P in Table 1.")]
 Generations = Annotated[int, typer.Option(min=1, help="Generations of the genetic algorithms, M in Table 1.")]

@@ -39,7 +39,7 @@ def exhibits(proposed: str = DEFAULT_METHOD) -> tuple[Exhibit, ...]:
         *rounds.fig10(proposed),
         peers.fig11(proposed),
         complexity.table1(proposed),
-        fixed_batch.BEYOND_SHRINKING,
+        fixed_batch.beyond_shrinking(proposed),
         sensitivity.BEYOND_SENSITIVITY,
         latents.BEYOND_LATENTS,
         wanted.BEYOND_GPUS,

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from ..common.figures import save_figure
 from ..common.files import whole_file
-from ..common.tables import plain_table
+from ..common.tables import plain_table, print_table
 from .basis.checks import FINDING, HOLDS, overall
 from .basis.definitions import Exhibit
 from .page import JudgedExhibit, render
@@ -44,7 +43,7 @@ def write_exhibits(
 def _written(exhibit: Exhibit, table: pd.DataFrame, folder: Path) -> JudgedExhibit:
     """An exhibit whose table and picture are written."""
     _write_csv(folder / f"{exhibit.name}.csv", table)
-    figure, picture = exhibit.draw(table), folder / f"{exhibit.name}.png"
+    figure, picture = exhibit.picture(table), folder / f"{exhibit.name}.png"
     for path in (picture.with_suffix(".svg"), picture):
         save_figure(path, figure)
     for_people = exhibit.for_people(table) if exhibit.for_people else None
@@ -83,4 +82,4 @@ def print_verdicts(judged: Sequence[JudgedExhibit]) -> None:
         claims = [check.verdict for check in entry.checks if check.verdict != FINDING]
         count = f" ({claims.count(HOLDS)} of {len(claims)} claims)" if claims else ""
         table.add_row(entry.exhibit.title, overall(entry.checks) + count)
-    Console(highlight=False).print(table)
+    print_table(table)

@@ -12,26 +12,35 @@ STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 75rem;
-  padding: 1rem; }
+  padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 0 0 .5rem; line-height: 1.3; }
 a { color: #0b5cad; }
 section { border-top: 1px solid #ddd; padding: 1.5rem 0; display: grid; gap: 1rem 2rem; }
-section > div, section > figure { min-width: 0; }
+section > * { min-width: 0; }
 @media (min-width: 60rem) {
-  section { grid-template-columns: 35rem 1fr; } section > h2, section > .wide { grid-column: 1 / -1; }
+  section { grid-template-columns: 32rem 1fr; } section > h2, section > .wide { grid-column: 1 / -1; }
 }
-figure { margin: 0; } img { width: 100%; min-width: 32rem; height: auto; display: block; }
+figure { margin: 0; } img { width: 100%; max-width: 32rem; height: auto; display: block; }
 figcaption { font-size: .875rem; color: #555; }
-.scroll { overflow-x: auto; } .wide td { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
+.facts th { overflow-wrap: normal; }
+@media (max-width: 72rem) {
+  .wide thead { display: none; } .wide table, .wide tbody, .wide tr, .wide td { display: block; }
+  .wide tr { padding: .5rem 0; border-bottom: 1px solid #ddd; } .wide td { padding: 0; border: 0; }
+  .wide td:first-child { font-weight: 600; } .wide td:first-child::before { content: ""; }
+  .wide td::before { content: attr(data-head) ": "; color: #555; } .wide br { display: none; }
+  .wide br + span::before { content: ", "; }
+}
 ul { padding-left: 0; list-style: none; margin: .5rem 0; } li { margin: 0 0 .6rem; }
 .verdict { display: inline-block; padding: 0 .5em; border-radius: .25em; font-size: .8125rem; font-weight: 600;
   white-space: nowrap; border: 1px solid; }
 .holds { color: #005a9c; background: #e8f2fb; } .partly { color: #6b5200; background: #fdf3d0; }
 .not { color: #9a3b00; background: #fdeade; } .finding { color: #444; background: #f0f0f0; }
-.evidence { color: #444; font-size: .9rem; overflow-wrap: anywhere; }
+.evidence { color: #444; font-size: .9rem; }
 """
+"""The look of the page. Nothing scrolls sideways: on a narrow screen the cells of a wide table stand one below the
+other, each behind the heading of its column."""
 CLASSES = {HOLDS: "holds", PARTLY: "partly", NOT: "not", FINDING: "finding"}
 
 
@@ -77,7 +86,7 @@ def render(judged: Sequence[JudgedExhibit], facts: Mapping[str, str]) -> str:
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
-    return f'<div class="scroll"><table>{rows}</table></div>'
+    return f'<table class="facts">{rows}</table>'
 
 
 def _summary(judged: Sequence[JudgedExhibit]) -> str:
@@ -86,7 +95,7 @@ def _summary(judged: Sequence[JudgedExhibit]) -> str:
         f"<td>{_badge(overall(entry.checks))}</td></tr>"
         for entry in judged
     )
-    return f'<h2 style="margin-top:1.5rem">Verdicts</h2><div class="scroll"><table>{rows}</table></div><br>'
+    return f'<h2 style="margin-top:1.5rem">Verdicts</h2><table>{rows}</table><br>'
 
 
 def _section(entry: JudgedExhibit) -> str:
@@ -95,8 +104,8 @@ def _section(entry: JudgedExhibit) -> str:
     return "\n".join(
         [
             f'<section id="{name}"><h2>{title} {_badge(overall(entry.checks))}</h2>',
-            '<figure><div class="scroll">',
-            f'<img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="560"></div>',
+            "<figure>",
+            f'<img src="data:image/png;base64,{b64encode(entry.png).decode()}" alt="{title}" width="512">',
             f'<figcaption>Data: <a href="{name}.csv">{name}.csv</a>; <a href="{name}.svg">{name}.svg</a></figcaption>',
             "</figure>",
             f"<div>{paper}<ul>{''.join(map(_check, entry.checks))}</ul></div>",
@@ -115,11 +124,13 @@ def _badge(verdict: str) -> str:
 
 
 def _people_table(table: PeopleTable) -> str:
-    lines = [_line(table.head, "th"), *(_line(row, "td") for row in table.rows)]
-    return f'<div class="scroll wide"><p class="evidence">{table.caption}</p><table>{"".join(lines)}</table></div>'
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.head)
+    rows = "".join(f"<tr>{_cells(table.head, row)}</tr>" for row in table.rows)
+    lines = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="wide"><p class="evidence">{escape(table.caption)}</p><table>{lines}</table></div>'
 
 
-def _line(cells: Sequence[str], kind: str) -> str:
-    """A row of an HTML table; the parts of a cell stand on lines of their own."""
-    parts = (escape(cell).replace(", ", "<br>") for cell in cells)
-    return f"<tr>{''.join(f'<{kind}>{part}</{kind}>' for part in parts)}</tr>"
+def _cells(head: Sequence[str], row: Sequence[str]) -> str:
+    """The cells of a row; the parts of a cell stand on lines of their own."""
+    parts = ("<br>".join(f"<span>{part}</span>" for part in escape(cell).split(", ")) for cell in row)
+    return "".join(f'<td data-head="{escape(name)}">{part}</td>' for name, part in zip(head, parts, strict=True))

@@ -22,6 +22,7 @@ from ..common.progress import progress_bar
 from .basis.definitions import Unit
 from .basis.scoring import Row
 from .basis.setup import Setup
+from .basis.unserved import planned_exactly
 from .exhibits import EXPERIMENTS, compute, units
 
 COMMAND = "reproduce"
@@ -67,6 +68,20 @@ class Results:
         self._database.close()
 
 
+class Refusals:
+    """Says at the first case that the proposed method cannot plan what happens to such cases."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def look_at(self, rows: list[Row]) -> None:
+        """Look for the first such case among the rows of a finished piece."""
+        note = next((row["note"] for row in rows if planned_exactly(row.get("note", ""))), None)
+        if note and not self.said:
+            say(f"{COMMAND}: {note}, as all such cases are; the verdicts count them")
+            self.said = True
+
+
 def experiment_rows(setup: Setup, folder: Path, workers: int) -> dict[str, pd.DataFrame]:
     """The rows of every experiment by its name; what an earlier run finished is taken from the folder.
 
@@ -86,9 +101,11 @@ def experiment_rows(setup: Setup, folder: Path, workers: int) -> dict[str, pd.Da
         done = len(wanted) - len(todo)
         if done:
             say(f"{COMMAND}: {done} of {len(wanted)} pieces are there already")
+        refusals = Refusals()
         with progress_bar(COMMAND, len(wanted), "pieces") as progress:
             for count, (unit, rows) in enumerate(work_off(setup, todo, workers), start=done + 1):
                 results.add(unit, rows)
+                refusals.look_at(rows)
                 progress(count, f"{unit.experiment} {unit.point}")
         kept = set(wanted)
         return {name: results.table(name, kept) for name in EXPERIMENTS}

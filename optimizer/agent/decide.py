@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from ...common.arrays import Bools
+from ...common.errors import counted
 from ..methods.counts import BLOCK_RATINGS, cells_by_size
 from ..methods.exact import optimum
 from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
@@ -14,6 +15,8 @@ from .policies import Policy, load_policy
 from .ranges import beyond_range
 from .set_agent import SetAgent
 
+EXACTLY = "planned exactly instead"
+"""How the note of a plan ends that a policy leaves to the exact optimum."""
 CELLS_AT_ONCE = 2048
 """Number of cells of equal size that are decided together, with one network call for each of their users."""
 
@@ -90,7 +93,7 @@ def fall_backs(policy: Policy, scenario: Scenario, users: Users) -> Iterator[str
         reason = out_of_range(policy, scenario, part)
         if reason is not None:
             cells = f"{_outside(policy, scenario, part).sum()} of {users.cells} cells " if users.cells > 1 else ""
-            yield f"policy {policy.card.name}: {reason}; {cells}planned exactly instead"
+            yield f"policy {policy.card.name}: {reason}; {cells}{EXACTLY}"
 
 
 def out_of_range(policy: Policy, scenario: Scenario, users: Users) -> str | None:
@@ -118,7 +121,7 @@ def _reasons(policy: Policy, scenario: Scenario, users: Users) -> Iterator[tuple
     if card.places is not None and users.alpha.shape[-1] > card.places:
         yield f"{users.alpha.shape[-1]} users, trained for {card.places} at most", every
     if card.gpus is not None and scenario.gpus not in card.gpus:
-        yield f"{scenario.gpus} GPUs, trained for {', '.join(map(str, card.gpus))}", every
+        yield f"{counted(scenario.gpus, 'GPU')}, trained for {', '.join(map(str, card.gpus))}", every
     if card.case and card.case.users:
         other = ~_same_round(users, card.case.users.users())
         if other.any():

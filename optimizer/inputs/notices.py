@@ -19,8 +19,8 @@ def memory_notice(asked: Scenario, scenario: Scenario, edge: LatencyProfile) -> 
     """Says where the memory of the edge GPUs allows fewer granted users than were asked for."""
     if scenario.max_batch != asked.max_batch:
         yield (
-            f"one {edge.device} holds {edge.max_batch} images at most in its memory (max_batch of its profile), so "
-            f"B_max is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
+            f"one {edge.device_name} holds {edge.max_batch} images at most in its memory (max_batch of its profile), "
+            f"so B_max is {scenario.max_batch} with {scenario.gpus} of them, not {asked.max_batch}"
         )
 
 

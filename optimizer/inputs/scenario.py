@@ -86,7 +86,7 @@ class Resolved:
     @property
     def edge_name(self) -> str:
         """The edge GPU's name for people."""
-        return self.edge.device
+        return self.edge.device_name
 
     @property
     def drawn_curves(self) -> list[PaiCurve]:

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from ...common.errors import InputError, reason_of
 from ...common.files import whole_file
-from .dqn import Learner, NotFiniteError
+from .dqn import DivergedError, Learner
 
 
 def save_checkpoint(learner: Learner, path: Path, note: Mapping[str, Any]) -> None:
     """Write the state of a training, whole or not at all; `note` is kept beside it.
 
     Raises:
-        NotFiniteError: for weights that are not finite; an older checkpoint then stays.
+        DivergedError: for weights that are not finite; an older checkpoint then stays.
     """
     current = learner.current.state_dict()
     if not all(bool(torch.isfinite(value).all()) for value in current.values()):
-        raise NotFiniteError(f"a weight is not finite after {learner.done} learning steps")
+        raise DivergedError(f"a weight is not finite after {learner.done} learning steps")
     tensors = {f"current.{k}": v for k, v in current.items()}
     tensors |= {f"target.{k}": v for k, v in learner.target.state_dict().items()}
     adam = learner.optimizer.state_dict()["state"]

@@ -26,7 +26,7 @@ LARGEST_NORM = 10.0
 """Norm that gradients are clipped at."""
 
 
-class NotFiniteError(ArithmeticError):
+class DivergedError(ArithmeticError):
     """The loss, its gradient or a weight is not a finite number any more."""
 
 
@@ -124,7 +124,7 @@ class Learner:
             the loss (0 before the memory has both kinds of experience), and (instance, return) of episodes that ended.
 
         Raises:
-            NotFiniteError: for a loss or a gradient that is not finite; the weights are as before then.
+            DivergedError: for a loss or a gradient that is not finite; the weights are as before then.
         """
         ended = self._act()
         loss = self._learn() if self.memory.ready else 0.0
@@ -156,14 +156,14 @@ class Learner:
         loss = weighted_loss(error, torch.from_numpy(sample.weights).float(), robust=self.preset.robust)
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise NotFiniteError(f"the loss is {value} after {self.done} learning steps")
+            raise DivergedError(f"the loss is {value} after {self.done} learning steps")
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(clip_grad_norm_(self.current.parameters(), LARGEST_NORM))
         if not np.isfinite(norm):
-            raise NotFiniteError(f"the gradient is {norm} after {self.done} learning steps")
+            raise DivergedError(f"the gradient is {norm} after {self.done} learning steps")
         self.optimizer.step()
         self.memory.update(sample.slots, error.detach().numpy())
         return value

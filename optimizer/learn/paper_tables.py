@@ -81,7 +81,13 @@ def _worth(instance: Instance, n: Ints) -> Floats:
 
 
 def paper_training_tables(instances: Sequence[Instance]) -> PaperTables:
-    """The tables of instances that the paper's network can learn from.
+    """The tables of instances that the paper's network can learn from; errors as in `check_instances`."""
+    check_instances(instances)
+    return paper_tables(instances)
+
+
+def check_instances(instances: Sequence[Instance]) -> None:
+    """Refuse instances that the paper's network cannot learn from.
 
     Raises:
         InputError: for more users than it has places, or an alpha that it cannot tell from a larger one.
@@ -95,4 +101,3 @@ def paper_training_tables(instances: Sequence[Instance]) -> PaperTables:
             f"found alpha {alpha:g} s (a PAI curve that is flat at some steps), accepted: {MOST_ALPHA_S:g} s at most; "
             "or --preset set"
         )
-    return paper_tables(instances)

@@ -18,6 +18,7 @@ from ...common.arrays import Floats
 from ...common.console import say
 from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
+from ...common.interrupts import ctrl_c_waits
 from ...common.tables import write_table
 from ..agent.instances import Instance, shipped_instance
 from ..agent.layers import Weights
@@ -27,8 +28,7 @@ from ..methods.exact import captured_share
 from .cards import new_card, scored_card, write_card_again
 from .checkpoint import load_checkpoint, save_checkpoint
 from .curve import CURVE, CurvePoint, write_curve
-from .dqn import Learner, NotFiniteError
-from .interrupts import ctrl_c_waits
+from .dqn import DivergedError, Learner
 from .logs import Log
 from .presets import PRESETS
 from .tables import Tables
@@ -174,7 +174,7 @@ class _Run:
         except KeyboardInterrupt:
             self.keep()
             raise
-        except NotFiniteError as error:
+        except DivergedError as error:
             kept = f"{self.checkpoint} is the last good state: delete it" if self.checkpoint.exists() else "start again"
             raise InputError(f"training {self.task.name}: {error}; {kept} and take another --seed") from error
 

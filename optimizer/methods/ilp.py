@@ -26,6 +26,7 @@ import numpy as np
 
 from ...common.arrays import Floats, Ints
 from ...common.errors import InputError
+from ...common.interrupts import ctrl_c_waits
 from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from ..model.split import pai_change
 from .counts import cells_by_size
@@ -106,20 +107,29 @@ def _solve(program: Any, end: float) -> tuple[str, Floats | None, float, float]:
     for name, value in options.items():
         highs.setOptionValue(name, value)
     highs.passModel(program)
-    highs.HandleKeyboardInterrupt = True
-    solving = highs.startSolve()
-    try:
-        solving.join()
-    except KeyboardInterrupt:  # a solver in this thread would not see Ctrl-C
-        highs.cancelSolve()
-        solving.join()
-        raise
+    _run(highs)
     info, status = highs.getInfo(), highs.getModelStatus()
     known = {highspy.HighsModelStatus.kOptimal: OPTIMAL, highspy.HighsModelStatus.kTimeLimit: TIME_LIMIT}
     word = known.get(status) or highs.modelStatusToString(status)
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return word, None, 0.0, info.mip_dual_bound
     return word, np.array(highs.getSolution().col_value), info.objective_function_value, info.mip_dual_bound
+
+
+def _run(highs: Any) -> None:
+    """Let HiGHS solve, in a thread of its own, as Ctrl-C does not reach it in this one.
+
+    The thread always ends before this function does: one that is left behind aborts the process at its exit.
+    """
+    highs.HandleUserInterrupt = True
+    with ctrl_c_waits() as pressed:
+        solving = highs.startSolve()
+        while not highs.wait(0.1)[0]:
+            if pressed():
+                highs.cancelSolve()
+        solving.join()
+        if pressed():
+            raise KeyboardInterrupt
 
 
 def _plan(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float) -> Plan:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from .checks import Check
+from .look import titled
 from .scoring import Row
 from .setup import Setup, Size, Sources
 
@@ -87,6 +88,8 @@ class Exhibit:
         judge: function that sets the paper's claims beside the numbers of the table.
         experiment: random cases that the table needs, None if it needs none.
         for_people: function that makes a table for the report, None if the picture is enough.
+        remarks: function that says of which cases the proposed method's plans are not its own, "" for none; None
+            where its plans do not count.
     """
 
     name: str
@@ -97,6 +100,15 @@ class Exhibit:
     judge: Callable[[pd.DataFrame], list[Check]]
     experiment: Experiment | None = None
     for_people: Callable[[pd.DataFrame], PeopleTable] | None = None
+    remarks: Callable[[pd.DataFrame], str] | None = None
+
+    def picture(self, table: pd.DataFrame) -> Any:
+        """The drawn table under the exhibit's title; a matplotlib figure."""
+        return titled(self.draw(table), self.title)
+
+    def remarks_on(self, table: pd.DataFrame) -> str:
+        """What has to be said of the proposed method's plans in its table, "" where that is nothing."""
+        return self.remarks(table) if self.remarks else ""
 
 
 def rows_as_they_are(material: Material) -> pd.DataFrame:

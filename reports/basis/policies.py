@@ -1,13 +1,10 @@
 """The policies that the exhibits plan with: the shipped ones of Fig. 9, and the one of the proposed method."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 
-from ...optimizer.agent.decide import drl_convex, out_of_range
 from ...optimizer.agent.policies import Policy, find_policy, load_policy
-from ...optimizer.model.qoe import Plan, Scenario, Users, all_local
 
 SCOPES: dict[str, Callable[[int], str]] = {
     "general (set network)": lambda _: "set-general",
@@ -24,17 +21,6 @@ SCOPE_GPUS = (1, 2, 4, 8)
 def policy(name: str) -> Policy:
     """A policy by its name or file, read once per process."""
     return load_policy(name)
-
-
-def drl_or_local(scenario: Scenario, users: Users, /, chosen: Policy) -> Plan:
-    """DRL-convex for one cell; all local where the policy cannot decide it.
-
-    `plan` would plan such a round exactly, and the policy would be credited with the optimum.
-    """
-    reason = out_of_range(chosen, scenario, users)
-    if reason is not None:
-        return replace(all_local(scenario, users), note=f"out of the policy's range, all local: {reason}")
-    return drl_convex(scenario, users, chosen)
 
 
 def policy_digests(*names: str) -> dict[str, str]:

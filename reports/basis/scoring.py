@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ...optimizer.methods.exact import captured_share
-from ...optimizer.methods.registry import DEFAULT_METHOD, Method
+from ...optimizer.methods.registry import BUILT_IN, Method, find_method
 from ...optimizer.methods.scoring import Score, score, yardstick
 from ...optimizer.model.qoe import Scenario, Users
 from ...optimizer.planner import Outcome, compare
-from .policies import drl_or_local, policy
 from .setup import Choices, Setup
+from .unserved import own_plan
 
 Row = dict[str, Any]
 
@@ -38,10 +38,10 @@ def optimum_row(scenario: Scenario, users: Users) -> Row:
 
 
 def proposed_method(choices: Choices) -> str | Method:
-    """The proposed method: DRL-convex with its policy, or the method of that name."""
-    if choices.proposed != DEFAULT_METHOD:
+    """The proposed method: a built-in one by its name, or an own one whose refusals are planned exactly."""
+    if choices.proposed in BUILT_IN:
         return choices.proposed
-    return partial(drl_or_local, chosen=policy(choices.policy))
+    return partial(own_plan, name=choices.proposed, method=find_method(choices.proposed))
 
 
 def outcomes(setup: Setup, scenario: Scenario, users: Users, rivals: Mapping[str, str | Method]) -> list[Outcome]:

@@ -13,6 +13,7 @@ import numpy as np
 from ...common.errors import InputError
 from ...fitting.library import load_curve, load_profile
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
+from ...optimizer.agent.decide import EXACTLY
 from ...optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
 from ...optimizer.agent.policies import DEFAULT
 from ...optimizer.inputs.scenario import NO_OVERRIDES, Overrides, resolve_scenario
@@ -125,7 +126,7 @@ class Setup:
         fields = asdict(self)
         kept = {name: value for name, value in fields.items() if name not in ("size", "choices")}
         digests = {"policies_sha256": policy_digests(*self._own_policies())}
-        own_code = {"proposed_sha256": _code_digest(self.choices.proposed)}
+        own_code = {"proposed_sha256": _code_digest(self.choices.proposed), "cases_out_of_range": EXACTLY}
         return {**kept, **fields["choices"], **digests, **own_code, "edgesplit": version("edgesplit")}
 
     def _own_policies(self) -> Sequence[str]:
@@ -204,18 +205,28 @@ def _check_names(profiles: Sequence[LatencyProfile]) -> None:
             raise InputError(f"--devices: found {names.count(name)} profiles named '{name}', accepted: each name once")
 
 
-def describe(scenario_name: str, setup: Setup, sources: Sources) -> Mapping[str, str]:
-    """What the numbers were made from, for people; a sentence under each name."""
+def describe(
+    scenario_name: str, setup: Setup, sources: Sources, remarks: Mapping[str, str] | None = None
+) -> Mapping[str, str]:
+    """What the numbers were made from, for people; a sentence under each name.
+
+    Args:
+        scenario_name: name or file of the scenario.
+        setup: numbers of the reproduction.
+        sources: parameter files.
+        remarks: what has to be said of the proposed method's plans, by the title of the exhibit where they count.
+    """
     scenario, size, choices = setup.scenario, setup.size, setup.choices
     drl = choices.proposed == DEFAULT_METHOD
     return {
-        "scenario": f"{scenario_name}; edge {scenario.gpus} x {sources.edge.device}, B_max = "
+        "scenario": f"{scenario_name}; edge {scenario.gpus} x {sources.edge.device_name}, B_max = "
         f"{scenario.max_batch}, N = {scenario.total_steps}, N-hat = {scenario.min_local_steps}, a_F = "
         f"{scenario.pai.steepness:.4g}, b_F = {scenario.pai.midpoint:.4g}, intermediates of "
         f"{scenario.latent_bits:,.0f} bit",
         "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches; seed {choices.seed}; "
         f"{len(setup.step_latency_s)} devices; alpha uniform in [lo, 0.05 hi] of Remark 1",
         "proposed": f"DRL-convex with the policy {choices.policy}" if drl else f"the method {choices.proposed}",
+        **({"its plans": "; ".join(f"{title}: {said}" for title, said in remarks.items())} if remarks else {}),
         "Fig. 4": f"PAI curve {sources.curve_name}, {', '.join(sources.curve.models)}",
         "Figs. 8 and 9": "the shipped trainings, whatever the scenario",
     }

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...optimizer.agent.decide import out_of_range
 from ...optimizer.methods.ilp import PROVEN
 from ...optimizer.methods.registry import DEFAULT_METHOD, Method, find_method
 from ...optimizer.model.qoe import Plan, Scenario, Users
@@ -16,9 +16,9 @@ from ...optimizer.planner import compare
 from ..basis.checks import FINDING, Check, count_proven, judged
 from ..basis.definitions import Exhibit, Experiment, PeopleTable
 from ..basis.look import framed, legend_below, method_look, methods_in, plain_ticks
-from ..basis.policies import policy
-from ..basis.scoring import Row, plan_row
-from ..basis.setup import Setup
+from ..basis.scoring import Row, plan_row, proposed_method
+from ..basis.setup import Choices, Setup
+from ..basis.unserved import planned_exactly, reason_in
 
 STATED = {
     "drl": ("DRL-convex hybrid", "O(I)"),
@@ -35,6 +35,8 @@ MOST_USERS = {"ilp-joint": 200}
 """Users up to which a method is measured: this program grows with users x splits x batches."""
 REPEATS_S = 0.2
 """Seconds for which a method is repeated; it runs at least once."""
+NO_TIME = "not measured"
+"""How the note begins where the proposed method could not plan."""
 LARGE = 20
 """Users from which on a slope is taken, where that leaves two points."""
 
@@ -47,7 +49,7 @@ def rows_of(setup: Setup, users: int, _: int) -> Iterator[Row]:
 
 
 def measured(setup: Setup, users: int, names: list[str]) -> Iterator[Row]:
-    """The planning time of methods on one case; seconds NaN where drl's policy cannot decide it.
+    """The planning time of methods on one case; seconds NaN where the proposed method cannot plan it.
 
     Args:
         setup: numbers of the reproduction.
@@ -56,27 +58,32 @@ def measured(setup: Setup, users: int, names: list[str]) -> Iterator[Row]:
     """
     case = setup.case(users, 0)
     _warm_up(setup, names)
-    reason = out_of_range(policy(setup.choices.policy), case.scenario, case.users)
     for name in names:
         if users > MOST_USERS.get(name, users):
             continue
-        if name == DEFAULT_METHOD and reason is not None:
-            yield {"method": name, "users": users, "seconds": float("nan"), "note": f"not measured: {reason}"}
-            continue
-        watch = Stopwatch(find_method(name, setup.choices.options_of(name)))
+        watch = Stopwatch(_ready(setup.choices, name))
         (outcome,) = compare(case.scenario, case.users, {name: watch})
+        note = outcome.plan.note
+        if planned_exactly(note):  # the time is that of the exact optimum
+            yield {"method": name, "users": users, "seconds": float("nan"), "note": f"{NO_TIME}: {reason_in(note)}"}
+            continue
         share = plan_row(outcome.score)["captured_share"]
-        facts = {"seconds": watch.seconds, "captured_share": share, "note": outcome.plan.note}
+        facts = {"seconds": watch.seconds, "captured_share": share, "note": note}
         yield {"method": name, "users": users, **facts}
 
 
 def _warm_up(setup: Setup, names: list[str]) -> None:
     """Let every method import and cache what it needs, which is not planning."""
     case = setup.case(2, 0)
+    few = replace(setup.choices, population=4, generations=1)
     for name in names:
-        options = setup.choices.options_of(name)
-        few = {"population": 4, "generations": 1}
-        compare(case.scenario, case.users, {name: find_method(name, options | few)})
+        compare(case.scenario, case.users, {name: _ready(few, name)})
+
+
+def _ready(choices: Choices, name: str) -> Method:
+    """A method as it is timed, with its settings."""
+    method = proposed_method(choices) if name == choices.proposed else name
+    return find_method(method, choices.options_of(method)) if isinstance(method, str) else method
 
 
 class Stopwatch:
@@ -135,7 +142,9 @@ def draw(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> Any:
     with framed(height=4.6) as (figure, axis):
         for name in methods_in(table, proposed):
             rows = table[(table["method"] == name) & table["seconds"].notna()]
-            axis.plot(rows["users"], rows["seconds"], **method_look(name, proposed))
+            look = method_look(name, proposed)
+            missing = ", not measured" if rows.empty else ""
+            axis.plot(rows["users"], rows["seconds"], **look | {"label": look["label"] + missing})
         axis.set(xscale="log", yscale="log", xlabel="users of a round, I", ylabel="planning time, s")
         plain_ticks(axis.xaxis, sorted(table["users"].unique()))
     return legend_below(figure)
@@ -146,18 +155,12 @@ def judge(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
 
     A time counts only beside the share that is captured in it.
     """
-    slope = table.groupby("method")["slope"].first()
     words = "DRL-convex" if proposed == DEFAULT_METHOD else "The proposed method"
-    notes = table.loc[table["method"] == "ilp-fixed", "note"].fillna("")
     return [
         _linear(f"{words} is linear in users.", table, proposed),
         _linear("The genetic algorithm is linear in users.", table, "genetic-joint"),
         _slower("The genetic algorithm is slower than the proposed method.", table, "genetic-joint", proposed),
-        Check(
-            "Branch & bound takes exponential time, impractical for many users.",
-            judged([slope["ilp-fixed"] > 3]),
-            f"HiGHS takes time ~ I^{slope['ilp-fixed']:.2f}, {_largest(table, 'ilp-fixed')}; {count_proven(notes)}",
-        ),
+        _exponential(table),
         _slower(
             "An exact solution is out of reach, the problem being NP-hard (Proposition 1).", table, "exact", proposed
         ),
@@ -166,18 +169,46 @@ def judge(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
 
 def _linear(claim: str, table: pd.DataFrame, method: str) -> Check:
     """Whether a method's time grows about linearly; a finding where too few times are known."""
-    slope = table.loc[table["method"] == method, "slope"].iloc[0]
-    verdict = judged([slope <= 1.2]) if np.isfinite(slope) else FINDING
-    return Check(claim, verdict, f"time ~ I^{slope:.2f}, {_largest(table, method)}")
+    power, words = _power(table, method)
+    return Check(claim, FINDING if power is None else judged([power <= 1.2]), f"{words}, {_largest(table, method)}")
+
+
+def _exponential(table: pd.DataFrame) -> Check:
+    """Whether branch and bound is slower than a cube; a finding where too few times are known."""
+    power, words = _power(table, "ilp-fixed")
+    notes = table.loc[table["method"] == "ilp-fixed", "note"].fillna("")
+    return Check(
+        "Branch & bound takes exponential time, impractical for many users.",
+        FINDING if power is None else judged([power > 3]),
+        f"HiGHS takes {words}, {_largest(table, 'ilp-fixed')}; {count_proven(notes)}",
+    )
+
+
+def _power(table: pd.DataFrame, method: str) -> tuple[float | None, str]:
+    """p of a method's time ~ I^p, None where too few times are known, and in words."""
+    slope = float(table.loc[table["method"] == method, "slope"].iloc[0])
+    return (slope, f"time ~ I^{slope:.2f}") if np.isfinite(slope) else (None, "too few times for a slope")
 
 
 def _largest(table: pd.DataFrame, method: str) -> str:
     """Time and captured share at the most users that the method was measured for."""
-    rows = table[(table["method"] == method) & table["seconds"].notna()].sort_values("users")
-    if rows.empty:
-        return "never measured"
-    last = rows.iloc[-1]
-    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.2%} captured)"
+    rows = table[table["method"] == method].sort_values("users")
+    known = rows[rows["seconds"].notna()]
+    if known.empty:
+        return f"never measured ({_reason(rows)})"
+    last = known.iloc[-1]
+    missing = rows[rows["seconds"].isna()]
+    beyond = f", not measured at {_at(missing)} ({_reason(missing)})" if len(missing) else ""
+    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.2%} captured){beyond}"
+
+
+def _reason(rows: pd.DataFrame) -> str:
+    """Why a time is not known."""
+    return str(rows["note"].iloc[0]).removeprefix(f"{NO_TIME}: ")
+
+
+def _at(rows: pd.DataFrame) -> str:
+    return ", ".join(map(str, rows["users"]))
 
 
 def _slower(claim: str, table: pd.DataFrame, method: str, proposed: str) -> Check:
@@ -200,7 +231,7 @@ def duration(seconds: float) -> str:
 def for_people(table: pd.DataFrame) -> PeopleTable:
     """A row for each method: for every number of users the time, and the share captured in it."""
     users = sorted(table["users"].unique())
-    cells = {(row.method, row.users): _cell(row) for row in table[table["seconds"].notna()].itertuples()}
+    cells = {(row.method, row.users): _cell(row) for row in table.itertuples()}
     rows = [
         [
             str(part["name"].iloc[0]),
@@ -219,7 +250,18 @@ def for_people(table: pd.DataFrame) -> PeopleTable:
 
 
 def _cell(row: Any) -> str:
+    if np.isnan(row.seconds):
+        return NO_TIME
     return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %" + (", time limit" if row.cut else "")
+
+
+def remarks_on(table: pd.DataFrame, proposed: str) -> str:
+    """For how many numbers of users the proposed method was not measured, and why."""
+    own = table[table["method"] == proposed]
+    missing = own[own["seconds"].isna()]
+    if missing.empty:
+        return ""
+    return f"the proposed method is not measured at {_at(missing)} users, as it cannot plan these ({_reason(missing)})"
 
 
 TIMING = Experiment(name="timing", points=lambda size: size.timed_users, cases=lambda _: 1, rows=rows_of, alone=True)
@@ -236,4 +278,5 @@ def table1(proposed: str) -> Exhibit:
         draw=partial(draw, proposed=proposed),
         judge=partial(judge, proposed=proposed),
         for_people=for_people,
+        remarks=partial(remarks_on, proposed=proposed),
     )

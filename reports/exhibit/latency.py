@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...common.figures import drawn_text
 from ...fitting.schemas import LatencyProfile
 from ..basis.checks import FINDING, Check, judged, r2_of_line
 from ..basis.definitions import Exhibit
@@ -19,15 +20,16 @@ LEAST_BATCHES = 16
 
 def device_labels(profiles: Sequence[LatencyProfile]) -> dict[str, str]:
     """Every device for people, by its profile's name, which is added where several profiles are of one device."""
-    devices = [profile.device for profile in profiles]
-    return {p.name: p.device if devices.count(p.device) == 1 else f"{p.device} ({p.name})" for p in profiles}
+    devices = [profile.device_name for profile in profiles]
+    pairs = zip(profiles, devices, strict=True)
+    return {p.name: device if devices.count(device) == 1 else f"{device} ({p.name})" for p, device in pairs}
 
 
 def latency_table(edge: LatencyProfile, devices: Sequence[LatencyProfile]) -> pd.DataFrame:
     """Measured medians, and the fitted line at every batch up to the largest; the edge's GPU comes first."""
     rows: list[dict[str, Any]] = []
     labels, drawn = device_labels(devices), evenly(devices, DRAWN)
-    labelled = [(f"{edge.device} (edge)", edge, True), *((labels[p.name], p, p in drawn) for p in devices)]
+    labelled = [(f"{edge.device_name} (edge)", edge, True), *((labels[p.name], p, p in drawn) for p in devices)]
     for device, profile, shown in labelled:
         facts = {"device": device, "source": profile.provenance.kind, "drawn": shown}
         model, most = profile.fit.model(), max([LEAST_BATCHES, *(sample.batch for sample in profile.samples)])
@@ -48,13 +50,14 @@ def evenly(items: Sequence[Any], count: int) -> list[Any]:
 def draw(table: pd.DataFrame) -> Any:
     """A line for each GPU that is marked as drawn, and its measured medians as points."""
     shown = table[table["drawn"]]
-    with framed(height=4.6) as (figure, axis):
+    with framed(height=4.4) as (figure, axis):
         for (device, rows), look in zip(shown.groupby("device", sort=False), line_looks(), strict=False):
             fit, points = (rows[rows["what"] == what] for what in ("fit", "measured"))
-            label = f"{device}, estimated" if (rows["source"] == "estimated").all() else str(device)
+            estimated = ", estimated" if (rows["source"] == "estimated").all() else ""
+            label = drawn_text(str(device)) + estimated
             axis.plot(fit["batch"], 1e3 * fit["step_s"], **{**look, "marker": ""})
             axis.plot(points["batch"], 1e3 * points["step_s"], **{**look, "linestyle": ""})
-            axis.plot([], [], **look, label=label)
+            axis.plot([], [], **(look if len(points) else look | {"marker": ""}), label=label)
         axis.set(xlabel="batch, images", ylabel="one denoising step, ms", yscale="log", xscale="log")
         plain_ticks(axis.xaxis, sorted(set(table["batch"]) & {1, 2, 4, 8, 16, 32, 64, 128}))
     return legend_below(figure)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..basis.checks import FINDING, Check
 from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
-from ..basis.look import QOE, USERS, framed, legend_below, line_looks, mean_line
+from ..basis.look import QOE, USERS, asides, framed, legend_below, line_looks, mean_line
 from ..basis.scoring import Row, optimum_row
 from ..basis.setup import Setup
 
@@ -28,12 +28,12 @@ def draw(table: pd.DataFrame) -> Any:
     """Average QoE and granted users of the optimum, for two sizes of the intermediate."""
     with framed(rows=2, height=5.4, sharex=True) as (figure, axes):
         sizes = sorted(table["latent_bits"].unique(), reverse=True)
-        for size, look in zip(sizes, line_looks(), strict=False):
+        for size, look, aside in zip(sizes, line_looks(), asides(table["users"], len(sizes)), strict=False):
             rows = table[table["latent_bits"] == size]
             for axis, column in zip(axes, ("qoe_per_user", "granted"), strict=True):
-                mean_line(axis, rows, "users", column, label=f"{size:,.0f} bit", **look)
+                mean_line(axis, rows, "users", column, aside, label=f"{size:,.0f} bit", **look)
         axes[0].set(ylabel=QOE)
-        axes[1].set(ylabel="granted users", xlabel=USERS, ylim=(0, None))
+        axes[1].set(ylabel="granted users", xlabel=USERS, ylim=(0, None), xticks=sorted(table["users"].unique()))
     return legend_below(figure)
 
 

@@ -54,9 +54,9 @@ def draw(table: pd.DataFrame) -> Any:
         for axis, scope, colour in zip(axes, scopes, palette(len(scopes)), strict=True):
             rows = table[table["scope"] == scope]
             thousands = rows["episode"] / 1e3
-            axis.plot(thousands, rows["optimum"], color="0.4", linewidth=1, linestyle="--", label="optimum")
-            axis.plot(thousands, rows["episode_return"], color=colour, label=scope)
-            axis.set(ylabel="return, s", xlabel="thousand episodes (mean over the last 1000)")
+            axis.plot(thousands, rows["episode_return"], color=colour, linewidth=2, label=scope)
+            axis.plot(thousands, rows["optimum"], color="0.1", linewidth=0.8, linestyle="--", label="optimum")
+            axis.set(ylabel="return, s", xlabel="thousand episodes, mean over the last 1000")
             axis.legend(loc="lower right")
     return figure
 

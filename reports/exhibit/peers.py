@@ -9,9 +9,10 @@ import pandas as pd
 from ...optimizer.methods.registry import DEFAULT_METHOD
 from ..basis.checks import TINY, Check, count_proven, judged
 from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
-from ..basis.look import QOE, USERS, framed, legend_below, method_lines, method_look, methods_in
+from ..basis.look import QOE, USERS, boxes, framed, legend_below, method_lines, method_looks
 from ..basis.scoring import Row, compared
 from ..basis.setup import Setup
+from ..basis.unserved import notes_of, remarks_on, with_remarks
 
 BRANCH_AND_BOUND = "ilp-fixed"
 GENES = {"genetic-joint": "split a gene", "genetic": "split inside"}
@@ -28,23 +29,12 @@ def rows_of(setup: Setup, users: int, number: int) -> Iterator[Row]:
 
 def draw(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> Any:
     """Average QoE against users; below, the captured share of every case."""
-    import seaborn as sns
-
     users = sorted(table["users"].unique())
-    looks = {name: method_look(name, proposed) for name in methods_in(table, proposed)}
-    shown = table.assign(
-        place=table["users"].map(users.index),
-        share=100 * table["captured_share"],
-        name=table["method"].map(lambda name: looks[name]["label"]),
-    )
-    with framed(rows=2, height=6.4, sharex=True) as (figure, axes):
+    shown = table.assign(place=table["users"].map(users.index), share=100 * table["captured_share"])
+    with framed(rows=2, height=6.2, sharex=True) as (figure, axes):
         method_lines(axes[0], shown, "place", "qoe_per_user", proposed)
-        sns.boxplot(
-            shown, x="place", y="share", hue="name", ax=axes[1], legend=False, fliersize=2, linewidth=1.2, gap=0.2,
-            fill=False,
-            hue_order=[look["label"] for look in looks.values()], palette=[look["color"] for look in looks.values()],
-        )  # fmt: skip
-        axes[0].set(ylabel=QOE)
+        boxes(axes[1], shown, "place", "share", "method", method_looks(table, proposed))
+        axes[0].set(ylabel=QOE, xlabel="")
         axes[1].set(xlabel=USERS, ylabel="captured share, %")
         axes[1].set_xticks(range(len(users)), [str(count) for count in users])
     return legend_below(figure)
@@ -59,7 +49,8 @@ def judge(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
     rivals = {BRANCH_AND_BOUND: "branch & bound, split fixed"}
     rivals |= {name: f"the genetic algorithm, {words}" for name, words in GENES.items()}
     beaten = [_beats(table, rival, words, proposed) for rival, words in rivals.items()]
-    return [*beaten, *_poorest(table, proposed), *_least_stable(table, proposed), _optimal(table, proposed)]
+    checks = [*beaten, *_poorest(table, proposed), *_least_stable(table, proposed), _optimal(table, proposed)]
+    return [with_remarks(check, notes_of(table, proposed), proposed) for check in checks]
 
 
 def _beats(table: pd.DataFrame, rival: str, words: str, proposed: str) -> Check:
@@ -126,4 +117,5 @@ def fig11(proposed: str) -> Exhibit:
         table=rows_as_they_are,
         draw=partial(draw, proposed=proposed),
         judge=partial(judge, proposed=proposed),
+        remarks=partial(remarks_on, proposed=proposed),
     )

@@ -16,6 +16,7 @@ from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
 from ..basis.look import GPUS, QOE, USERS, framed, legend_below, method_lines
 from ..basis.scoring import Row, compared
 from ..basis.setup import ROUND_USERS, Setup
+from ..basis.unserved import notes_of, remarks_on, with_remarks
 
 OFFLOAD_ALL, SPLIT_AT_NHAT, NHAT_OFFLOADED, ALL_LOCAL = (
     "offload-all",
@@ -62,9 +63,9 @@ def baselines(scenario: Scenario) -> Mapping[str, str | Method]:
 
 def draw(table: pd.DataFrame, x: str, label: str, proposed: str = DEFAULT_METHOD) -> Any:
     """Average QoE against a column of the table, a line for each method."""
-    with framed(height=4.6) as (figure, axis):
+    with framed(height=4.4) as (figure, axis):
         method_lines(axis, table, x, "qoe_per_user", proposed)
-        axis.set(xlabel=label, ylabel=QOE)
+        axis.set(xlabel=label, ylabel=QOE, xticks=sorted(table[x].unique()))
     return legend_below(figure)
 
 
@@ -99,7 +100,9 @@ def judge_gpus(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Chec
 def _declines(table: pd.DataFrame, x: str, direction: str, sign: int, proposed: str) -> list[Check]:
     """One claim for each of the proposed method and baselines 1 and 2; sign 1 where the average must rise with x."""
     named = ((proposed, "The proposed method"), (OFFLOAD_ALL, "Baseline 1"))
+    notes = notes_of(table, proposed)
     checks = [Check(f"{words} declines {direction}.", *_decline(table, x, name, sign)) for name, words in named]
+    checks[0] = with_remarks(checks[0], notes, proposed)
     both = {words: _decline(table, x, name, sign) for name, words in READINGS.items()}
     verdict = together(verdict for verdict, _ in both.values())
     evidence = "; ".join(f"{words}: {evidence}" for words, (_, evidence) in both.items())
@@ -126,18 +129,20 @@ def _comparisons(table: pd.DataFrame, x: str, proposed: str) -> list[Check]:
     gaps = {words: mean[OFFLOAD_ALL] - mean[name] for name, words in READINGS.items()}
     stable = [bool((gap > TINY).all() and gap.max() <= STABLE * gap.min()) for gap in gaps.values()]
     spans = ", ".join(f"{span[name]:.2f}" for name in RIVALS)
+    varies = Check(
+        "The proposed method varies less than baselines 1 and 2.",
+        judged(bool(span[proposed] < span[name] - TINY) for name in RIVALS),
+        f"its averages span {span[proposed]:.2f} s, those of baselines 1 and 2 (two readings) {spans} s",
+    )
+    notes = notes_of(table, proposed)
     return [
         Check(
             "Baseline 1 keeps a stable gap above baseline 2.",
             judged(stable),
             "; ".join(f"{words}: from {gap.min():.2f} to {gap.max():.2f} s" for words, gap in gaps.items()),
         ),
-        Check(
-            "The proposed method varies less than baselines 1 and 2.",
-            judged(bool(span[proposed] < span[name] - TINY) for name in RIVALS),
-            f"its averages span {span[proposed]:.2f} s, those of baselines 1 and 2 (two readings) {spans} s",
-        ),
-        _outperforms(table, x, mean, proposed),
+        with_remarks(varies, notes, proposed),
+        with_remarks(_outperforms(table, x, mean, proposed), notes, proposed),
     ]
 
 
@@ -179,6 +184,7 @@ BY_GPUS = Experiment(name="gpus", points=lambda size: size.gpus, cases=lambda si
 
 def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
     """Figs. 10a and 10b with this method as the proposed one."""
+    said = partial(remarks_on, proposed=proposed)
     return (
         Exhibit(
             name="fig10a",
@@ -189,6 +195,7 @@ def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
             table=rows_as_they_are,
             draw=partial(draw, x="users", label=USERS, proposed=proposed),
             judge=partial(judge_users, proposed=proposed),
+            remarks=said,
         ),
         Exhibit(
             name="fig10b",
@@ -198,5 +205,6 @@ def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
             table=rows_as_they_are,
             draw=partial(draw, x="gpus", label=GPUS, proposed=proposed),
             judge=partial(judge_gpus, proposed=proposed),
+            remarks=said,
         ),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...optimizer.agent.decide import drl_convex
 from ...optimizer.agent.instances import shipped_instance
 from ...optimizer.methods.exact import optimum
 from ...optimizer.methods.registry import Method
@@ -14,8 +15,8 @@ from ...optimizer.model.qoe import all_local
 from ...optimizer.planner import compare
 from ..basis.checks import TINY, Check, judged
 from ..basis.definitions import Exhibit, Experiment
-from ..basis.look import GPUS, MARKERS, QOE, framed, legend_below, palette
-from ..basis.policies import SCOPE_GPUS, SCOPES, drl_or_local, policy
+from ..basis.look import GPUS, MARKERS, QOE, asides, framed, legend_below, palette
+from ..basis.policies import SCOPE_GPUS, SCOPES, policy
 from ..basis.scoring import Row, plan_row
 from ..basis.setup import Setup
 
@@ -29,22 +30,24 @@ def rows_of(_: Setup, gpus: int, __: int) -> Iterator[Row]:
     """One case with this number of GPUs: each scope's policy, the optimum and all local."""
     case = shipped_instance(gpus)
     methods: dict[str, Method] = {
-        scope: partial(drl_or_local, chosen=policy(name_of(gpus))) for scope, name_of in SCOPES.items()
+        scope: partial(drl_convex, policy=policy(name_of(gpus))) for scope, name_of in SCOPES.items()
     }
     for outcome in compare(case.scenario, case.users, methods | {OPTIMUM: optimum, ALL_LOCAL: all_local}):
         yield {"scope": outcome.method, "gpus": gpus, **plan_row(outcome.score), "note": outcome.plan.note}
 
 
 def draw(table: pd.DataFrame, column: str, label: str) -> Any:
-    """A column of the table against the number of GPUs, a line for each scope."""
-    scopes = list(table["scope"].unique())
+    """A column of the table against the number of GPUs, a line for each scope, one beside the other."""
+    scopes, gpus = list(table["scope"].unique()), list(table["gpus"].unique())
     with framed(height=4.4) as (figure, axis):
-        for scope, colour, marker in zip(scopes, palette(len(scopes)), MARKERS, strict=False):
+        looks = zip(scopes, palette(len(scopes)), MARKERS, asides(range(len(gpus)), len(scopes)), strict=False)
+        for scope, colour, marker, aside in looks:
             rows = table[table["scope"] == scope]
             line = {OPTIMUM: "--", ALL_LOCAL: ":"}.get(scope, "-")
-            places = [str(gpus) for gpus in rows["gpus"]]
+            places = [gpus.index(count) + aside for count in rows["gpus"]]
             axis.plot(places, rows[column], color=colour, marker=marker, linestyle=line, label=scope, markersize=5)
         axis.set(xlabel=GPUS, ylabel=label)
+        axis.set_xticks(range(len(gpus)), [str(count) for count in gpus])
     return legend_below(figure)
 
 

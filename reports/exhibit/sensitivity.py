@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...common.errors import counted
 from ...optimizer.methods.exact import optimum
 from ...optimizer.methods.scoring import score, yardstick
 from ...optimizer.model.qoe import Scenario, Users
 from ..basis.checks import FINDING, Check
 from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
 from ..basis.intervals import FROM_FILE, NOT_IN_FILE
-from ..basis.look import framed, palette
+from ..basis.look import boxes, framed, legend_below, line_looks
 from ..basis.scoring import Row, plan_row
 from ..basis.setup import ROUND_USERS, Setup
 
@@ -64,22 +65,22 @@ def interval_kind(setup: Setup, name: str) -> str:
         return setup.intervals[name].source
     kinds = [interval.source for interval in setup.device_intervals.values()]
     known = kinds.count(FROM_FILE)
-    return kinds[0] if known in (0, len(kinds)) else f"{FROM_FILE} of {known} devices, else {NOT_IN_FILE}"
+    if known in (0, len(kinds)):
+        return kinds[0]
+    return f"{FROM_FILE} of {counted(known, 'device')}, else {NOT_IN_FILE}"
 
 
 def draw(table: pd.DataFrame) -> Any:
     """What is lost by planning with a parameter at either end of its interval."""
-    import seaborn as sns
-
-    names = {name: f"${letter}$" for name, letter in PARAMETERS.items()}
-    shown = table.assign(lost=100 * table["lost_share"], name=table["parameter"].map(names))
+    names = [f"${letter}$" for letter in PARAMETERS.values()]
+    shown = table.assign(lost=100 * table["lost_share"], place=table["parameter"].map(list(PARAMETERS).index))
+    looks = dict(zip(("low", "high"), line_looks(), strict=False))
     with framed() as (figure, axis):
-        sns.boxplot(
-            shown, x="name", y="lost", hue="end", ax=axis, palette=palette(2), fliersize=2, linewidth=0.8, gap=0.1
-        )
+        boxes(axis, shown, "place", "lost", "end", looks)
         axis.set(xlabel="planned with this parameter at an end of its interval", ylabel="lost share of the gain, %")
-        axis.legend(title="end")
-    return figure
+        axis.set_xticks(range(len(names)), names)
+        keys = [axis.plot([], [], label=f"{end} end", **look)[0] for end, look in looks.items()]
+    return legend_below(figure, handles=keys)
 
 
 def judge(table: pd.DataFrame) -> list[Check]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...common.figures import drawn_text
 from ...optimizer.model.qoe import Scenario, edge_step_latency
 from ...optimizer.model.split import alpha_range, best_split
 from ..basis.checks import TINY, Check, judged
@@ -81,14 +82,23 @@ def draw(table: pd.DataFrame, column: str, title: str = "") -> Any:
 
     names, batches = list(table[column].unique()), list(table["batch"].unique())
     colours = dict(zip(names, palette(len(names)), strict=True))
-    lines = dict(zip(batches, ("-", "--", ":"), strict=False))
+    looks = {batch: _batch_look(number) for number, batch in enumerate(batches)}
     with framed(height=4.4) as (figure, axis):
-        for (name, batch), rows in table.groupby([column, "batch"], sort=False):
-            axis.plot(rows["alpha"], rows["offloaded_steps"], color=colours[name], linestyle=lines[batch])
+        for number, ((name, batch), rows) in enumerate(table.groupby([column, "batch"], sort=False)):
+            marked = (number, len(names) * len(batches))  # no two lines have a marker at one place
+            axis.plot(rows["alpha"], rows["offloaded_steps"], color=colours[name], markevery=marked, **looks[batch])
         axis.set(xlabel=r"$\alpha$, s", ylabel="offloaded steps, N - n", xscale="log")
-    keys = [Line2D([], [], color=colour, label=f"{title} {name}".strip()) for name, colour in colours.items()]
-    keys += [Line2D([], [], color="0.3", linestyle=line, label=f"batch {batch}") for batch, line in lines.items()]
+    labels = {name: drawn_text(f"{title} {name}".strip()) for name in names}
+    keys = [Line2D([], [], color=colour, label=labels[name]) for name, colour in colours.items()]
+    keys += [Line2D([], [], color="0.3", label=f"batch {batch}", **look) for batch, look in looks.items()]
     return legend_below(figure, handles=keys)
+
+
+def _batch_look(number: int) -> dict[str, Any]:
+    """Line and marker of a batch size; each is thinner than the one before, so that lines below it are seen."""
+    line, marker = (("-", "o"), ("--", "s"), (":", "^"))[number]
+    widths = {"linewidth": 2.4 - 0.5 * number, "markersize": 6 - number, "markerfacecolor": "none"}
+    return {"linestyle": line, "marker": marker, **widths}
 
 
 def judge_devices(table: pd.DataFrame) -> list[Check]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...common.errors import counted
 from ..basis.checks import FINDING, Check
 from ..basis.definitions import Exhibit, Experiment
 from ..basis.look import GPUS, framed, palette, plain_ticks
@@ -40,7 +41,7 @@ def draw(table: pd.DataFrame) -> Any:
         if np.isfinite(goal):
             axis.axhline(goal, color=orange, linestyle="--", label=f"wanted: {goal:g} s")
         if needed:
-            axis.axvline(needed, color=orange, linestyle=":", label=f"needs {needed} GPUs")
+            axis.axvline(needed, color=orange, linestyle=":", label=f"needs {counted(needed, 'GPU')}")
         axis.set(xlabel=GPUS, ylabel="average latency, s", xscale="log", ylim=(0, None))
         plain_ticks(axis.xaxis, sorted(table["gpus"].unique()))
         axis.legend(loc="lower left")
@@ -56,7 +57,7 @@ def judge(table: pd.DataFrame) -> list[Check]:
     evidence = f"{mean.iloc[0]:.1f} s with {mean.index[0]}, at best {best:.1f} s; of it, fewest GPUs: {wanted}"
     if np.isfinite(goal):
         needed = fewest(mean, goal)
-        answer = f"{needed} GPUs" if needed else f"more than the {mean.index[-1]} GPUs tried, or never"
+        answer = counted(needed, "GPU") if needed else f"more than the {mean.index[-1]} GPUs tried, or never"
         evidence = f"an average of {goal:g} s needs {answer}; {evidence}"
     return [Check("GPUs needed for a wanted average latency.", FINDING, evidence)]
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from commands import BIN, MINUTES, call, refused, run
 from oracles import make_scenario, make_users, plan_value
+from rich.cells import cell_len
 
 from edgesplit import data
 from edgesplit.fitting.latency import LatencyModel
@@ -194,6 +195,27 @@ def test_terminal_output_fits_80_columns_and_is_not_read_as_markup(celled, tmp_p
     assert "[red]bold" in call("plan", "--users", odd).stdout
 
 
+@pytest.mark.parametrize("columns", ["100", "80", "60"])
+def test_names_in_any_script_leave_columns_straight_and_numbers_whole(tmp_path, columns):
+    users = tmp_path / "users.csv"
+    rows = [
+        "张伟的非常长的用户名字,0.5,北京市海淀区中关村大街",
+        "👩\u200d👩\u200d👧family,0.7,🏙️",
+        "کاربر\u200cها,0.4,ábc",
+    ]
+    users.write_text("user_id,step_latency_s,cell\n" + "\n".join(rows) + "\n")
+    text = call("plan", "--users", users, COLUMNS=columns).stdout
+    columns_of = plan_json("--users", users)["users"]
+    table, cells, _ = text.split("\n\n")
+    assert "\u2026" not in text
+    assert "👩👩👧" in text
+    assert len({cell_len(line) for line in table.splitlines()[1:]}) == 1
+    assert len({cell_len(line) for line in cells.splitlines()}) == 1
+    for line, row in zip(table.splitlines()[2:], columns_of, strict=True):
+        numbers = [f"{row[key]:.2f}" for key in ("latency_s", "transmit_s", "edge_s", "local_s")]
+        assert line.split()[-7:] == [numbers[0], "-", *numbers[1:], f"{row['pai']:.3f}", f"{row['qoe']:.2f}"]
+
+
 def test_a_long_list_is_shortened_in_words(tmp_path):
     many = tmp_path / "many.csv"
     many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(1000)))
@@ -262,6 +284,14 @@ def test_a_write_that_fails_keeps_the_old_plan(tmp_path):
     target.mkdir()
     assert "cannot write" in refused(call("plan", "--users", USERS, "-o", target))
     assert target.is_dir()
+
+
+@pytest.mark.parametrize("subcommand", ["init", "train", "evaluate"])
+def test_the_help_of_subcommands_is_no_docstring(subcommand):
+    """Python leaves docstrings out with -OO."""
+    bare = run("plan", subcommand, "--help", PYTHONOPTIMIZE="2")
+    assert bare.stdout == call("plan", subcommand, "--help").stdout
+    assert bare.stdout.splitlines()[2].startswith("  ")
 
 
 def test_help_names_every_option_and_takes_no_heavy_import():

@@ -11,7 +11,7 @@ from edgesplit.optimizer.agent.instances import Range, paper_instance
 from edgesplit.optimizer.agent.scores import possible_gain
 from edgesplit.optimizer.learn import dqn, training
 from edgesplit.optimizer.learn.checkpoint import load_checkpoint, save_checkpoint
-from edgesplit.optimizer.learn.dqn import Learner, NotFiniteError, explore, loss_target, roll_out, weighted_loss
+from edgesplit.optimizer.learn.dqn import DivergedError, Learner, explore, loss_target, roll_out, weighted_loss
 from edgesplit.optimizer.learn.paper_tables import paper_tables
 from edgesplit.optimizer.learn.presets import PRESETS
 from edgesplit.optimizer.learn.replay import Experience
@@ -207,7 +207,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight(monkeypatch):
         agent.turn()
     before = weights(agent.current)
     monkeypatch.setattr(dqn, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
-    with pytest.raises(NotFiniteError, match="the gradient is inf"):
+    with pytest.raises(DivergedError, match="the gradient is inf"):
         agent.turn()
     assert same(before, weights(agent.current))
 
@@ -217,7 +217,7 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tmp_path):
     save_checkpoint(agent, path, {})
     good = path.read_bytes()
     next(iter(agent.current.parameters())).data.fill_(float("inf"))
-    with pytest.raises(NotFiniteError, match="a weight is not finite"):
+    with pytest.raises(DivergedError, match="a weight is not finite"):
         save_checkpoint(agent, path, {})
     assert path.read_bytes() == good
 
@@ -228,5 +228,5 @@ def test_a_loss_that_is_no_number_is_refused():
         agent.turn()
     rows = agent.memory.rows
     agent.memory.rows = Experience(**{**vars(rows), "reward": np.full_like(rows.reward, np.inf)})
-    with pytest.raises(NotFiniteError):
+    with pytest.raises(DivergedError):
         agent.turn()

@@ -222,6 +222,7 @@ FIVE = make_users(np.linspace(0.1, 0.5, 5), 20.0)
 BEYOND = {
     "31 users, trained for 30 at most": (OWN, make_users(np.linspace(0.1, 0.5, 31), 20.0)),
     "4 GPUs, trained for 8": (make_scenario(gpus=4), FIVE),
+    "1 GPU, trained for 8": (make_scenario(gpus=1), FIVE),
     "total_steps 100, trained for 200": (make_scenario(total_steps=100), FIVE),
     "min_local_steps 60, trained for 80": (make_scenario(min_local_steps=60), FIVE),
     "midpoint 60, trained for 71.44": (make_scenario(pai=PaiCurve(0.0413, 60.0)), FIVE),

@@ -99,7 +99,10 @@ DAMAGE = {
     "one bound": (field(range={"users": [1]}), r"made\.json: field 'range\.users"),
     "unknown field": (field(scenario={}), r"made\.json: field 'scenario': unknown"),
     "scenario without numbers": (case(scenario={}), r"made\.json: field 'case\.scenario\.edge': missing"),
-    "scenario of text": (case(gpus="8"), r"made\.json: field 'case\.scenario\.gpus': found '8', accepted: a whole number"),
+    "scenario of text": (
+        case(gpus="8"),
+        r"made\.json: field 'case\.scenario\.gpus': found '8', accepted: a whole number",
+    ),
     "half a GPU": (case(gpus=8.5), r"made\.json: field 'case\.scenario\.gpus': found 8\.5, accepted: a whole number"),
     "no GPU": (case(gpus=0), r"made\.json: field 'case\.scenario': .*gpus of 1 or more, not 0"),
     "more local steps than steps": (case(min_local_steps=201), r"made\.json: .*min_local_steps from 0 to total_steps"),

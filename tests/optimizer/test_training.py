@@ -1,6 +1,7 @@
 """`plan train`, `plan evaluate` and the shipped policies."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -15,11 +16,15 @@ import numpy as np
 import pytest
 from commands import BIN, refused
 from inprocess import run_here
+from policy_files import save_policy
+from rich.cells import cell_len
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.optimizer import cli
+from edgesplit.common.locks import only_run
+from edgesplit.optimizer import cli, train_command
 from edgesplit.optimizer.agent.decide import drl_convex
 from edgesplit.optimizer.agent.instances import Range, paper_instance
 from edgesplit.optimizer.agent.policies import load_policy
@@ -166,12 +171,48 @@ def test_train_writes_policy_card_curve_and_logs(tmp_path):
     done = plan("train", *SHORT, "--name", "mine", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mine: own scenario, 5-30 users, G 1-16: captured" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("mine: ")]  # there is no terminal
+    assert lines[0] == "mine: preparing 20 training instances"
+    assert [line.split()[1] for line in lines[1:]] == ["1", *map(str, range(10, 101, 10))]
+    assert lines[-1].endswith("scoring it on 20 held-out instances")
     assert list((tmp_path / "tensorboard/mine").glob("events*"))
     card = load_policy(str(tmp_path / "mine.safetensors")).card
     assert (card.name, card.network, card.preset, card.steps, card.seeds) == ("mine", "set", "set", 100, 20)
     assert "is there already" in refused(plan("train", *SHORT, "--name", "mine", "-o", tmp_path))
     planned = plan("--users", data.sample("users.csv"), "--policy", tmp_path / "mine.safetensors", "--json")
     assert json.loads(planned.stdout)["policy"] == "mine"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cards, "score_policy", pressed)
+    done = plan("train", "--steps", "9", "--seeds", "5", "-o", tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "plan: interrupted; the same command goes on from here"
+
+
+def test_one_run_at_a_time_trains_a_policy_of_one_name(tmp_path):
+    options = ["train", "--steps", "9", "--seeds", "5", "--instances", "2", "-o", tmp_path]
+    with only_run(tmp_path / "own-general.safetensors", "plan train"):
+        assert "own-general.safetensors: another plan train is at work here; wait for it" in refused(plan(*options))
+        assert plan(*options, "--name", "other").returncode == 0
+    assert not list(tmp_path.glob(".*.lock"))
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_the_live_view_has_whole_numbers_at_any_width(width):
+    progress = training.TrainingProgress(
+        steps=12_345, total=40_000, episodes=1_234_567, loss=0.12345, episode_return=-12345.67, captured_share=0.98765,
+        epsilon=0.123, temperature=1.234, steps_per_s=12_345.0, left_s=4321.0,
+    )  # fmt: skip
+    terminal = Console(width=width, file=io.StringIO())
+    terminal.print(train_command._view_table(small_task(name="a-long-name-" * 5), progress))
+    text = terminal.file.getvalue()
+    for number in ("12,345 of 40,000", "1,234,567", "0.12345", "-12345.67", "98.77%", "12,345\n", "72.0 min", "31%"):
+        assert number in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_json_names_the_policy_and_what_it_did_not_plan():
@@ -201,8 +242,9 @@ def test_a_killed_training_goes_on(tmp_path, monkeypatch):
     assert not (tmp_path / "own-general.safetensors").exists()
     done = plan(*options)
     assert done.returncode == 0, done.stderr
-    first = done.stderr.splitlines()[0].split()[1]
-    assert int(first.replace(",", "")) > 8  # not from the beginning
+    preparing, first = done.stderr.splitlines()[:2]
+    assert preparing == "own-general: preparing 20 training instances"
+    assert int(first.split()[1].replace(",", "")) > 8  # not from the beginning
     assert not checkpoint.exists()
 
 
@@ -291,7 +333,7 @@ def test_more_users_than_places_are_refused(tmp_path):
     many = tmp_path / "many.csv"
     many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(31)))
     options = ["--scope", "specific", "--preset", "flat-gain", "--users", many, "-o", tmp_path / "p"]
-    assert "found 31 users, accepted: 30 at most; or --preset set" in refused(plan("train", *options))
+    assert f"{many}: found 31 users, accepted: 30 at most; or --preset set" in refused(plan("train", *options))
 
 
 def test_evaluate_prints_and_says_the_same():
@@ -304,6 +346,29 @@ def test_evaluate_prints_and_says_the_same():
     assert all(len(line) <= 80 for line in text.splitlines())
     exact = [row for row in result["results"] if row["method"] == "exact"]
     assert all((row["captured_worst"], row["optimal_share"]) == (1, 1) for row in exact)
+
+
+@pytest.mark.parametrize("columns", ["80", "60", "30"])
+def test_evaluate_has_whole_numbers_at_any_width(tmp_path, columns):
+    name = "[red]一个非常长的策略名字[/red]" * 3
+    policy = save_policy(tmp_path, name=name)
+    users = tmp_path / "用户.csv"
+    users.write_text("user_id,step_latency_s\na,0.5\nb,0.7\n")
+    done = run_here(cli.main, "evaluate", policy, "--users", users, COLUMNS=columns)
+    as_json = json.loads(plan("evaluate", policy, "--users", users, "--json").stdout)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "用户.csv: 1 held-out instance"
+    assert "\u2026" not in done.stdout
+    assert lines[3].startswith("[red]一个")
+    for line, row in zip(lines[3:], as_json["results"], strict=True):
+        shares = [row[key] for key in ("captured_mean", "captured_p5", "captured_worst")]
+        assert [f"{share:.3%}" if share > -10 else "< -1000%" for share in shares] == re.findall(
+            r"-?[\d.]+%|< -1000%", line
+        )[:3]
+        assert f" {row['gap_mean_s']:.3g} " in line
+    assert len({cell_len(line) for line in lines[1:]}) == 1
+    if columns == "80":
+        assert cell_len(lines[1]) <= 80
 
 
 # -- the shipped policies -----------------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from edgesplit import data
 from edgesplit.common.figures import picture_bytes
 from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.reports import reproduce_command, work
-from edgesplit.reports.basis.definitions import Unit
+from edgesplit.reports.basis.checks import Check
+from edgesplit.reports.basis.definitions import PeopleTable, Unit
 from edgesplit.reports.basis.intervals import FROM_FILE
 from edgesplit.reports.basis.setup import QUICK, Choices, Size, make_setup
 from edgesplit.reports.exhibit import complexity, latency, sensitivity
 from edgesplit.reports.exhibits import compute, exhibits, tables
+from edgesplit.reports.page import JudgedExhibit, render
 from edgesplit.reports.work import Results, experiment_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # what seaborn asks of Matplotlib 3.11
@@ -179,7 +181,7 @@ def test_a_finished_folder_is_not_computed_again_and_keeps_its_tables_and_pictur
         table.to_csv(tmp_path / "table.csv", index=False, lineterminator="\n")
         assert (tmp_path / "table.csv").read_bytes() == (folder / f"{exhibit.name}.csv").read_bytes()
         if exhibit.name in DRAWN_AGAIN:
-            assert picture_bytes(exhibit.draw(table), "svg") == (folder / f"{exhibit.name}.svg").read_bytes()
+            assert picture_bytes(exhibit.picture(table), "svg") == (folder / f"{exhibit.name}.svg").read_bytes()
 
 
 def test_another_seed_in_the_same_folder_is_refused(unbroken):
@@ -233,7 +235,7 @@ def test_two_profiles_of_one_device_stay_two(tmp_path):
     labels = {"H100 NVL (edge)", "RTX 3060 (rtx-3060)", "RTX 3060 (mine)", "H100 NVL"}
     assert set(table["device"]) == labels
     kind = sensitivity.interval_kind(setup, sensitivity.OWN_LATENCY)
-    assert kind == f"{FROM_FILE} of 1 devices, else assumed, 10 %"
+    assert kind == f"{FROM_FILE} of 1 device, else assumed, 10 %"
     low, high, _ = setup.device_intervals["mine"]
     assert low < setup.step_latency_s["mine"] < high
 
@@ -292,23 +294,25 @@ def test_the_report_holds_its_pictures_and_asks_for_nothing(unbroken):
 LOOK = """
 onload = () => {
   document.title = [...document.querySelectorAll('iframe')].map(f => {
-    const d = f.contentDocument, w = d.documentElement.scrollWidth;
-    const images = [...d.images], loaded = images.filter(i => i.complete && i.naturalWidth > 0);
-    const boxes = [...d.querySelectorAll('table, img, p, li')], out = boxes.filter(b =>
-      b.getBoundingClientRect().right > w && !b.closest('.scroll'));
-    const small = images.filter(i => i.getBoundingClientRect().width < 500);
-    return [w, images.length, loaded.length, out.length, small.length].join(' ');
+    const d = f.contentDocument, w = d.documentElement.clientWidth, images = [...d.images];
+    const loaded = images.filter(i => i.complete && i.naturalWidth > 0);
+    const out = [...d.body.querySelectorAll('*')].filter(e =>
+      e.getBoundingClientRect().right > w + 0.5 || (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0));
+    const small = images.filter(i => i.getBoundingClientRect().width < Math.min(500, w - 40));
+    return [d.documentElement.scrollWidth, images.length, loaded.length, out.length, small.length].join(' ');
   }).join(', ');
 }
 """
-"""For each frame: its width, pictures, what sticks out without a scroll bar of its own, pictures too small to read."""
+"""For each frame: its width, pictures, what sticks out or scrolls, pictures that leave room beside them unused."""
 
 
-def open_in_browser(report, widths, folder):
-    """The numbers of `LOOK` at each width, the console's words, and the addresses that the page asked for."""
+def open_in_browser(reports, widths, folder):
+    """The numbers of `LOOK` for each report and width, the console's words, and the addresses that pages asked for."""
     frame, log = folder / "frame.html", folder / "net.json"
-    address = report.resolve().as_uri()
-    frames = (f'<iframe src="{address}" width={width} height=800></iframe>' for width in widths)
+    addresses = [report.resolve().as_uri() for report in reports]
+    frames = (
+        f'<iframe src="{address}" width={width} height=800></iframe>' for address in addresses for width in widths
+    )
     frame.write_text(f"{''.join(frames)}<script>{LOOK}</script>")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--disable-quic"]
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
@@ -326,13 +330,29 @@ def open_in_browser(report, widths, folder):
     return numbers, done.stderr, {e["url"] for e in own if not e["url"].startswith("file:")}
 
 
+def odd_report(folder):
+    """A report with names and evidence that no line has room for, and a table of more columns than a screen."""
+    judged = [
+        JudgedExhibit(
+            exhibit=exhibit,
+            png=(folder / f"{exhibit.name}.png").read_bytes(),
+            checks=[Check("own_module:" + 90 * "x", "does not hold", "/".join(90 * ["folder"]))],
+            table=PeopleTable(caption="Times.", head=["method", *map(str, range(30))], rows=[["m" * 80] * 31]),
+        )
+        for exhibit in exhibits()[:2]
+    ]
+    return render(judged, {"proposed": "the method " + 90 * "x"})
+
+
 @needs_browser
-def test_the_report_opens_without_a_word_or_a_request_and_fits(unbroken, tmp_path):
+def test_reports_open_without_a_word_or_a_request_and_never_scroll_sideways(unbroken, tmp_path):
     widths = [1280, 390]
-    frames, console, asked = open_in_browser(unbroken[0] / "report.html", widths, tmp_path)
-    for width, (shown_width, images, loaded, sticking_out, small) in zip(widths, frames, strict=True):
-        assert shown_width <= width
-        assert images == loaded == len(NAMES)
+    (tmp_path / "odd.html").write_text(odd_report(unbroken[0]))
+    reports = [unbroken[0] / "report.html", tmp_path / "odd.html"]
+    frames, console, asked = open_in_browser(reports, widths, tmp_path)
+    for number, (shown_width, images, loaded, sticking_out, small) in enumerate(frames):
+        assert shown_width <= widths[number % 2]
+        assert images == loaded == (len(NAMES) if number < 2 else 2)
         assert (sticking_out, small) == (0, 0)
     assert "CONSOLE" not in console
     assert not asked
@@ -341,4 +361,4 @@ def test_the_report_opens_without_a_word_or_a_request_and_fits(unbroken, tmp_pat
 @needs_browser
 def test_a_page_that_asks_for_something_is_found_out(tmp_path):
     (tmp_path / "page.html").write_text('<img src="https://www.gstatic.com/x.png">')
-    assert open_in_browser(tmp_path / "page.html", [390], tmp_path)[2] == {"https://www.gstatic.com/x.png"}
+    assert open_in_browser([tmp_path / "page.html"], [390], tmp_path)[2] == {"https://www.gstatic.com/x.png"}
