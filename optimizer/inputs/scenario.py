@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from ... import data
 from ...common.errors import InputError, nearest, shown
 from ...common.files import Record, accepted_words, read_record
+from ...fitting.doubts import curve_doubts, profile_doubts
 from ...fitting.library import load_curve, load_profile
 from ...fitting.pai import PaiCurve
 from ...fitting.schemas import LARGEST, SMALLEST, Count, LatencyProfile, PaiCurveFile, Provenance, Seconds, Steps, Text
@@ -140,6 +141,8 @@ def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resol
     notices = [
         *memory_notice(own, scenario, edge),
         *curve_notices(own, curve),
+        *(f"PAI curve {options.pai or file.pai}: {doubt}" for doubt in curve_doubts(curve)),
+        *(f"edge profile {edge.name}: {doubt}" for doubt in profile_doubts(edge)),
         *shadow_notices("profiles", [(options.edge, None) if options.edge else (file.edge, path.parent)]),
         *shadow_notices("pai", [(options.pai, None) if options.pai else (file.pai, path.parent)]),
     ]

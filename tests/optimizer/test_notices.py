@@ -70,6 +70,20 @@ def test_an_own_profile_of_a_new_name_is_not(own_data):
     assert "your own file" not in call("plan", "--users", USERS, "--edge", "my-card").stderr
 
 
+def test_an_implausible_curve_or_edge_is_doubted_in_every_plan(tmp_path):
+    curve = json.loads(data.shipped("pai")["toyworld"].read_text())
+    for point in curve["points"]:
+        point["clip"] *= 100
+    (tmp_path / "curve.json").write_text(json.dumps(curve))
+    edge = json.loads(data.shipped("profiles")["h200"].read_text())
+    edge["fit"] |= {"slope_s": 80.0}
+    (tmp_path / "edge.json").write_text(json.dumps(edge))
+    talk = call("plan", "--users", USERS, "--pai", tmp_path / "curve.json", "--edge", tmp_path / "edge.json").stderr
+    assert "is this CLIP on a scale of 0 to 100?" in talk
+    assert "edge profile h200: one step of one image takes 80" in talk
+    assert "?" not in call("plan", "--users", USERS, "--pai", "toyworld", "--edge", "h200").stderr
+
+
 def test_a_step_of_minutes_asks_for_the_unit(tmp_path):
     path = tmp_path / "users.csv"
     path.write_text("user_id,step_latency_s\nada,500\nbo,0.5\ncy,61\n")
