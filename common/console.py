@@ -17,7 +17,8 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from .errors import InputError, printable, reason_of
+from .errors import InputError, printable, reason_of, shown
+from .files import accepted_words
 
 INTERRUPTED = 130
 """The exit code that Typer gives Ctrl-C."""
@@ -180,7 +181,21 @@ def _refusal(name: str, error: InputError | TyperException) -> str:
     if isinstance(error, InputError):
         return str(error)
     context = getattr(error, "ctx", None)  # usage errors know the subcommand
-    return f"{error.format_message().rstrip('.')}; see {context.command_path if context else name} --help"
+    said = _bad_value(error) or error.format_message().rstrip(".")
+    return f"{said}; see {context.command_path if context else name} --help"
+
+
+def _bad_value(error: TyperException) -> str | None:
+    """What is wrong with the value of an option, in our words; None for another error."""
+    from pydantic import ValidationError
+
+    cause, parameter = error.__cause__, getattr(error, "param", None)
+    if not isinstance(cause, ValidationError) or parameter is None:
+        return None
+    problem = cause.errors(include_url=False)[0]
+    accepted = accepted_words(problem).rpartition("is not one of ")[2]  # as Typer says of choices
+    accepted = accepted.rstrip(".").replace("'", "")
+    return f"{parameter.opts[0]}: found {shown(problem['input'])}, accepted: {accepted}"
 
 
 def _interrupted(name: str) -> int:

@@ -237,6 +237,10 @@ UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls a key that a record, or a dataclass in it, does not have."""
 ACCEPTED = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",

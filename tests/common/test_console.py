@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import warnings
+from typing import Annotated, Literal
 
 import pytest
 import typer
@@ -67,6 +68,29 @@ def test_json_is_the_same_object_without_invisible_characters(capsys):
     assert json.loads(text) == result
     assert "é小" in text
     assert all(c.isprintable() or c == "\n" for c in text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--count", "x"], "--count: found 'x', accepted: a whole number; see work --help"),
+        (["--count", "1.5"], "--count: found '1.5', accepted: a whole number; see work --help"),
+        (["--count", ""], "--count: found '', accepted: a whole number; see work --help"),
+        (["--count", "0"], "--count: found '0', accepted: 1 or more; see work --help"),
+        (["--share", "half"], "--share: found 'half', accepted: a number; see work --help"),
+        (["--kind", "c"], "--kind: found 'c', accepted: a, b; see work --help"),
+        (["--cuont", "1"], "No such option: --cuont"),
+        (["--count"], "Option '--count' requires an argument"),
+    ],
+)
+def test_a_bad_value_of_an_option_is_told_in_our_words(arguments, says):
+    def work(count: Annotated[int, typer.Option(min=1)] = 1, share: float = 0.0, kind: Literal["a", "b"] = "a") -> None:
+        del count, share, kind
+
+    result = run_here(command(work), *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"work: {says}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_is_the_summary_and_not_the_functions_docstring():

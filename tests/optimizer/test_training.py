@@ -159,7 +159,7 @@ def test_the_logs_of_a_training_that_goes_on_have_each_step_once(tmp_path):
 def test_training_and_held_out_seeds_are_apart(tmp_path):
     with pytest.raises(InputError, match="--seed: found 1000000, accepted: 0 to 999999; others are held out"):
         train(small_task(seed=10**6), tmp_path)
-    assert "'--seed'" in refused(plan("train", "--seed", "1000000", "-o", tmp_path / "p"))
+    assert "--seed: found '1000000', accepted: " in refused(plan("train", "--seed", "1000000", "-o", tmp_path / "p"))
     held = held_out(paper_instance, 50)
     drawn = [paper_instance(np.random.default_rng([seed, n])) for seed in (0, 1, 999_999) for n in range(50)]
     seen = {instance.users.alpha.tobytes() for instance in drawn}
@@ -276,10 +276,10 @@ def test_train_for_a_number_of_gpus(tmp_path):
     [
         (["train", "--scope", "specific"], "--scope, --users: found one without the other"),
         (["train", "--users", data.sample("users.csv")], "--scope, --users: found one without the other"),
-        (["train", "--scope", "all"], "'--scope'"),
-        (["train", "--preset", "literal"], "'literal' is not one of 'set', 'flat-gain', 'paper'"),
+        (["train", "--scope", "all"], "--scope: found 'all', accepted: general, gpu, specific"),
+        (["train", "--preset", "literal"], "--preset: found 'literal', accepted: set, flat-gain, paper"),
         (["train", "--name", "../x"], "--name: found '../x', accepted"),
-        (["train", "--steps", "0"], "'--steps'"),
+        (["train", "--steps", "0"], "--steps: found '0', accepted: 1 or more"),
         (["train", "--scope", "gpu", "--gpus", "0"], "--gpus"),
         (["train", "--gpus", "4"], "--gpus: found --scope general, which is for any number, accepted: --scope gpu"),
         (["train", "--scope", "specific", "--users", SPECIFIC, "--seeds", "5"], "--seeds: found --scope specific"),
@@ -287,7 +287,7 @@ def test_train_for_a_number_of_gpus(tmp_path):
         (["train", "--scenario", "missing.json"], "missing.json"),
         (["evaluate", "set-genral"], "set-general"),
         (["evaluate", "missing.safetensors"], "missing.json: cannot read"),
-        (["evaluate", "--instances", "0"], "'--instances'"),
+        (["evaluate", "--instances", "0"], "--instances: found '0', accepted: 1 or more"),
     ],
 )
 def test_wrong_use_is_one_line(tmp_path, arguments, says):

@@ -85,7 +85,7 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
     [
         (["bench", "--model", "tiny"], "no NVIDIA GPU is usable here"),
         (["bench", "--device", "cpu", "--model", "sd-15"], "did you mean 'sd15'?"),
-        (["bench", "--device", "tpu"], "'--device'"),
+        (["bench", "--device", "tpu"], "--device: found 'tpu', accepted: cuda, cpu; see hwprof bench --help"),
         (
             ["bench", "--device", "cpu", "--batches", "4"],
             "--batches: found '4', accepted: 2 numbers or more",
@@ -94,7 +94,7 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
         (["bench", "--device", "cpu", "--batches", "1,x"], "--batches: found '1,x'"),
         (["bench", "--device", "cpu", "--model", "tiny", "--cuda-graph"], "--cuda-graph: found --device cpu"),
         (["bench", "--device", "cpu", "--resolution", "100"], "--resolution: found 100, accepted: a multiple of 64"),
-        (["bench", "--gpu", "-1"], "'--gpu'"),
+        (["bench", "--gpu", "-1"], "--gpu: found '-1', accepted: 0 or more"),
         (["bench", "--device", "cpu", "--precision", "0"], "--precision: found 0.0"),
         (["bench", "--device", "cpu", "--max-seconds", "-1"], "--max-seconds: found -1.0"),
         ([*QUICK, "-o", "x.txt"], "x.txt: found suffix '.txt', accepted: .json"),
