@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from edgesplit import data
 from edgesplit.common.tables import plain_table
-from edgesplit.diffusion.inference.models import read_settings
+from edgesplit.diffusion.inference.references import read_settings
 from edgesplit.metrics.lpips import TOY_SIDE, load_lpips
 from edgesplit.metrics.prompts import described
 from edgesplit.metrics.settings import SweepSettings

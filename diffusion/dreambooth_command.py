@@ -3,18 +3,21 @@
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ..common.console import say
+from ..common.console import resumable, say
 from ..common.errors import require
-from ..common.progress import progress_bar
+from ..common.locks import only_run
+from ..common.progress import Progress, progress_bar
 from ..common.tables import plain_table
-from .inference.references import MODULES, pick_device
+from .inference.references import MODULES, check_device, check_models, pick_device
 
 if TYPE_CHECKING:
+    from .train.cohort import CohortFile
     from .train.gate import Gate
 
 REMEDY = 'free some, or try a smaller batch_size, gradient_checkpointing or method = "lora"'
@@ -38,30 +41,40 @@ def run_dreambooth(path: Path, output: Path | None, device: str, as_json: bool) 
     from .train.cohort import read_cohort
 
     file = read_cohort(path)
+    check_device(device)
+    with file.field("base"):
+        check_models([file.base_reference])
     require("models", *MODULES)
-    from .inference.gpu import gpu_memory
-    from .train.job import prepare_job
-    from .train.run import run_job
-
-    warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
     folder = output or path.with_suffix("")
-    with gpu_memory("this training", REMEDY):
-        job = prepare_job(
-            file,
-            folder,
-            pick_device(device),
-            lambda name, total, unit: progress_bar(f"dreambooth: {name}", total, unit),
-        )
-        gates = []
-        for gate in run_job(job):
-            gates.append(gate)
-            say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}; {_gate_line(gate)}")
+    with only_run(folder, "dreambooth"), resumable():
+        gates = _train(file, folder, device)
     if as_json:
         rows = [gate.as_json() for gate in gates]
         print(json.dumps({"output": str(folder), "clip": file.clip_name, "gates": rows}, indent=1))
         return
     _print_gates(gates)
     say(f"wrote {folder}; now: hybrid --cohort {folder}")
+
+
+def _train(file: "CohortFile", folder: Path, device: str) -> list["Gate"]:
+    """Train what is not finished yet; says each gate and returns them all."""
+    from .inference.gpu import gpu_memory
+    from .train.job import prepare_job
+    from .train.run import choose_threads, run_job
+
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft|accelerate")
+    gates = []
+    with gpu_memory("this training", REMEDY):
+        job = prepare_job(file, folder, pick_device(device), _bar)
+        choose_threads(job, "dreambooth")
+        for gate in run_job(job):
+            gates.append(gate)
+            say(f"dreambooth: {gate.name}: {'finished before' if gate.reused else 'trained'}; {_gate_line(gate)}")
+    return gates
+
+
+def _bar(name: str, total: float, unit: str) -> AbstractContextManager[Progress]:
+    return progress_bar(f"dreambooth: {name}", total, unit)
 
 
 def _print_gates(gates: Sequence["Gate"]) -> None:

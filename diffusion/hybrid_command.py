@@ -3,25 +3,37 @@
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ..common.console import say
-from ..common.errors import InputError, require, shown
+from ..common.errors import InputError, require
 from ..common.files import make_folder
+from ..common.progress import progress_bar
 from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
-from .inference.references import MODULES, model_references, named, pick_device
-from .inference.sampling import Sampling
+from .inference.references import (
+    MODULES,
+    check_device,
+    check_format,
+    check_models,
+    model_references,
+    named,
+    pick_device,
+    subjects,
+)
+from .inference.sampling import Sampling, check_seed
 from .inference.splits import own_splits, read_plan
-from .inference.templates import check_template
+from .inference.templates import check_template, with_subject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .inference.handoff import Handoff
     from .inference.models import Model
 
     Row = list[tuple[str, int, Tensor]]
@@ -30,6 +42,8 @@ if TYPE_CHECKING:
 Splits = list[int] | dict[str, int]
 """Splits that every user gets a picture at, or user -> the user's own split."""
 TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
+MOST_TIMED = 8
+"""Most pictures in a step that is timed to choose the number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +51,12 @@ class HybridRequest:
     """What to generate; the options of `hybrid` of the same names, whose help explains them.
 
     Attributes:
-        prompts: templates with `{subject}`; none for one about the toy world.
+        prompts: templates with `{subject}`, or prompts with the subject's words; none for one about the toy world.
         cohort: folder that `dreambooth` wrote.
         cluster: reference of the cluster-wide model.
         users: NAME=MODEL of every user.
         local_steps: the splits, as text.
-        plan: CSV that `plan` wrote.
+        plan: table that `plan` wrote.
         total_steps: N; None for the default.
         guidance: guidance scale; None for the default.
         scheduler: name of the scheduler.
@@ -67,6 +81,35 @@ class HybridRequest:
     output: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class HybridPlan:
+    """What is going to be generated: the checked options.
+
+    Attributes:
+        cluster: reference of the cluster-wide model.
+        users: user -> reference of the personal model.
+        prompts: templates with `{subject}`.
+        sampling: settings that edge and devices share.
+        splits: the splits.
+        seed: seed of the initial noise.
+    """
+
+    cluster: str
+    users: dict[str, str]
+    prompts: list[str]
+    sampling: Sampling
+    splits: Splits
+    seed: int
+
+    @property
+    def sample_steps(self) -> int:
+        """Number of steps of all pictures, at the edge and on the devices."""
+        total = self.sampling.total_steps
+        if isinstance(self.splits, dict):
+            return len(self.prompts) * len(self.users) * total
+        return len(self.prompts) * (total - min(self.splits) + len(self.users) * sum(self.splits))
+
+
 def run_hybrid(request: HybridRequest, as_json: bool) -> None:
     """Generate, write pictures and a grid, and print what ran where.
 
@@ -74,19 +117,44 @@ def run_hybrid(request: HybridRequest, as_json: bool) -> None:
         InputError: one line.
     """
     require("models", *MODULES)
+    plan = _plan(request)  # needs no torch, so that wrong options are refused at once
     from .inference.gpu import gpu_memory
 
-    cluster, users = model_references(request.cluster, request.users, request.cohort)
-    sampling, splits = _sampling(request, users)
-    edge, personal = _fitting_models(request, sampling, *_load_models(request, cluster, users))
+    warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
+    device = pick_device(request.device)
+    edge, personal = _load_models(plan, request.dtype, device)
     make_folder(request.output)
     with gpu_memory("the pictures", "free some, try --dtype fp16, or fewer --prompt and --local-steps"):
-        report = _generate(request, sampling, splits, edge, personal)
+        if device == "cpu":
+            _choose_threads(plan, edge)
+        report = _generate(plan, request.output, edge, personal)
     if as_json:
         print(json.dumps(report, indent=1))
     else:
         _print_report(report)
     say(f"wrote {report['grid']} and {report['pictures']} pictures into {request.output}")
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+
+def _plan(request: HybridRequest) -> HybridPlan:
+    """The options, checked as far as that needs no model."""
+    cluster, users = model_references(request.cluster, request.users, request.cohort)
+    sampling, splits = _sampling(request, users)
+    check_format(request.dtype)
+    check_seed(request.seed)
+    check_device(request.device)
+    check_models([cluster, *users.values()])
+    words = subjects([cluster, *users.values()])
+    return HybridPlan(
+        cluster=cluster,
+        users=users,
+        prompts=[check_template(with_subject(prompt, words)) for prompt in request.prompts or [TOY_PROMPT]],
+        sampling=sampling,
+        splits=splits,
+        seed=request.seed,
+    )
 
 
 def _sampling(request: HybridRequest, users: Collection[str]) -> tuple[Sampling, Splits]:
@@ -116,113 +184,125 @@ def _splits(text: str | None, users: Collection[str], total: int) -> Splits:
     return parse_ranges("--local-steps", text, 0, total)
 
 
-def _load_models(request: HybridRequest, cluster: str, users: dict[str, str]) -> tuple["Model", dict[str, "Model"]]:
-    """The cluster-wide model, and user -> personal model; all other options are checked before."""
+# -- models -------------------------------------------------------------------------------------------------
+
+
+def _load_models(plan: HybridPlan, dtype: str, device: str) -> tuple["Model", dict[str, "Model"]]:
+    """The cluster-wide model, and user -> personal model: able to hand off, and to read every prompt."""
     from .inference.gpu import gpu_memory
-    from .inference.handoff import check_seed
-    from .inference.models import DTYPES, load_model
+    from .inference.models import load_model, paired
 
-    if request.dtype not in DTYPES:
-        raise InputError(f"--dtype: found {shown(request.dtype)}, accepted: {', '.join(DTYPES)}")
-    check_seed(request.seed)
-    device = pick_device(request.device)
-    for template in request.prompts:
-        check_template(template)
-    warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
     with gpu_memory("the models", "free some, or try --dtype fp16"):
-        edge = load_model(cluster, dtype=request.dtype, device=device)
-        personal = {name: load_model(model, dtype=request.dtype, device=device) for name, model in users.items()}
-    return edge, personal
-
-
-def _fitting_models(
-    request: HybridRequest, sampling: Sampling, edge: "Model", personal: dict[str, "Model"]
-) -> tuple["Model", dict[str, "Model"]]:
-    """The models, having checked before any step that they can hand off and can read every prompt."""
-    from .inference.models import paired
-
-    edge, models = paired(edge, list(personal.values()), sampling)
+        edge = load_model(plan.cluster, dtype=dtype, device=device)
+        personal = {}
+        for name, reference in plan.users.items():
+            with _about(name):
+                personal[name] = load_model(reference, dtype=dtype, device=device)
+    edge, models = paired(edge, list(personal.values()), plan.sampling)
     for model in (edge, *models):
-        model.tokens([model.prompt(template) for template in request.prompts or [TOY_PROMPT]])
+        model.tokens([model.prompt(template) for template in plan.prompts])
     return edge, dict(zip(personal, models, strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
+@contextmanager
+def _about(user: str) -> Iterator[None]:
+    """Put a user before the message of a refusal."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"user {user!r}: {error}") from error
+
+
+def _choose_threads(plan: HybridPlan, edge: "Model") -> None:
+    """Let torch compute with as many threads as a step of this batch is fastest with."""
+    from .inference.batch import timed_step
+    from .inference.threads import fastest_threads
+
+    pictures = len(plan.prompts) * len(plan.users) if isinstance(plan.splits, dict) else len(plan.splits)
+    fastest_threads(timed_step(edge, min(pictures, MOST_TIMED), plan.sampling), "hybrid")
+
+
+# -- pictures -----------------------------------------------------------------------------------------------
+
+
+@dataclass
 class HybridRun:
-    """What to generate, with loaded models.
+    """The pictures of a plan, with loaded models.
 
     Attributes:
-        prompts: templates with `{subject}`.
-        seed: seed of the initial noise.
-        sampling: settings that edge and devices share.
+        plan: what is generated.
         edge: the cluster-wide model.
         personal: user -> personal model.
-        count: called after each step of the edge with the batch's size.
+        count: function that is called after each step with the number of pictures in it.
+        edge_steps: number of pictures in each step of the edge so far.
     """
 
-    prompts: Sequence[str]
-    seed: int
-    sampling: Sampling
+    plan: HybridPlan
     edge: "Model"
     personal: dict[str, "Model"]
     count: Callable[[int], None]
+    edge_steps: list[int] = field(default_factory=list)
 
-    def rows(self, splits: Splits) -> Iterator["Row"]:
+    def rows(self) -> Iterator["Row"]:
         """The pictures, row by row."""
+        splits = self.plan.splits
         return self._planned(splits) if isinstance(splits, dict) else self._swept(splits)
 
     def _swept(self, splits: Sequence[int]) -> Iterator["Row"]:
         """A row per prompt and user: every split, most local steps first. One edge pass per prompt serves them all."""
-        from .inference.hybrid import edge_sweep, finish_local
+        from .inference.hybrid import edge_sweep
 
         falling = sorted(splits, reverse=True)
-        for template in self.prompts:
-            handoffs = edge_sweep(self.edge, template, self.seed, falling, self.sampling, self.count)
-            for name, model in self.personal.items():
-                pictures = model.decode(finish_local(model, handoffs, self.sampling))
+        for template in self.plan.prompts:
+            handoffs = edge_sweep(self.edge, template, self.plan.seed, falling, self.plan.sampling, self._at_edge)
+            for name in self.personal:
+                pictures = self._finished(name, handoffs)
                 yield [(name, n, picture) for n, picture in zip(falling, pictures, strict=True)]
 
     def _planned(self, splits: dict[str, int]) -> Iterator["Row"]:
         """A row per prompt: every user at the own split. One edge pass in all, whose batch shrinks."""
-        from .inference.hybrid import Request, hybrid
+        from .inference.hybrid import Request, edge_prefix
 
-        users = [(template, name, i) for template in self.prompts for i, name in enumerate(self.personal)]
-        requests = [Request(prompt_template=t, local_steps=splits[name], seed=self.seed + i) for t, name, i in users]
-        models = [self.personal[name] for _, name, _ in users]
-        pictures = hybrid(self.edge, models, requests, self.sampling, self.count)
-        entries = [(name, splits[name], picture) for (_, name, _), picture in zip(users, pictures, strict=True)]
-        for start in range(0, len(entries), len(self.personal)):
-            yield entries[start : start + len(self.personal)]
+        users = [(template, name, i) for template in self.plan.prompts for i, name in enumerate(self.personal)]
+        seed = self.plan.seed
+        requests = [Request(prompt_template=t, local_steps=splits[name], seed=seed + i) for t, name, i in users]
+        handoffs = edge_prefix(self.edge, requests, self.plan.sampling, self._at_edge)
+        for start in range(0, len(users), len(self.personal)):
+            ends = zip(self.personal, handoffs[start : start + len(self.personal)], strict=True)
+            yield [(name, splits[name], self._finished(name, [handoff])[0]) for name, handoff in ends]
+
+    def _finished(self, user: str, handoffs: Sequence["Handoff"]) -> "Tensor":
+        """A user's pictures of hand-offs, shape (hand-offs, 3, height, width)."""
+        from .inference.hybrid import finish_local
+
+        model = self.personal[user]
+        with _about(user):
+            return model.decode(finish_local(model, handoffs, self.plan.sampling, self.count))
+
+    def _at_edge(self, samples: int) -> None:
+        self.edge_steps.append(samples)
+        self.count(samples)
 
 
-def _generate(
-    request: HybridRequest, sampling: Sampling, splits: Splits, edge: "Model", personal: dict[str, "Model"]
-) -> dict[str, Any]:
+def _generate(plan: HybridPlan, folder: Path, edge: "Model", personal: dict[str, "Model"]) -> dict[str, Any]:
     """Make and write the pictures; returns the report."""
+    from .inference.batch import summed
     from .inference.handoff import handoff_bits
 
-    prompts = request.prompts or [TOY_PROMPT]
-    edge_steps: list[int] = []
-    run = HybridRun(
-        prompts=prompts,
-        seed=request.seed,
-        sampling=sampling,
-        edge=edge,
-        personal=personal,
-        count=edge_steps.append,
-    )
-    rows = _saved_rows(request.output, run.rows(splits))
-    grid = request.output / "grid.png"
-    _save_grid(grid, rows)
-    bits = handoff_bits(edge.latent_shape, "fp16", prompts[0])
+    with progress_bar("hybrid", plan.sample_steps, "steps") as progress:
+        run = HybridRun(plan, edge, personal, summed(progress))
+        rows = _saved_rows(folder, run.rows())
+    grid = folder / "grid.png"
+    _save_grid(grid, plan, rows)
+    bits = handoff_bits(edge.latent_shape, "fp16", plan.prompts[0])
     return {
         "cluster": edge.name,
         "users": list(personal),
-        "prompts": prompts,
-        "total_steps": sampling.total_steps,
-        "local_steps": splits,
-        "edge_sample_steps": sum(edge_steps),
-        "edge_passes": len(edge_steps),
+        "prompts": plan.prompts,
+        "total_steps": plan.sampling.total_steps,
+        "local_steps": plan.splits,
+        "edge_sample_steps": sum(run.edge_steps),
+        "edge_passes": len(run.edge_steps),
         "handoff_payload_bits": bits.payload,
         "handoff_total_bits": bits.total,
         "pictures": sum(map(len, rows)),
@@ -242,13 +322,16 @@ def _saved_rows(folder: Path, rows: Iterator["Row"]) -> list["Row"]:
     return saved
 
 
-def _save_grid(path: Path, rows: Sequence["Row"]) -> None:
-    """Write all pictures as one, row under row."""
-    import torch
+def _save_grid(path: Path, plan: HybridPlan, rows: Sequence["Row"]) -> None:
+    """Write all pictures as one, row under row, with users, splits and, where there are several, prompts."""
+    from .inference.grid import save_grid
 
-    from .inference.pictures import save_image
-
-    save_image(path, torch.cat([torch.cat([picture for *_, picture in row], dim=2) for row in rows], dim=1))
+    own = isinstance(plan.splits, dict)
+    columns = [f"{name}, n = {split}" if own else f"n = {split}" for name, split, _ in rows[0]]
+    titles = plan.prompts if own else [row[0][0] for row in rows]
+    if not own and len(plan.prompts) > 1:
+        titles = [f"{title}: {plan.prompts[i // len(plan.users)]}" for i, title in enumerate(titles)]
+    save_grid(path, [[picture for *_, picture in row] for row in rows], columns, titles)
 
 
 def _print_report(report: dict[str, Any]) -> None:

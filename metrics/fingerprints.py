@@ -26,7 +26,7 @@ def is_toy(cluster: str) -> bool:
 
 def base_of(reference: str) -> str | None:
     """The base of a folder with a LoRA; None for another model."""
-    from ..diffusion.inference.models import read_settings
+    from ..diffusion.inference.references import read_settings
 
     base = read_settings(Path(reference)).get("base")
     if not base:

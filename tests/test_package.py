@@ -51,7 +51,7 @@ def test_the_core_needs_no_torch():
     assert not [line for line in core if re.match(r"torch|diffusers|transformers", line)]
 
 
-@pytest.mark.parametrize("extra", ["models", "train", "ray", "bench", "docs", "test"])
+@pytest.mark.parametrize("extra", ["models", "photos", "train", "ray", "bench", "docs", "test"])
 def test_every_extra_is_pinned(extra):
     pins = {
         line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()

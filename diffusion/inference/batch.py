@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from ...common.errors import InputError
+from ...common.progress import Progress
 from .models import Model
 from .sampling import DEFAULT, Sampling
 from .step import Timestep, denoise_step
+from .templates import PLAIN
 
 
 class NotFiniteError(InputError):
@@ -174,10 +176,16 @@ def denoise(
     return result
 
 
-def generate(model: Model, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling = DEFAULT) -> Tensor:
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling = DEFAULT,
+    count: StepCount | None = None,
+) -> Tensor:
     """Pictures of one model alone, all N steps: shape (prompts, 3, height, width), values 0 to 1."""
     noise = initial_noise(model, seeds, sampling)
-    return model.decode(denoise(model, noise, prompts, sampling.total_steps, 0, sampling, seeds))
+    return model.decode(denoise(model, noise, prompts, sampling.total_steps, 0, sampling, seeds, count))
 
 
 def intermediates(
@@ -204,6 +212,25 @@ def intermediates(
         if count:
             count(len(active))
     return stored
+
+
+def timed_step(model: Model, samples: int, sampling: Sampling) -> Callable[[], Tensor]:
+    """A function that runs one step of a batch of any pictures, for its duration."""
+    seeds, prompts = range(samples), [model.prompt(PLAIN)] * samples
+    noise, total = initial_noise(model, seeds, sampling), sampling.total_steps
+    return lambda: denoise(model, noise, prompts, total, total - 1, sampling, seeds)
+
+
+def summed(progress: Progress) -> StepCount:
+    """A function for `count` that says to a progress bar how many steps there were in all."""
+    done = 0
+
+    def count(samples: int) -> None:
+        nonlocal done
+        done += samples
+        progress(done)
+
+    return count
 
 
 class _Clock:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ...common.errors import InputError, reason_of, shown
 from .models import torch_dtype
+from .sampling import check_seed
 
 SCHEMA = "edgesplit/hand-off@1"
 MOST_STEPS = 1000
 """The largest N that a hand-off may have."""
-LARGEST_SEED = 2**63 - 1
 _FIELDS = ("step", "total_steps", "scheduler_hash", "shape", "dtype", "prompt_template", "seed")
 
 
@@ -125,16 +125,6 @@ def handoff_bits(shape: Sequence[int], dtype: str = "fp16", prompt_template: str
         seed=2**31,
     )
     return HandoffBits(8 * torch.empty(*shape, dtype=torch_dtype(dtype)).nbytes, 8 * len(handoff.to_bytes(dtype)))
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed outside the range that torch's random generators take.
-
-    Raises:
-        InputError: naming the seed.
-    """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"seed: found {shown(seed)}, accepted: 0 to {LARGEST_SEED}")
 
 
 def _metadata(data: bytes) -> dict[str, str]:

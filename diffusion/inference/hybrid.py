@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...common.errors import InputError
 from .batch import NotFiniteError, StepCount, denoise, initial_noise, intermediates
-from .handoff import Handoff, check_seed
+from .handoff import Handoff
 from .models import Model, paired
-from .sampling import DEFAULT, Sampling
+from .sampling import DEFAULT, Sampling, check_seed
 from .schedules import completed
 from .templates import check_template
 

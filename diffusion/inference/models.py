@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import data
 from ...common.errors import InputError, shown
-from ...common.files import read_text, whole_file
+from ...common.files import whole_file
 from .gpu import check_bf16
 from .lora import merge_lora
 from .parts import load_parts, longest_prompt
+from .references import CLASS, FORMATS, model_folder, read_settings
 from .sampling import Sampling
 from .schedules import agreed, check_same
 from .templates import fill
 from .weights import check_range, is_finite
 
-SETTINGS = "edgesplit.json"
-"""A file beside the weights: the subject's words and looks, and for a LoRA its base and a digest of that base."""
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = dict(zip(FORMATS, (torch.float32, torch.float16, torch.bfloat16), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +157,7 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     if dtype == "bf16":
         check_bf16(device, "dtype: ")
     base = settings.get("base")
-    parts = load_parts(_resolved(Path(reference), base) if base else str(reference))
+    parts = load_parts(model_folder(Path(reference), base) if base else str(reference))
     if base:
         _check_base(reference, settings, parts)
         parts |= merge_lora(parts, Path(reference))
@@ -169,7 +166,7 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
         parts[name] = parts[name].to(device, number_format).eval().requires_grad_(False)
     for name in ("unet", "vae"):  # convolutions are up to half as fast again in this memory format
         parts[name] = parts[name].to(memory_format=torch.channels_last)
-    return Model(name=str(reference), subject=subject or settings.get("subject") or "dog", **parts)
+    return Model(name=str(reference), subject=subject or settings.get("subject") or CLASS, **parts)
 
 
 def make_pipeline(*, unet: Any, text_encoder: Any, tokenizer: Any, vae: Any, scheduler: Any) -> Any:
@@ -205,25 +202,6 @@ def save_half(pipeline: Any, folder: Path) -> None:
             handle.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def read_settings(folder: Path) -> dict[str, str]:
-    """What `dreambooth` noted beside the weights; empty for a model that something else made.
-
-    Raises:
-        InputError: for a file of settings that is damaged.
-    """
-    path = folder / SETTINGS
-    if not os.path.isfile(path):  # whatever the path: other names are refused elsewhere
-        return {}
-    try:
-        settings = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
-    keys = ("base", "base_digest", "description", "subject")
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
-        raise InputError(f"{path}: found no settings, accepted: {', '.join(keys)} as text; run dreambooth again")
-    return settings
-
-
 def paired(edge: Model, personal: Sequence[Model], sampling: Sampling) -> tuple[Model, list[Model]]:
     """Models that take the same steps: what one of them says of its scheduler holds for those that do not say.
 
@@ -250,12 +228,6 @@ def _decisive(model: Model, sampling: Sampling) -> Collection[str]:
         return sampling.decisive(model.scheduler_config)
     except InputError as error:
         raise InputError(f"{model.name}: {error}") from error
-
-
-def _resolved(folder: Path, base: str) -> str:
-    """The base of a LoRA: a folder relative to the LoRA's own, a model of the toy world by its name, or a hub id."""
-    beside = os.path.realpath(folder / base) if "\0" not in base else ""
-    return beside if os.path.isdir(beside) else data.located(base)
 
 
 def _check_base(reference: str | Path, settings: dict[str, str], parts: dict[str, Any]) -> None:

@@ -3,17 +3,39 @@
 Nothing here loads a model.
 """
 
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ... import data
 from ...common.errors import InputError, shown
+from ...common.files import read_text
+from .model_paths import INDEX, check_model_path
 
+SETTINGS = "edgesplit.json"
+"""A file beside the weights: the subject's words and looks, and for a LoRA its base and a digest of that base."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The names that a user may have."""
+CLASS = "dog"
+"""Word for the subject of a model that does not say."""
+DEVICE = re.compile(r"|cpu|cuda(:[0-9]{1,4})?")
+"""The devices that may be named; nothing for the first GPU, if there is one."""
+FORMATS = ("fp32", "fp16", "bf16")
+"""The number formats that models may have."""
 MODULES = ("torch", "diffusers", "transformers", "accelerate", "peft", "open_clip")
 """The modules that every command with models needs; they come with the extra `models`."""
+
+
+def check_device(name: str) -> None:
+    """Refuse the name of a device that cannot be; whether it is there, `pick_device` finds out.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not DEVICE.fullmatch(name):
+        raise InputError(f"--device: found {shown(name)}, accepted: cpu, cuda or cuda:NUMBER")
 
 
 def pick_device(name: str) -> str:
@@ -22,19 +44,28 @@ def pick_device(name: str) -> str:
     Raises:
         InputError: for a device that is not there.
     """
-    import torch
-
-    if not name:
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    check_device(name)
     if name == "cpu":
         return name
-    kind, _, index = name.partition(":")
+    import torch
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind != "cuda" or not (index or "0").isdecimal():
-        raise InputError(f"--device: found {shown(name)}, accepted: cpu, cuda or cuda:NUMBER")
-    if int(index or 0) >= count:
+    if not name:
+        return "cuda:0" if count else "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
         raise InputError(f"--device: found {name}, but {count} NVIDIA GPUs are usable here; use --device cpu")
-    return f"cuda:{index or 0}"
+    return f"cuda:{index}"
+
+
+def check_format(name: str) -> None:
+    """Refuse a number format that models cannot have.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if name not in FORMATS:
+        raise InputError(f"--dtype: found {shown(name)}, accepted: {', '.join(FORMATS)}")
 
 
 def model_references(cluster: str | None, users: Sequence[str], cohort: Path | None) -> tuple[str, dict[str, str]]:
@@ -56,7 +87,7 @@ def model_references(cluster: str | None, users: Sequence[str], cohort: Path | N
     if cluster:
         if not users:
             raise InputError("--cluster: found no --user, accepted: one NAME=MODEL or more")
-        return cluster, named("--user", users)
+        return cluster, {name: os.path.expanduser(model) for name, model in named("--user", users).items()}
     if users:
         raise InputError("--user: found no --cluster, accepted: both, or --cohort FOLDER alone")
     return cohort_models(cohort or data.FOLDER / "toyworld")
@@ -68,10 +99,37 @@ def cohort_models(folder: Path) -> tuple[str, dict[str, str]]:
     Raises:
         InputError: for a folder without them.
     """
-    users = {path.name: str(path) for path in sorted((folder / "users").glob("*")) if not path.name.startswith(".")}
+    inner = sorted((folder / "users").glob("*"))
+    users = {path.name: str(path) for path in inner if path.is_dir() and not path.name.startswith((".", "__"))}
     if not (folder / "cluster").is_dir() or not users:
-        raise InputError(f"{folder}: found no finished cohort, accepted: a folder that dreambooth wrote")
+        raise InputError(
+            f"{folder}: found no finished cohort, accepted: a folder that dreambooth wrote{_instead(folder)}"
+        )
     return str(folder / "cluster"), users
+
+
+def _instead(folder: Path) -> str:
+    """What there is in place of a finished cohort, as the end of a message."""
+    if not folder.exists():
+        return "; there is no such folder"
+    if folder.is_file():
+        return "; this is a file" + (", name the folder that dreambooth made of it" if folder.suffix == ".toml" else "")
+    if (folder / INDEX).is_file():
+        return "; this is one model, for --cluster or --user"
+    if (folder / "cluster").is_dir():
+        return "; it holds a cluster-wide model and no user's"
+    return ""
+
+
+def check_models(references: Iterable[str]) -> None:
+    """Refuse references that name no model, as far as that can be told without loading one.
+
+    Raises:
+        InputError: one line.
+    """
+    for reference in references:
+        base = read_settings(Path(reference)).get("base")
+        check_model_path(model_folder(Path(reference), base) if base else reference)
 
 
 def named(option: str, texts: Sequence[str]) -> dict[str, str]:
@@ -90,3 +148,33 @@ def named(option: str, texts: Sequence[str]) -> dict[str, str]:
             )
         pairs[name] = value
     return pairs
+
+
+def subjects(references: Iterable[str]) -> list[str]:
+    """The words that stand for the subject in prompts of these models, each once."""
+    return list(dict.fromkeys(read_settings(Path(reference)).get("subject") or CLASS for reference in references))
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """What `dreambooth` noted beside the weights; empty for a model that something else made.
+
+    Raises:
+        InputError: for a file of settings that is damaged.
+    """
+    path = folder / SETTINGS
+    if not os.path.isfile(path):  # whatever the path: other names are refused elsewhere
+        return {}
+    try:
+        settings = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
+    keys = ("base", "base_digest", "description", "subject")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
+        raise InputError(f"{path}: found no settings, accepted: {', '.join(keys)} as text; run dreambooth again")
+    return settings
+
+
+def model_folder(folder: Path, base: str) -> str:
+    """The base of a LoRA: a folder relative to the LoRA's own, a model of the toy world by its name, or a hub id."""
+    beside = os.path.realpath(folder / base) if "\0" not in base else ""
+    return beside if os.path.isdir(beside) else data.located(base)

@@ -20,6 +20,7 @@ IDLE_WITHOUT = {
     "sample_max_value": "thresholding",
 }
 """Options of schedulers that have no effect where another option is off."""
+LARGEST_SEED = 2**63 - 1
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 """What a UNet may be trained to predict, in diffusers' words."""
 
@@ -134,6 +135,23 @@ class Sampling:
                 if other.can_run(kind) and other.fingerprint(said(config) | {"prediction_type": kind}) == fingerprint:
                     return f"{scheduler} with prediction_type {kind}"
         return f"one with other options or noise levels ({fingerprint})"
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed outside the range that torch's random generators take.
+
+    Raises:
+        InputError: naming the seed.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed: found {shown(seed)}, accepted: 0 to {LARGEST_SEED}")
+
+
+def scheduler_to_save(config: dict[str, Any]) -> Any:
+    """A DDIM scheduler whose file says what a model's file says, and all options of DDIM."""
+    kind, words = _scheduler_class("ddim"), said(config)
+    options = completed(config, "ddim")
+    return kind.from_config({name: options[name] for name in options if name in words or name in _options_of(kind)})
 
 
 def _scheduler_class(name: str) -> Any:

@@ -1,15 +1,17 @@
 """The split point of each user: from a plan, or from NAME=n on the command line."""
 
-import csv
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.errors import InputError, nearest, shown
-from ...common.files import read_text
+from ...common.table_reader import TableForm, read_table
 
 COLUMNS = ("user_id", "local_steps", "offloaded_steps")
 """The columns of a plan that are read."""
+FORM = TableForm(rows="users", known=COLUMNS, names=("user_id",), strict=False)
+MOST_STEPS = 1000
+"""The largest number of steps that a plan may have here."""
 
 
 @dataclass(frozen=True)
@@ -26,26 +28,26 @@ class PlannedSplits:
 
 
 def read_plan(path: Path) -> PlannedSplits:
-    """The splits of a CSV that `plan` wrote.
+    """The splits of a table that `plan` wrote, CSV or Parquet.
 
     Raises:
-        InputError: one line naming the file and the line.
+        InputError: one line naming the file and the row.
     """
-    rows = csv.DictReader(read_text(path).splitlines())
-    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or [])]:
-        raise InputError(f"{path}: column {missing[0]!r}: missing; name a CSV that plan -o wrote")
-    local_steps: dict[str, str] = {}
-    totals: set[int] = set()
-    for row in rows:
-        name, local, offloaded = (row[column] or "" for column in COLUMNS)
-        if not (_whole(local) and _whole(offloaded)) or name in local_steps:
-            entry = f"{shown(name)} with {shown(local)} + {shown(offloaded)} steps"
-            raise InputError(f"{path}: line {rows.line_num}: found {entry}, accepted: each user once, whole numbers")
-        local_steps[name] = local
-        totals.add(int(local) + int(offloaded))
+    table = read_table(path, FORM)
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise InputError(f"{path}: column {missing[0]!r}: missing; name a table that plan -o wrote")
+    table.check_names("user_id")
+    table.check_unique("user_id")
+    steps = {}
+    for column in COLUMNS[1:]:
+        accepted = f"a whole number from 0 to {MOST_STEPS}"
+        table.refuse_first(~table.filled(column), column, accepted)
+        steps[column] = table.numbers(column, accepted, 0, MOST_STEPS, whole=True)
+    totals = {int(total) for total in steps["local_steps"] + steps["offloaded_steps"]}
     if len(totals) != 1:
         raise InputError(f"{path}: found {len(totals)} numbers of steps in all, accepted: one; name a whole plan")
-    return PlannedSplits(local_steps, totals.pop())
+    local = [str(int(n)) for n in steps["local_steps"]]
+    return PlannedSplits(dict(zip(table["user_id"], local, strict=True)), totals.pop())
 
 
 def own_splits(place: str, splits: Mapping[str, str], users: Collection[str], total: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from ...common.errors import InputError, shown
 from ...common.files import Record, first_problem, read_text
 from ..inference.references import NAME
 from ..inference.sampling import Sampling
+from ..inference.templates import PLAIN, check_template, with_subject
 
 CLUSTER = "cluster"
 """The name of the cluster-wide model."""
@@ -23,7 +24,6 @@ GATE_CLIP = "ViT-B-32/openai"
 """The CLIP that judges models of real pictures, unless the file names another."""
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Text = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, Field(pattern=r"^[^{}]*\{subject\}[^{}]*$")]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -72,11 +72,11 @@ class Class(Record):
     """The class images, which the base makes once for prior preservation.
 
     Attributes:
-        prompts: templates that are used in turn, with `{subject}` for the class word.
+        prompts: templates that are used in turn, with `{subject}` or the subject's words.
         images: number of images in all.
     """
 
-    prompts: list[Template] = Field(default_factory=list)
+    prompts: list[Text] = Field(default_factory=list)
     images: Annotated[int, Field(ge=0, le=100_000)] = 50
 
 
@@ -84,12 +84,12 @@ class Generated(Record):
     """Images for the cluster-wide model that the base makes from a prompt.
 
     Attributes:
-        template: caption that the images are trained with, with `{subject}` for the class word.
+        template: caption that the images are trained with, with `{subject}` or the subject's words.
         description: words for `{subject}` while the images are made, such as "a white corgi puppy".
         images: number of images.
     """
 
-    template: Template = "a photo of {subject}"
+    template: Text = PLAIN
     description: Text
     images: Count = 8
 
@@ -170,6 +170,11 @@ class Cohort(Record):
         """The words for a user's own subject, such as "sks dog"."""
         return f"{self.token} {self.class_word}"
 
+    @property
+    def words(self) -> tuple[str, str]:
+        """Words that mean the subject in a caption or a template, the user's own first."""
+        return self.subject, self.class_word
+
 
 @dataclass(frozen=True)
 class CohortFile:
@@ -245,7 +250,27 @@ def read_cohort(path: Path) -> CohortFile:
             f"{path}: field 'token': found {shown(cohort.token)}, which the class word says already, accepted: a rare "
             "word, such as 'sks'"
         )
-    return CohortFile(path, cohort)
+    return _with_templates(CohortFile(path, cohort))
+
+
+def _with_templates(file: CohortFile) -> CohortFile:
+    """The file with `{subject}` in all templates, where it has the subject's words."""
+    cohort = file.cohort
+    prompts = [_template(file, f"class.prompts.{i}", text) for i, text in enumerate(cohort.class_.prompts)]
+    generated = [
+        group.model_copy(update={"template": _template(file, f"cluster.generated.{i}.template", group.template)})
+        for i, group in enumerate(cohort.cluster.generated)
+    ]
+    changed = {
+        "class_": cohort.class_.model_copy(update={"prompts": prompts}),
+        "cluster": cohort.cluster.model_copy(update={"generated": generated}),
+    }
+    return CohortFile(file.path, cohort.model_copy(update=changed))
+
+
+def _template(file: CohortFile, field: str, text: str) -> str:
+    with file.field(field):
+        return check_template(with_subject(text, file.cohort.words))
 
 
 def _check_names(path: Path, cohort: Cohort) -> None:

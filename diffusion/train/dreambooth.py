@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..inference.models import Model
+from ..inference.schedules import completed
 from ..inference.templates import fill
 from .cohort import Training
 from .loop import Recipe, warm_then_linear
@@ -103,7 +104,7 @@ def make_recipe(
 def denoising_losses(
     unet: Any, scheduler: Any, latents: Tensor, embeddings: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Mean squared error of what the UNet predicts, noise or velocity, at a random timestep of each sample.
+    """Mean squared error of what the UNet predicts (noise, velocity or sample) at a random timestep of each sample.
 
     Args:
         unet: the UNet.
@@ -119,8 +120,10 @@ def denoising_losses(
     timesteps = timesteps.to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     noisy = scheduler.add_noise(latents, noise, timesteps)
-    velocity = scheduler.config.prediction_type == "v_prediction"
-    target = scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
+    kind = scheduler.config.prediction_type
+    target = scheduler.get_velocity(latents, noise, timesteps) if kind == "v_prediction" else noise
+    if kind == "sample":
+        target = latents
     predicted = unet(noisy, timesteps, encoder_hidden_states=embeddings, return_dict=False)[0]
     return functional.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 
@@ -128,4 +131,4 @@ def denoising_losses(
 def _noise_scheduler(model: Model) -> Any:
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler.from_config(model.scheduler_config)
+    return DDPMScheduler.from_config(completed(model.scheduler_config, "ddpm"))

@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 from ... import data
+from ...common.errors import InputError
 from ..inference.gpu import free_memory
 from ..inference.lora import add_lora
-from ..inference.models import SETTINGS, Model, make_pipeline, save_half, weights_digest
+from ..inference.models import Model, make_pipeline, save_half, weights_digest
+from ..inference.references import SETTINGS
+from ..inference.sampling import scheduler_to_save
+from ..inference.weights import is_finite
 from .cohort import Training
 from .dreambooth import encode, make_recipe
 from .job import Job
@@ -31,6 +35,7 @@ def fine_tuned(job: Job, order: Order, checkpoint: Path) -> dict[str, nn.Module]
     with job.progress(order.name, how.steps, "steps") as progress:
         trained = train(recipe, checkpoint, make_accelerator(job.device, how.mixed_precision), progress)
     modules |= trained
+    _check_weights(modules)
     del recipe, trained
     free_memory()  # of the optimizer
     return modules
@@ -59,6 +64,16 @@ def save_model(job: Job, order: Order, modules: dict[str, Any], folder: Path) ->
     write_json(folder / SETTINGS, settings)
 
 
+def _check_weights(modules: dict[str, nn.Module]) -> None:
+    """Refuse a training whose weights cannot be stored as fp16."""
+    for part, module in modules.items():
+        for name, weight in module.named_parameters():
+            if weight.requires_grad and not is_finite(weight.detach().half()):
+                raise InputError(
+                    f"the training diverged: {part}: {name} is too large for fp16; lower the learning rate"
+                )
+
+
 def _trainable(base: Model, how: Training) -> dict[str, nn.Module]:
     """Copies of the base's UNet and text encoder, or LoRAs on them."""
     modules = {"unet": copy.deepcopy(base.unet), "text_encoder": copy.deepcopy(base.text_encoder)}
@@ -85,12 +100,10 @@ def _lasting_reference(job: Job, folder: Path) -> str:
 
 def _pipeline(base: Model, modules: dict[str, Any]) -> Any:
     """A pipeline of copies, as saving one in fp16 changes the number format of its parts in place."""
-    from diffusers import DDIMScheduler
-
     return make_pipeline(
         unet=copy.deepcopy(modules["unet"]),
         text_encoder=copy.deepcopy(modules["text_encoder"]),
         tokenizer=base.tokenizer,
         vae=copy.deepcopy(base.vae),
-        scheduler=DDIMScheduler.from_config(base.scheduler_config),
+        scheduler=scheduler_to_save(base.scheduler_config),
     )

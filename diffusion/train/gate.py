@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..inference.batch import generate
+from ..inference.batch import StepCount, generate, summed
 from ..inference.models import Model, load_model
 from .job import Job
 from .orders import Order
@@ -59,7 +59,10 @@ class Gate:
 def judge(job: Job, order: Order, folder: Path, reused: bool = False) -> Gate:
     """Compare the base with the model that is stored in a folder, on the same prompts and seeds."""
     model = load_model(folder, subject=order.subject, device=job.device)
-    before, after = (_similarities(job, judged, order.photos.templates) for judged in (job.base, model))
+    steps = 2 * job.cohort.gate.samples * job.sampling.total_steps
+    with job.progress(f"{order.name}: gate", steps, "steps") as progress:
+        count = summed(progress)
+        before, after = (_similarities(job, judged, order.photos.templates, count) for judged in (job.base, model))
     return Gate(order.name, before, after, reused)
 
 
@@ -68,10 +71,10 @@ def similarity(samples: Tensor, photos: Tensor) -> float:
     return float((samples @ photos.T).mean())
 
 
-def _similarities(job: Job, model: Model, templates: Sequence[str]) -> dict[str, float]:
+def _similarities(job: Job, model: Model, templates: Sequence[str], count: StepCount) -> dict[str, float]:
     """User -> similarity of a model's samples of the captions to the user's photos."""
-    count = job.cohort.gate.samples
-    prompts = [model.prompt(templates[i * len(templates) // count % len(templates)]) for i in range(count)]
-    images = generate(model, prompts, range(FIRST_SAMPLE_SEED, FIRST_SAMPLE_SEED + count), job.sampling)
+    many = job.cohort.gate.samples
+    prompts = [model.prompt(templates[i * len(templates) // many % len(templates)]) for i in range(many)]
+    images = generate(model, prompts, range(FIRST_SAMPLE_SEED, FIRST_SAMPLE_SEED + many), job.sampling, count)
     features = job.encoder.features(images)
     return {name: similarity(features, photos) for name, photos in job.features.items()}

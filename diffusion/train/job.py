@@ -63,6 +63,11 @@ class Job:
         return self.file.sampling
 
     @property
+    def scheduler_digest(self) -> str:
+        """A digest of the options of the base's scheduler that decide its pictures, and its training."""
+        return self.sampling.fingerprint(self.base.scheduler_config)
+
+    @property
     def side(self) -> int:
         """Side of the pictures, in pixels."""
         return _side(self.file, self.base)
@@ -135,7 +140,7 @@ def _check_token(base: Model, token: str) -> None:
 def _photos(file: CohortFile, base: Model, name: str, folder: str) -> Photos:
     """The photos of a folder that a field of the cohort file names, with captions that the base can read."""
     with file.field(name):
-        photos = read_photos(file.folder / folder, _side(file, base))
+        photos = read_photos(file.folder / folder, _side(file, base), file.cohort.words)
         _check_prompts(base, photos.templates, file.cohort.class_word, file.cohort.subject)
     return photos
 

@@ -1,5 +1,6 @@
 """A training loop that a kill cannot harm: every step has its own seed, and checkpoints hold the whole state."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ def train(recipe: Recipe, checkpoint: Path, accelerator: Any, progress: Progress
         the trained modules by name; their averages where the recipe asks for them.
 
     Raises:
-        InputError: for a checkpoint of another training, or one that cannot be written.
+        InputError: for a checkpoint of another training, or one that cannot be written; for a loss or a gradient that
+            is not finite, before it changes any weight.
     """
     modules = {name: accelerator.prepare(module) for name, module in recipe.modules.items()}
     optimizer = accelerator.prepare(_optimizer(recipe, modules))
@@ -107,15 +109,27 @@ def train(recipe: Recipe, checkpoint: Path, accelerator: Any, progress: Progress
             group["lr"] = group["highest"] * recipe.schedule(step / recipe.steps)
         loss = recipe.loss(step_generator(recipe.seed, step))
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(parameters, 1.0)
+        norm = accelerator.clip_grad_norm_(parameters, 1.0)
+        value, slope = torch.stack([loss.detach().float(), norm.detach().float()]).cpu().tolist()
+        if not math.isfinite(value) or not (math.isfinite(slope) or accelerator.scaler):  # a scaler skips such steps
+            raise InputError(_diverged(recipe, step, value))
         optimizer.step()
         optimizer.zero_grad()
         for name, average in averages.items():
             average.update_parameters(modules[name])
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             state.save(checkpoint, step + 1)
-        progress(step + 1, f"loss {float(loss.detach()):.3f}")
+        progress(step + 1, f"loss {value:.3f}")
     return {name: averages[name].module if averages else accelerator.unwrap_model(modules[name]) for name in modules}
+
+
+def _diverged(recipe: Recipe, step: int, loss: float) -> str:
+    """The message of a step whose loss or gradient is not finite."""
+    rates = ", ".join(f"{rate:g} ({name})" for name, rate in recipe.learning_rates.items() if rate)
+    return (
+        f"step {step + 1} of {recipe.steps}: the training diverged, with a loss of {loss:.3g}, at a learning rate of "
+        f"up to {rates}; lower it; the last checkpoint is kept"
+    )
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

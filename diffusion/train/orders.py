@@ -15,6 +15,8 @@ from .job import Job
 from .photos import Photos, read_photos
 from .records import digest, photos_digest
 
+USERS = "users"
+"""Folder in the output for the users' models."""
 AT_ONCE = 8
 """Number of pictures that the base makes in one batch."""
 
@@ -60,7 +62,7 @@ def make_orders(job: Job) -> Iterator[Order]:
     for user in cohort.users:
         yield Order(
             name=user.name,
-            folder=job.output / "users" / user.name,
+            folder=job.output / USERS / user.name,
             photos=job.photos[user.name],
             subject=cohort.subject,
             prior=prior,
@@ -101,7 +103,8 @@ def _made_images(job: Job, name: str, templates: Sequence[str], description: str
     They are kept in the output, in a folder named after all that decides them, so that they are made once.
     """
     words = description or job.base.subject
-    settings = [list(templates), words, job.base_digest, job.cohort.sampling_steps, job.cohort.guidance_scale]
+    sampling = [job.cohort.sampling_steps, job.cohort.guidance_scale, job.scheduler_digest]
+    settings = [list(templates), words, job.base_digest, *sampling]
     folder = job.output / "images" / f"{name}-{digest(settings)}"
     make_folder(folder)
     missing = [i for i in range(len(templates)) if not (folder / f"{i:05d}.png").exists()]

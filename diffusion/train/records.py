@@ -12,10 +12,13 @@ from .photos import Photos
 RECORD = "gate.json"
 NOT_VALUES = {
     "base": "a base of other weights",
+    "scheduler": "another scheduler_config.json of the base",
     "photos": "other photos or captions",
     "prior": "other class images",
 }
 """Settings that are stored as a digest, in words for a message."""
+ADDED = ("scheduler",)
+"""Settings that records of earlier versions do not have."""
 
 
 def stored_record(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +33,8 @@ def stored_record(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: found no readable {RECORD}; remove this folder to train it again") from error
     for key, value in settings.items():
+        if key in ADDED and key not in stored:
+            continue
         if stored.get(key) != value:
             was = NOT_VALUES.get(key) or f"{key} {shown(stored.get(key))}, and it is {shown(value)} now"
             raise InputError(f"{folder}: was trained with {was}; remove the folder or choose another output")

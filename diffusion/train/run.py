@@ -12,12 +12,18 @@ from typing import Any
 
 from ...common.errors import InputError, reason_of
 from ...common.files import make_folder
+from ..inference.batch import timed_step
 from ..inference.models import weights_digest
+from .cohort import CLUSTER
 from .finetune import fine_tuned, save_model
 from .gate import Gate, judge
 from .job import STATE, Job
-from .orders import Order, make_orders
+from .kept_threads import keep_threads
+from .orders import USERS, Order, make_orders
 from .records import digest, photos_digest, store_record, stored_record
+
+THREADS = "threads.json"
+"""File for the number of CPU threads, beside the checkpoints."""
 
 
 def run_job(job: Job) -> Iterator[Gate]:
@@ -35,6 +41,19 @@ def run_job(job: Job) -> Iterator[Gate]:
     shutil.rmtree(job.output / STATE, ignore_errors=True)
 
 
+def choose_threads(job: Job, command: str) -> None:
+    """Let torch compute with as many CPU threads as a step is fastest with, if any model is unfinished.
+
+    Args:
+        job: the cohort's job.
+        command: name of the command, which says on stderr what was chosen.
+    """
+    folders = [job.output / CLUSTER, *(job.output / USERS / user.name for user in job.cohort.users)]
+    if job.device == "cpu" and not all(folder.exists() for folder in folders):
+        step = timed_step(job.base, job.cohort.training.batch_size, job.sampling)
+        keep_threads(job.output / STATE / THREADS, step, command)
+
+
 def _finish(job: Job, order: Order) -> Gate:
     """The gate of a finished model, judged again where the gate's settings have changed."""
     settings, judged_by = _settings(job, order), _judged_by(job)
@@ -50,8 +69,9 @@ def _make(job: Job, order: Order) -> Gate:
     """Train a model, write its folder and judge it."""
     settings = _settings(job, order)
     checkpoint = job.output / STATE / f"{order.name}-{digest(settings)}.safetensors"
-    modules = fine_tuned(job, order, checkpoint)
-    with _whole_folder(order.folder) as unfinished:
+    with _about(order):
+        modules = fine_tuned(job, order, checkpoint)
+    with _about(order), _whole_folder(order.folder) as unfinished:
         save_model(job, order, modules, unfinished)
         gate = judge(job, order, unfinished)
         store_record(unfinished, settings, _judged_by(job), gate.as_json())
@@ -59,10 +79,20 @@ def _make(job: Job, order: Order) -> Gate:
     return gate
 
 
+@contextmanager
+def _about(order: Order) -> Iterator[None]:
+    """Put the model that was ordered before the message of a refusal."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{order.name}: {error}") from error
+
+
 def _settings(job: Job, order: Order) -> dict[str, Any]:
     """Everything that decides a model, as flat JSON."""
     return {
         "base": job.base_digest,
+        "scheduler": job.scheduler_digest,
         "subject": order.subject,
         "photos": photos_digest(order.photos),
         "prior": order.prior.digest if order.prior else None,
@@ -75,6 +105,7 @@ def _judged_by(job: Job) -> dict[str, Any]:
     return {
         "clip": job.file.clip_name,
         "clip_digest": weights_digest(job.encoder.clip),
+        "scheduler": job.scheduler_digest,
         "samples": job.cohort.gate.samples,
         "sampling_steps": job.cohort.sampling_steps,
         "guidance_scale": job.cohort.guidance_scale,

@@ -417,7 +417,7 @@ SAMPLING = "sampling_steps = 2"
         ),
         ('"photos/anna"', '"photos/ann"', "field 'users.0.photos': "),
         ('"photos/anna"', '"photos/ann"', "cannot read: No such file or directory"),
-        ('"photos/anna"', '"clip"', "found no pictures, accepted: .bmp"),
+        ('"photos/anna"', '"clip"', "found no pictures, accepted: such as .jpg, .png"),
         (SAMPLING, f'{SAMPLING}\ntoken = "poodle"', "field 'token': found 'poodle', which"),
         (SAMPLING, f'{SAMPLING}\ntoken = "№"', "accepted: a word that is one token"),
         (SAMPLING, f'{SAMPLING}\ntoken = "Dog"', "field 'token': found 'Dog', which the class word says already"),
@@ -433,7 +433,7 @@ SAMPLING = "sampling_steps = 2"
             f'samples = 2\n[[cluster.generated]]\ndescription = "a dog"\ntemplate = "{LONG_CAPTION}"',
             "field 'cluster.generated.0': prompt 'a photo of dog on the beach",
         ),
-        ("images = 3", 'images = 3\nprompts = ["a photo of dog"]', "field 'class.prompts.0': found 'a photo of dog'"),
+        ("images = 3", 'images = 3\nprompts = ["a photo of cats"]', "field 'class.prompts.0': prompt 'a photo of cats': found no"),
         ("images = 3", f'images = 3\nprompts = ["{LONG_CAPTION}"]', "field 'class.prompts': prompt"),
         ('name = "anna"', 'name = "../anna"', "field 'users.0.name': found '../anna'"),
         ('name = "anna"', 'name = "cluster"', "field 'users': found the name 'cluster'"),
@@ -460,7 +460,7 @@ def test_a_truncated_picture_is_refused_by_name(spoilable, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("caption", "message"),
     [
-        ("a photo of my dog", "accepted: a caption with {subject} once"),
+        ("a photo of my puppy", "accepted: a caption with {subject} once, or 'sks dog' or 'dog', such as"),
         (LONG_CAPTION, "field 'users.0.photos': prompt 'a photo of dog on the beach"),
     ],
 )

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.handoff import LARGEST_SEED, Handoff, handoff_bits
+from edgesplit.diffusion.inference.handoff import Handoff, handoff_bits
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
 from edgesplit.diffusion.inference.models import DTYPES
-from edgesplit.diffusion.inference.sampling import Sampling
+from edgesplit.diffusion.inference.sampling import LARGEST_SEED, Sampling
 
 
 def make(**changes):

@@ -10,10 +10,10 @@ from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference.batch import denoise, generate, initial_noise
-from edgesplit.diffusion.inference.handoff import LARGEST_SEED, Handoff
+from edgesplit.diffusion.inference.handoff import Handoff
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, edge_sweep, finish_local, hybrid
 from edgesplit.diffusion.inference.models import paired
-from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling
+from edgesplit.diffusion.inference.sampling import LARGEST_SEED, SCHEDULERS, Sampling
 
 TEMPLATE = "a photo of {subject} on the beach"
 N = 10
