@@ -18,7 +18,8 @@ class SweepGroup(console.CommandGroup):
 
 app = console.make_app(
     "Sweep the split point over prompts, seeds and users; measure CLIP, LPIPS and the Personalised Accuracy Index; fit "
-    "a_F and b_F. Without --cluster or --cohort it runs on the shipped toy world. A run that was killed goes on.",
+    "a_F and b_F. Without --cluster or --cohort it runs on the shipped toy world. After an interruption the same "
+    "command goes on.",
     SweepGroup,
 )
 
@@ -73,7 +74,7 @@ Workers = Annotated[int, typer.Option(help="Workers of --engine ray; 0: as many 
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move an old folder aside and begin anew.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the curve as JSON.")]
-Table = Annotated[Path, typer.Argument(help="measurements.parquet of a sweep, or a CSV with its columns.")]
+Table = Annotated[Path, typer.Argument(help="Folder of a sweep, its measurements.parquet, or a CSV with its columns.")]
 CurveFile = Annotated[Path, typer.Option("-o", "--output", help="The curve's file.")]
 TableSteps = Annotated[int | None, typer.Option(help="N; default: the table's own, or its largest n.")]
 
@@ -123,7 +124,11 @@ def _refuse_ignored(context: typer.Context) -> None:
             raise InputError(f"{option.opts[0]}: found before {context.invoked_subcommand}, accepted: after it")
 
 
-@app.command()
+FIT = "Fit the curve again from a table of measurements, without pictures."
+"""The help of the subcommand, which a docstring is not where Python leaves these out."""
+
+
+@app.command(help=FIT)
 def fit(
     table: Table,
     output: CurveFile = Path("pai_curve.json"),

@@ -13,7 +13,6 @@ from torch.nn import functional
 from ..common.errors import InputError, reason_of, shown
 from ..diffusion.inference.clip_images import ImageEncoder, load_image_encoder
 
-REAL_CLIP = "ViT-L-14/openai"
 PICTURES_AT_ONCE = 64
 """Most pictures in one pass of the image tower."""
 LongTexts = Literal["refuse", "window"]

@@ -8,13 +8,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..common.errors import InputError, nearest, reason_of, require, shown
+import torch
+
+from ..common.errors import InputError, reason_of, require, shown
 from ..diffusion.inference.batch import StepCount
 from ..diffusion.inference.references import pick_device
 from .settings import Block, SweepSettings
-from .sweep import MeasuredPicture, SweepModels, automatic_batch, load_sweep_models, uncounted
+from .sweep import (
+    MeasuredPicture,
+    SweepModels,
+    automatic_batch,
+    fastest_cpu_threads,
+    load_sweep_models,
+    uncounted,
+)
 
-ENGINES = ("local", "ray")
 RETRIES = 3
 """How often a worker that died is started again and its block repeated."""
 PATIENCE_S = 10
@@ -33,6 +41,9 @@ class Engine(Protocol):
     def load(self, settings: SweepSettings) -> None:
         """Load the models and metrics, and check that they and the texts fit together."""
 
+    def threads(self, settings: SweepSettings) -> int:
+        """The number of CPU threads to compute with."""
+
     def largest_batch(self, settings: SweepSettings) -> int:
         """The batch that `--batch auto` means on a GPU."""
 
@@ -49,15 +60,13 @@ def open_engine(name: str, device: str, workers: int) -> Engine:
     """The engine of a name.
 
     Args:
-        name: one of `ENGINES`.
+        name: one of `settings.ENGINES`.
         device: device of the local engine, or kind of device of Ray's workers; "" for the best that is there.
         workers: number of Ray's workers; 0 for as many as its cluster holds.
 
     Raises:
-        InputError: for an unknown name, or a device or a Ray cluster that is not there.
+        InputError: for a device or a Ray cluster that is not there.
     """
-    if name not in ENGINES:
-        raise InputError(f"--engine: found {shown(name)}, accepted: {', '.join(ENGINES)}; {nearest(name, ENGINES)}")
     return RayEngine(device, workers) if name == "ray" else LocalEngine(device)
 
 
@@ -76,6 +85,11 @@ class LocalEngine:
     def load(self, settings: SweepSettings) -> None:
         """As `Engine`; what is loaded already stays."""
         self._loaded(settings)
+
+    def threads(self, settings: SweepSettings) -> int:
+        """As `Engine`: on a CPU the number that is fastest now."""
+        models = self._loaded(settings)
+        return fastest_cpu_threads(models) if self.kind == "cpu" else torch.get_num_threads()
 
     def largest_batch(self, settings: SweepSettings) -> int:
         """As `Engine`."""
@@ -118,21 +132,15 @@ class RayEngine:
         workers: number of workers; 0 for one per GPU, or one per as many CPUs as torch uses threads.
 
     Raises:
-        InputError: for another device or a negative number of workers, before any Ray cluster is joined; for a Ray
-            cluster that cannot be reached.
+        InputError: for a Ray cluster that cannot be reached, or without Ray.
     """
 
     def __init__(self, device: str, workers: int = 0) -> None:
         require("ray", "ray")
-        kind = device.partition(":")[0]
-        if kind not in ("", "cpu", "cuda"):
-            raise InputError(f"--device: found {shown(device)}, accepted: cpu or cuda")
-        if workers < 0:
-            raise InputError(f"--workers: found {workers}, accepted: 0 or more")
         connect()
         import ray
 
-        self.kind = kind or ("cuda" if ray.cluster_resources().get("GPU") else "cpu")
+        self.kind = device.partition(":")[0] or ("cuda" if ray.cluster_resources().get("GPU") else "cpu")
         self.workers = workers
         self.actors: list[Any] = []
 
@@ -143,6 +151,10 @@ class RayEngine:
         self._start(settings, len(settings.blocks))
         with worker_errors():
             ray.get([actor.load.remote(settings) for actor in self.actors])
+
+    def threads(self, settings: SweepSettings) -> int:  # noqa: ARG002 - as Engine has it
+        """As `Engine`: OMP_NUM_THREADS, or the cores of this machine; each worker takes as many CPUs."""
+        return torch.get_num_threads()
 
     def largest_batch(self, settings: SweepSettings) -> int:
         """As `Engine`; one worker answers for all."""

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..common.figures import save_both
+from ..common.figures import drawn_text, save_both
 from ..common.tables import Columns
 from ..fitting.pai import LEVEL
 from .analysis import Analysis
 from .settings import SweepSettings
 
+CAPTION_LETTERS = 110
+"""Most letters of the prompt above the pictures."""
 MOST_COLUMNS = 12
 """Most splits in the grid of pictures; of more splits, evenly chosen ones are shown."""
 
@@ -54,7 +56,7 @@ def draw_pictures(analysis: Analysis, pictures: Mapping[str, Sequence[Path]], ca
     with sns.axes_style("white"):
         grid, curves = figure.subplots(2, 1, height_ratios=[inches * len(pictures), 2.8])
     _draw_grid(grid, pictures, shown)
-    grid.set_title(caption, fontsize="medium")
+    grid.set_title(drawn_text(caption, CAPTION_LETTERS), fontsize="medium")
     _draw_metrics(curves, analysis, shown)
     return figure
 

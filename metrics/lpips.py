@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from .. import data
 from ..common.errors import InputError, nearest, reason_of, shown
+from .settings import BACKBONES
 
-BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
 TRUNKS = {
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",

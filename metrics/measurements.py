@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import data
 from ..common.errors import InputError, shown
@@ -16,9 +15,7 @@ from ..common.tables import PARQUET, Columns
 from ..fitting.schemas import Provenance
 from .fingerprints import is_toy
 from .options import LARGEST
-
-if TYPE_CHECKING:
-    from .settings import SweepSettings
+from .settings import SweepSettings
 
 MOST_STEPS = 100_000
 """Largest number of steps that the curve's file has room for."""
@@ -71,7 +68,7 @@ class TableFacts:
         )
 
 
-def facts_of(settings: "SweepSettings") -> TableFacts:
+def facts_of(settings: SweepSettings) -> TableFacts:
     """What is known of the table of a sweep."""
     guidance = "no guidance" if settings.guidance_scale == 1 else f"guidance {settings.guidance_scale:g}"
     users = [

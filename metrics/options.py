@@ -1,23 +1,28 @@
 """What the options of `pai-sweep` mean: the settings of a sweep, and how measurements become a curve."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from .. import data
 from ..common.console import say
 from ..common.errors import InputError, nearest, shown
 from ..common.ranges import parse_ranges
-from ..diffusion.inference.references import model_references, named
+from ..diffusion.inference.references import (
+    check_device,
+    check_format,
+    check_models,
+    model_references,
+    named,
+    read_settings,
+)
+from ..diffusion.inference.sampling import Sampling
 from .fingerprints import fingerprints, is_toy
 from .pai import REAL_KAPPA, PaiConstants
 from .prompts import read_prompts
+from .settings import BACKBONES, BLOCK, ENGINES, REAL_CLIP, SweepSettings
 from .split_points import parse_splits
-
-if TYPE_CHECKING:
-    from ..diffusion.inference.sampling import Sampling
-    from .settings import SweepSettings
 
 LARGEST = 1e6
 """Bound of the constants of eq. (1) that no sensible value comes near."""
@@ -90,26 +95,21 @@ class SweepRequest:
     as_json: bool
 
 
-def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "SweepSettings":
-    """The settings that the options mean.
-
-    Args:
-        request: the options.
-        kind: kind of the devices, "cpu" or "cuda".
-        stored: settings of results that are there already, by option; a run goes on with their batch and threads.
+def resolve(request: SweepRequest) -> SweepSettings:
+    """The settings that the options mean, without those of the machine; nothing here needs torch.
 
     Raises:
         InputError: one line naming the option.
     """
-    import torch
-
-    from .settings import SweepSettings
-
     cluster, users = _references(request)
     toy = is_toy(cluster)
     sampling = _sampling(request, toy)
-    lpips, clip = request.lpips or ("toyworld" if toy else "alex"), request.clip or _default_clip(toy)
+    lpips, clip = (
+        request.lpips or ("toyworld" if toy else "alex"),
+        request.clip or ("toyworld/clip" if toy else REAL_CLIP),
+    )
     _check_choices(request, lpips)
+    check_models([cluster, *users.values()])
     return SweepSettings(
         cluster=data.portable(cluster),
         users={name: data.portable(reference) for name, reference in users.items()},
@@ -121,13 +121,23 @@ def resolve(request: SweepRequest, kind: str, stored: Mapping[str, Any]) -> "Swe
         guidance_scale=sampling.guidance_scale,
         scheduler=sampling.scheduler,
         dtype=request.dtype,
-        device=kind,
-        threads=stored.get("threads") or torch.get_num_threads(),
-        batch=_batch(request.batch, kind, stored),
+        batch=0 if request.batch == "auto" else parse_ranges("--batch", request.batch, 1, MOST_BATCH)[-1],
         clip=data.portable(_absolute(clip)),
         lpips=lpips,
         long_prompts=cast(Literal["refuse", "window"], request.long_prompts),
     )
+
+
+def on_machine(settings: SweepSettings, kind: str, stored: Mapping[str, Any]) -> SweepSettings:
+    """The settings with those of the machine, as far as they are known.
+
+    Args:
+        settings: what the options mean.
+        kind: kind of the devices, "cpu" or "cuda".
+        stored: settings of results that are there already, by option; a run goes on with their batch and threads.
+    """
+    batch = settings.batch or stored.get("--batch") or (BLOCK if kind == "cpu" else 0)
+    return replace(settings, device=kind, threads=int(stored.get("threads") or 0), batch=int(batch))
 
 
 def _references(request: SweepRequest) -> tuple[str, dict[str, str]]:
@@ -143,12 +153,14 @@ def _absolute(reference: str) -> str:
 
 
 def _check_choices(request: SweepRequest, lpips: str) -> None:
-    from ..diffusion.inference.models import DTYPES
-    from .lpips import BACKBONES
-
+    """Refuse options that are one of a few words or a number of a range, and none of them."""
     if not 1 <= request.seeds <= MOST_SEEDS:
         raise InputError(f"--seeds: found {request.seeds}, accepted: 1 to {MOST_SEEDS}")
-    _one_of("--dtype", request.dtype, DTYPES)
+    if request.workers < 0:
+        raise InputError(f"--workers: found {request.workers}, accepted: 0 or more")
+    check_device(request.device)
+    check_format(request.dtype)
+    _one_of("--engine", request.engine, ENGINES)
     _one_of("--long-prompts", request.long_prompts, ("refuse", "window"))
     _one_of("--lpips", lpips, BACKBONES)
 
@@ -159,10 +171,8 @@ def _one_of(option: str, value: str, accepted: Collection[str]) -> None:
         raise InputError(f"{option}: found {shown(value)}, accepted: {names}; {nearest(value, accepted)}")
 
 
-def _sampling(request: SweepRequest, toy: bool) -> "Sampling":
+def _sampling(request: SweepRequest, toy: bool) -> Sampling:
     """The sampling that edge and devices share; its errors name the options."""
-    from ..diffusion.inference.sampling import Sampling
-
     try:
         return Sampling(
             total_steps=(50 if toy else 200) if request.steps is None else request.steps,
@@ -187,8 +197,6 @@ def _splits(request: SweepRequest, toy: bool, total: int) -> list[int]:
 
 def _texts(request: SweepRequest, cluster: str, users: Mapping[str, str], toy: bool) -> dict[str, Any]:
     """The prompts, and what stands for the subject in them on each side: fields of `SweepSettings`."""
-    from ..diffusion.inference.models import read_settings
-
     stored = {name: read_settings(Path(reference)) for name, reference in users.items()}
     class_word = request.subject or read_settings(Path(cluster)).get("subject") or "dog"
     own = {name: settings.get("subject") for name, settings in stored.items()}
@@ -233,18 +241,3 @@ def _templates(request: SweepRequest, toy: bool, class_word: str, words: Mapping
     if request.prompts is None and not toy:
         raise InputError("--prompts: missing; name a file with a prompt a line, such as 'a photo of {subject} in snow'")
     return read_prompts(request.prompts or data.sample("prompts.txt"), class_word, words.values())
-
-
-def _default_clip(toy: bool) -> str:
-    from .clip import REAL_CLIP
-
-    return "toyworld/clip" if toy else REAL_CLIP
-
-
-def _batch(text: str, kind: str, stored: Mapping[str, Any]) -> int:
-    """Most pictures in one pass; for `auto` what a run before found, or 0 where the GPU must first be asked."""
-    from .settings import BLOCK
-
-    if text != "auto":
-        return parse_ranges("--batch", text, 1, MOST_BATCH)[-1]
-    return int(stored.get("--batch") or (BLOCK if kind == "cpu" else 0))

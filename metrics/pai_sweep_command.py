@@ -7,22 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.console import say
+from ..common.console import resumable, say
 from ..common.database import DATABASE, move_aside
-from ..common.errors import InputError, require
+from ..common.errors import InputError, counted, require
 from ..common.files import write_record
 from ..common.progress import Progress, progress_bar
 from ..common.tables import Columns
 from ..diffusion.inference.references import MODULES
 from ..fitting.doubts import curve_doubts
 from .measurements import MOST_STEPS, NEEDED, TABLE, TableFacts, facts_of, read_measurements, write_measurements
-from .options import CurveOptions, SweepRequest, resolve
+from .options import CurveOptions, SweepRequest, on_machine, resolve
+from .settings import SweepSettings
+from .store import COMMAND, Store, stored_settings
 
 if TYPE_CHECKING:
     from .analysis import Analysis
     from .engines import Engine
-    from .settings import SweepSettings
-    from .store import Store
 
 CURVE = "pai_curve.json"
 
@@ -33,20 +33,22 @@ def run_sweep(request: SweepRequest) -> None:
     Raises:
         InputError: one line; what was measured stays.
     """
+    settings = resolve(request)
     require("models", *MODULES, "lpips")
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft|torchvision|lpips")
     from .engines import open_engine
     from .figures import save_figures
 
-    with closing(open_engine(request.engine, request.device, request.workers)) as engine:
-        settings, table = _measured(request, engine)
-    columns = _with_prompts(table, settings)
-    facts = facts_of(settings)
-    write_measurements(request.output / TABLE, columns, facts)
-    analysis = _write_curve(
-        columns, facts, settings.total_steps, request.curve, request.output / CURVE, request.as_json
-    )
-    save_figures(request.output, analysis, settings, table)
+    with resumable():
+        with closing(open_engine(request.engine, request.device, request.workers)) as engine:
+            settings, table = _measured(settings, request, engine)
+        columns = _with_prompts(table, settings)
+        facts = facts_of(settings)
+        write_measurements(request.output / TABLE, columns, facts)
+        analysis = _write_curve(
+            columns, facts, settings.total_steps, request.curve, request.output / CURVE, request.as_json
+        )
+        save_figures(request.output, analysis, settings, table)
     say(f"wrote {request.output}: {CURVE}, {TABLE}, fig4a and fig4b as PNG and SVG, pictures")
     say(f"now: plan --users users.csv --pai {request.output / CURVE}")
 
@@ -72,11 +74,11 @@ def run_fit(table: Path, output: Path, steps: int | None, options: CurveOptions,
     say(f"wrote {output}")
 
 
-def _measured(request: SweepRequest, engine: "Engine") -> tuple["SweepSettings", Columns]:
-    """The sweep's settings, and its table when everything is measured."""
-    from .store import COMMAND, Store, stored_settings
-
-    settings = resolve(request, engine.kind, {} if request.fresh else stored_settings(request.output))
+def _measured(settings: SweepSettings, request: SweepRequest, engine: "Engine") -> tuple[SweepSettings, Columns]:
+    """The sweep's settings, now with those of the machine, and its table when everything is measured."""
+    settings = on_machine(settings, engine.kind, {} if request.fresh else stored_settings(request.output))
+    if not settings.threads:
+        settings = replace(settings, threads=engine.threads(settings))
     if request.fresh or not (request.output / DATABASE).exists():
         engine.load(settings)  # what cannot be measured is refused before anything is written or moved
     if not settings.batch:
@@ -88,7 +90,7 @@ def _measured(request: SweepRequest, engine: "Engine") -> tuple["SweepSettings",
         return settings, store.table()
 
 
-def _measure_missing(settings: "SweepSettings", store: "Store", engine: "Engine") -> None:
+def _measure_missing(settings: SweepSettings, store: Store, engine: "Engine") -> None:
     """Measure every block of which a group is missing; each is kept as soon as it is finished."""
     groups = set(store.missing(settings.groups))
     blocks = [block for block in settings.blocks if groups & set(block)]
@@ -96,7 +98,8 @@ def _measure_missing(settings: "SweepSettings", store: "Store", engine: "Engine"
         say("pai-sweep: everything is measured already")
         return
     if len(groups) < len(settings.groups):
-        say(f"pai-sweep: {len(groups)} of {len(settings.groups)} (prompt, seed) pairs are left to measure")
+        threads = f", with {counted(settings.threads, 'CPU thread')} as before" if settings.device == "cpu" else ""
+        say(f"pai-sweep: {len(groups)} of {len(settings.groups)} (prompt, seed) pairs are left to measure{threads}")
     pictures = sum(map(len, blocks)) * settings.group_pictures
     with progress_bar("pai-sweep", pictures, "pictures") as progress:
         count = _PictureCount(progress, settings.group_pictures / settings.group_steps)
@@ -122,7 +125,7 @@ class _PictureCount:
         self.progress(pictures, f"{pictures / max(time.monotonic() - self.start_s, 1e-9):.1f}/s")
 
 
-def _with_prompts(table: Columns, settings: "SweepSettings") -> Columns:
+def _with_prompts(table: Columns, settings: SweepSettings) -> Columns:
     """The table with the prompts in place of their numbers."""
     templates = [settings.templates[number] for number in table["prompt"]]
     return {"prompt": templates, **{name: table[name] for name in (*NEEDED[1:], "picture")}}

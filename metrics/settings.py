@@ -10,6 +10,12 @@ from typing import Literal, TypeVar
 
 from ..diffusion.inference.sampling import Sampling
 
+BACKBONES = ("alex", "vgg", "squeeze", "toyworld")
+"""The backbones that LPIPS may have."""
+REAL_CLIP = "ViT-L-14/openai"
+"""The CLIP that judges pictures of real models."""
+ENGINES = ("local", "ray")
+"""Where blocks may be measured."""
 T = TypeVar("T")
 Group = tuple[int, int]
 """Number of the prompt, and the seed."""
@@ -36,13 +42,13 @@ class SweepSettings:
         guidance_scale: scale of classifier-free guidance; 1 for no guidance.
         scheduler: name of the scheduler, one of `sampling.SCHEDULERS`.
         dtype: number format of the models.
-        device: kind of device, "cpu" or "cuda". On one kind of machine equal settings give equal rows; on GPUs they
-            are equal but for rounding.
-        threads: number of torch's threads on a CPU, which the order of a sum's terms depends on.
-        batch: most pictures in one pass of a UNet; 0 until it is known.
         clip: reference of the CLIP model.
         lpips: backbone of LPIPS.
         long_prompts: what CLIP does with texts that it cannot read whole.
+        device: kind of device, "cpu" or "cuda"; empty until it is known. On one kind of machine equal settings give
+            equal rows; on GPUs they are equal but for rounding.
+        threads: number of torch's threads on a CPU, which the order of a sum's terms depends on; 0 until it is known.
+        batch: most pictures in one pass of a UNet; 0 until it is known.
     """
 
     cluster: str
@@ -58,12 +64,12 @@ class SweepSettings:
     guidance_scale: float
     scheduler: str
     dtype: str
-    device: str
-    threads: int
-    batch: int
     clip: str
     lpips: str
     long_prompts: Literal["refuse", "window"]
+    device: str = ""
+    threads: int = 0
+    batch: int = 0
 
     @property
     def sampling(self) -> Sampling:

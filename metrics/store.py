@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.database import DATABASE, one_line, open_results, settings_of
 from ..common.files import make_folder, whole_file
 from .settings import Group, SweepSettings
-from .sweep import MeasuredPicture
+
+if TYPE_CHECKING:
+    from .sweep import MeasuredPicture
 
 COMMAND = "pai-sweep"
 TABLES = """
@@ -65,7 +67,7 @@ class Store:
                 whole[prompt, seed] = whole.get((prompt, seed), 0) + 1
         return [group for group in groups if whole.get(group, 0) < self.settings.group_pictures]
 
-    def add(self, pictures: Sequence[MeasuredPicture]) -> None:
+    def add(self, pictures: "Sequence[MeasuredPicture]") -> None:
         """Keep finished pictures: first their files, then all of their rows at once.
 
         Raises:
@@ -114,7 +116,7 @@ def _by_option(settings: SweepSettings) -> dict[str, Any]:
     return {f"--{OPTIONS.get(name, name)}": value for name, value in own.items()} | inner
 
 
-def _picture_path(m: MeasuredPicture) -> str:
+def _picture_path(m: "MeasuredPicture") -> str:
     """The place of a picture in the folder of its sweep."""
     return f"pictures/p{m.prompt:03d}-s{m.seed:04d}/n{m.local_steps:04d}-{m.user}.png"
 

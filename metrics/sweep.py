@@ -114,13 +114,12 @@ class SweepModels:
         """What `measure` returns; where memory does not suffice, with torch's own error."""
         settings = self.settings
         prompts, seeds = [self.edge.prompt(settings.templates[p]) for p, _ in block], [seed for _, seed in block]
-        with self._named("the cluster-wide model", [(settings.total_steps, group) for group in block]):
+        with self._named("the cluster-wide model", [(None, group) for group in block]):
             kept = intermediates(self.edge, prompts, seeds, settings.splits, settings.sampling, self.count)
         latents = {name: self._finish(name, kept, block) for name in self.personal}
         rows: list[MeasuredPicture] = []
         for split in settings.splits:
-            finished = self._decode({name: of_user[split] for name, of_user in latents.items()}, shared=split == 0)
-            self._check_pictures(split, block, finished)
+            finished = self._decode(split, block, {name: of_user[split] for name, of_user in latents.items()})
             rows += self._judge(split, block, finished)
         return rows
 
@@ -138,33 +137,32 @@ class SweepModels:
             done |= dict(zip(part, finished, strict=True))
         return {n: torch.stack([done[n, i] for i in range(len(block))]) for n in settings.splits}
 
-    def _decode(self, latents: Mapping[str, Tensor], shared: bool) -> FinishedPictures:
-        """Pictures of all users; shared latents are decoded once for all users with the same decoder."""
+    def _decode(self, split: int, block: Block, latents: Mapping[str, Tensor]) -> FinishedPictures:
+        """Pictures of all users; at n = 0 the latents are shared, and all users with one decoder have one picture."""
         images: list[Tensor] = []
         first: dict[str, int] = {}
         numbers = []
         for name, x in latents.items():
-            key = self.decoders[name] if shared else name
+            key = self.decoders[name] if split == 0 else name
             if key not in first:
                 first[key] = sum(map(len, images))
-                images.append(self._pictures(self.personal[name], x))
+                images.append(self._pictures(name, x, split, block))
             numbers.append([first[key] + i for i in range(len(x))])
         return FinishedPictures(torch.cat(images), torch.tensor(numbers))
 
-    def _pictures(self, model: Model, latents: Tensor) -> Tensor:
-        return torch.cat([model.decode(part).cpu() for part in latents.split(self.settings.batch)])
+    def _pictures(self, name: str, latents: Tensor, split: int, block: Block) -> Tensor:
+        """One user's pictures of a block at one split.
 
-    def _check_pictures(self, split: int, block: Block, finished: FinishedPictures) -> None:
-        """Refuse the first picture that a decoder made of NaN or infinity, although its latents were finite."""
-        finite = finished.images.isfinite().flatten(1).all(dim=1)
-        for name, numbers in zip(self.settings.users, finished.numbers.tolist(), strict=True):
-            for number, group in zip(numbers, block, strict=True):
-                if not finite[number]:
-                    dtype = self.personal[name].dtype
-                    remedy = "try --dtype fp32 or bf16" if dtype == torch.float16 else "its weights may be damaged"
-                    decoder = f"the decoder of {self.personal[name].name}"
-                    where = self._place(f"user {name!r}", split, group)
-                    raise InputError(f"{where}: {decoder} made a picture that is not finite; {remedy}")
+        Raises:
+            InputError: for a picture that is not finite, naming it.
+        """
+        model = self.personal[name]
+        try:
+            return torch.cat([model.decode(part).cpu() for part in latents.split(self.settings.batch)])
+        except InputError as error:
+            first = next((i for i, x in enumerate(latents) if not _can_decode(model, x)), 0)
+            place = self._place(f"user {name!r}", split, block[first])
+            raise InputError(f"{place}: {error}") from error
 
     def _judge(self, split: int, block: Block, finished: FinishedPictures) -> Iterator[MeasuredPicture]:
         seen = self.clip.image_features(finished.images)
@@ -197,21 +195,22 @@ class SweepModels:
                 raise InputError(f"{where}: {metric} {reference} gave {score}; its weights may be damaged")
 
     @contextmanager
-    def _named(self, whose: str, samples: Sequence[tuple[int, Group]]) -> Iterator[None]:
+    def _named(self, whose: str, samples: Sequence[tuple[int | None, Group]]) -> Iterator[None]:
         """Name the picture whose latents stopped being finite.
 
         Args:
             whose: words for the model that runs the steps.
-            samples: steps at which each sample of the batch begins, and its group.
+            samples: for each sample of the batch its split, if it has one, and its group.
         """
         try:
             yield
         except NotFiniteError as error:
             raise InputError(f"{self._place(whose, *samples[error.sample])}: {error}") from error
 
-    def _place(self, whose: str, split: int, group: Group) -> str:
+    def _place(self, whose: str, split: int | None, group: Group) -> str:
         prompt, seed = group
-        return f"{whose}, n = {split}, prompt {shown(self.settings.templates[prompt])}, seed {seed}"
+        at = "" if split is None else f", n = {split}"
+        return f"{whose}{at}, prompt {shown(self.settings.templates[prompt])}, seed {seed}"
 
     def _distances(self, finished: FinishedPictures) -> Tensor:
         """Mean LPIPS of each user's picture to those of the other users, shape (users, groups)."""
@@ -311,6 +310,15 @@ def _batch_trial(models: SweepModels) -> Callable[[int], bool]:
             free_memory()
 
     return fits
+
+
+def _can_decode(model: Model, latents: Tensor) -> bool:
+    """Whether the picture of the latents of one sample is finite."""
+    try:
+        model.decode(latents[None])
+        return True
+    except InputError:
+        return False
 
 
 def _png(image: Tensor) -> bytes:

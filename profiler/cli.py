@@ -57,7 +57,9 @@ SamplesFile = Annotated[
 PictureFile = Annotated[Path, typer.Option("-o", "--output", help="The picture, written as .png and as .svg.")]
 
 
-BENCH = "Measure, fit, and write a profile and its picture; after an interruption the same command goes on."
+BENCH = """Measure, fit, and write a profile and its picture.
+
+After an interruption the same command goes on."""
 FIT = "Fit measurements from elsewhere."
 LIST = "List shipped and own profiles."
 SHOW = "Show one profile: fit, points, provenance."
@@ -104,7 +106,7 @@ def fit(
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
     device: Annotated[str, typer.Option(help="Name of the device that was measured.")] = "unknown",
     model: Annotated[str, typer.Option(help="Name of the UNet.")] = "sd15",
-    resolution: Annotated[int, typer.Option(min=1, help="Pixels of a side.")] = 512,
+    resolution: Annotated[int, typer.Option(min=1, max=65536, help="Pixels of a side.")] = 512,
     dtype: Annotated[Dtype, typer.Option(help="Number format.")] = "fp16",
     guidance: Guidance = True,
     output: ProfileFile = None,

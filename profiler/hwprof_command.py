@@ -1,6 +1,7 @@
 """What the commands of `hwprof` do."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -108,6 +109,9 @@ def compare_profiles(references: Sequence[str], picture: Path, as_json: bool) ->
     if len(references) < 2:
         raise InputError(f"compare: found {len(references)} profile, accepted: two or more; see hwprof list")
     profiles = [load_profile(reference) for reference in references]
+    if not picture.suffix and os.path.exists(picture):  # such as /dev/stdout
+        raise InputError(f"{picture}: found no file of pictures, accepted: a name such as compare.png")
+    check_writable(picture)
     paths = save_both(picture, draw_profiles(profiles))
     print_comparison(profiles, as_json)
     say(f"wrote {paths[0]} and {paths[1].name}")
@@ -121,9 +125,9 @@ def _measured_profile(
 ) -> LatencyProfile:
     if journal.done:
         _notice(f"goes on with the {len(journal.done)} visits of an interrupted run; --fresh begins anew")
+    unet, instruments = load_unet(workload), instruments_for(workload.device)
     with progress_bar("hwprof", settings.max_seconds, "seconds") as progress:
         progress(0, "warming up")
-        unet, instruments = load_unet(workload), instruments_for(workload.device)
         run = measure(unet, instruments, batches, settings, journal, _notice, _Shown(progress))
     return make_profile(run, workload, settings, unet.resolution, name)
 

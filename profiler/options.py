@@ -1,5 +1,6 @@
 """What the options of `hwprof` mean: the step to time, when to stop, and where the profile goes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,12 +134,12 @@ def profile_path(output: Path | None, name: str) -> Path:
     return output or own_folder("profiles") / f"{name}.json"
 
 
-def check_writable(profile: Path) -> None:
-    """Refuse a profile's file, or one of its pictures, that is no regular file before anything is measured.
+def check_writable(file: Path) -> None:
+    """Refuse a file, or a picture beside it, that is no regular file before anything is measured or drawn.
 
     Raises:
         InputError: naming the file.
     """
-    for path in (profile, *(profile.with_suffix(f".{kind}") for kind in FORMATS)):
-        if path.exists() and not path.is_file():
+    for path in (file, *(file.with_suffix(f".{kind}") for kind in FORMATS)):
+        if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{path}: cannot write: it is not a regular file; choose another place with -o")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from ..common.errors import InputError, nearest, shown
+from ..common.errors import InputError, nearest, reason_of, shown
 from ..common.files import read_text
 from .workload import Workload
 
@@ -47,7 +47,7 @@ def _config_path(model: str) -> Path:
     known, folder = model_names(), Path(model)
     if model in known:
         return known[model]
-    if not folder.is_dir():
+    if not model or not folder.is_dir():
         raise InputError(f"--model: found {shown(model)}, accepted: a name or a folder; {nearest(model, known)}")
     return folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"
 
@@ -134,7 +134,13 @@ class TimedUnet:
         logging.set_verbosity_error()  # its advice is about loading weights, and these are random
         torch.manual_seed(SEED)
         with torch.device(self.workload.device), _default_dtype(self.dtype):  # memory may just hold fp16, never fp32
-            unet = UNet2DConditionModel.from_config(self.config)
+            try:
+                unet = UNet2DConditionModel.from_config(self.config)
+            except (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
+                raise InputError(
+                    f"{_config_path(self.workload.model)}: diffusers can make no UNet of it ({reason_of(error)}); name "
+                    "another UNet folder"
+                ) from error
         unet = unet.eval().requires_grad_(False)
         if self.workload.channels_last:
             unet = unet.to(memory_format=torch.channels_last)

@@ -114,13 +114,6 @@ def test_the_cluster_not_this_machine_says_whether_there_are_gpus(cluster, monke
     assert engines.RayEngine("cuda:1").kind == "cuda"
 
 
-@pytest.mark.parametrize(("device", "workers", "message"), [("tpu", 1, "--device"), ("cpu", -1, "--workers")])
-def test_bad_options_are_refused_before_a_cluster_is_joined(monkeypatch, device, workers, message):
-    monkeypatch.setattr(engines, "connect", pytest.fail)
-    with pytest.raises(InputError, match=message):
-        engines.RayEngine(device, workers)
-
-
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_cluster_that_does_not_answer_is_refused_in_one_line(monkeypatch, address):
     import ray

@@ -1,6 +1,9 @@
 """What the options mean, and which are refused; test_pai_sweep_command tests the command's exit code and line."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.metrics.cli import app
 from edgesplit.metrics.fingerprints import fingerprint, is_toy
-from edgesplit.metrics.options import CurveOptions, SweepRequest, resolve
+from edgesplit.metrics.options import CurveOptions, SweepRequest, on_machine, resolve
 from edgesplit.metrics.pai import PaiConstants
 from edgesplit.metrics.split_points import parse_splits
 
@@ -83,6 +86,7 @@ def request(**options):
     unset = dict.fromkeys(SweepRequest.__dataclass_fields__)
     lists = {"users": [], "words": [], "descriptions": []}
     usual = {"seeds": 1, "scheduler": "ddim", "batch": "auto", "dtype": "fp32", "long_prompts": "refuse"}
+    usual |= {"engine": "local", "workers": 0, "device": ""}
     curve = CurveOptions(kappa=None, gain=30.0, threshold=0.1, personal=0.1, two_parameter=False)
     return SweepRequest(**unset | lists | usual | {"curve": curve} | options)
 
@@ -96,7 +100,7 @@ def test_a_cohort_and_its_models_one_by_one_are_the_same_from_anywhere(monkeypat
         request(cohort=Path("toyworld")),
         request(cluster=str(TOY / "cluster"), users=users, prompts=data.sample("prompts.txt")),
     ]
-    first, *others = [resolve(way, "cpu", {}) for way in ways]
+    first, *others = [resolve(way) for way in ways]
     assert others == [first] * 3
     assert (first.total_steps, first.clip, first.lpips) == (50, "toyworld/clip", "toyworld")
     assert first.weights.keys() == {"cluster", "clip", "lpips", "users.anna", "users.ben", "users.cleo"}
@@ -104,10 +108,13 @@ def test_a_cohort_and_its_models_one_by_one_are_the_same_from_anywhere(monkeypat
 
 def test_a_run_goes_on_with_the_batch_and_threads_it_had():
     stored = {"--batch": 7, "threads": 3}
-    assert [(s.batch, s.threads) for s in [resolve(request(), "cuda", stored)]] == [(7, 3)]
-    assert resolve(request(batch="9"), "cuda", stored).batch == 9
-    assert resolve(request(), "cuda", {}).batch == 0  # the GPU has yet to say
-    assert resolve(request(), "cpu", {}).batch == 64
+    meant = resolve(request())
+    again = on_machine(meant, "cuda", stored)
+    assert (again.batch, again.threads, again.device) == (7, 3, "cuda")
+    assert on_machine(resolve(request(batch="9")), "cuda", stored).batch == 9
+    assert on_machine(meant, "cuda", {}).batch == 0  # the GPU has yet to say
+    assert on_machine(meant, "cpu", {}).batch == 64
+    assert on_machine(meant, "cpu", {}).threads == 0  # so has a step
 
 
 def test_the_constants_are_the_paper_s_unless_others_are_wanted():
@@ -163,6 +170,8 @@ HUB = ("--cluster", "some/model", "--user", "anna=some/anna", "--user", "ben=som
         (("--threshold", "nan"), "--threshold: found nan"),
         (("--personal", "nan"), "--personal: found nan"),
         (("--workers", "-1", "--engine", "ray"), "--workers: found -1"),
+        (("--device", "tpu"), "--device: found 'tpu', accepted: cpu, cuda"),
+        (("--device", "tpu", "--engine", "ray"), "--device: found 'tpu', accepted: cpu, cuda"),
         (("--kappa", "2", "fit", "table.parquet"), "--kappa: found before fit, accepted: after it"),
         (("-o", "x", "fit", "table.parquet"), "-o: found before fit"),
         (("--lpips", "vgg", "--clip", "/no/clip"), "CLIP '/no/clip'"),
@@ -179,6 +188,33 @@ def test_bad_options_are_refused_before_anything_is_written(tmp_path, monkeypatc
         arguments = (*arguments, "--prompts", "p.txt")
     assert message in refusal(*arguments)
     assert not (tmp_path / "pai-sweep").exists()
+
+
+def test_options_are_checked_before_torch_is_imported(tmp_path):
+    """Which takes seconds, and is not there without the extra."""
+    wrong = [
+        ["--seeds", "0"], ["--splits", "0,1"], ["--steps", "0"], ["--dtype", "fp8"], ["--scheduler", "dpm"],
+        ["--lpips", "x"], ["--engine", "x"], ["--workers", "-1"], ["--device", "tpu"], ["--batch", "x"],
+        ["--words", "x"], ["--describe", "bob=x"], ["--prompts", "none.txt"], ["--cohort", "none"],
+        ["--cluster", "none", "--user", "a=none", "--user", "b=none"], ["--kappa", "0"], ["--guidance", "x"],
+    ]  # fmt: skip
+    code = (
+        "import json, sys\nfrom edgesplit.metrics.cli import main\ncodes = []\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    sys.argv[1:] = arguments\n"
+        "    try:\n        main()\n    except SystemExit as left:\n        codes.append(left.code)\n"
+        "print(json.dumps([codes, 'torch' in sys.modules]))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(wrong)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == [[2] * len(wrong), False], result.stderr
+    assert result.stderr.count("\n") == len(wrong), result.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
+    assert "needs the module 'torch', which is not installed: pip install 'edgesplit[models]'" in refusal("-o", "x")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -16,8 +16,10 @@ from models import save_finished_cohort
 from edgesplit import data
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import PaiCurveFile
+from edgesplit.metrics import sweep
 from edgesplit.metrics.cli import main
 from edgesplit.metrics.pai import PaiConstants, pai
+from edgesplit.metrics.sweep import SweepModels
 from edgesplit.optimizer.cli import main as plan_main
 
 LONG = 300
@@ -42,7 +44,7 @@ def arguments(work, output, *more):
 
 @pytest.fixture(scope="module")
 def swept(work):
-    result = run_here(main, *arguments(work, work / "whole"))
+    result = run_here(main, *arguments(work, work / "whole"), **ONE_THREAD)
     assert result.returncode == 0, result.stderr
     return work / "whole", result
 
@@ -79,6 +81,37 @@ def test_the_same_command_again_measures_nothing_and_writes_the_same(work, swept
     again = run_here(main, *arguments(work, folder))
     assert "everything is measured already" in again.stderr
     pd.testing.assert_frame_equal(table(folder), before)
+
+
+def test_threads_of_the_first_run_stay_and_are_not_tried_again(work, swept, monkeypatch):
+    folder, first = swept
+    before = table(folder)
+    next(folder.glob("pictures/p001-s0002/*.png")).unlink()
+    monkeypatch.setattr(sweep, "fastest_threads", pytest.fail)
+    again = run_here(main, *arguments(work, folder))
+    assert "1 of 9 (prompt, seed) pairs are left to measure, with 1 CPU thread as before" in again.stderr
+    pd.testing.assert_frame_equal(table(folder), before, check_exact=True)
+    told = [line for line in first.stderr.splitlines() if " pictures, " in line]
+    assert len(told) > 5  # without a terminal, progress is lines
+    assert told[-1].startswith(f"pai-sweep: {PICTURES} of {PICTURES} pictures")
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(work, monkeypatch):
+    rows = SweepModels.rows
+
+    def pressed(self, block):
+        if block == [(0, 2)]:
+            raise KeyboardInterrupt
+        return rows(self, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepModels, "rows", pressed)
+        stopped = run_here(main, *arguments(work, work / "stopped"))
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1] == "pai-sweep: interrupted; the same command goes on from here"
+    result = run_here(main, *arguments(work, work / "stopped"))
+    assert "pai-sweep: 7 of 9 (prompt, seed) pairs are left to measure" in result.stderr
+    assert len(table(work / "stopped")) == PICTURES
 
 
 def test_other_settings_in_the_same_folder_are_refused(work, swept):

@@ -1,7 +1,9 @@
 """The measurement against plain hybrid inference, picture by picture; its work counted."""
 
 import io
+import warnings
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -166,3 +168,69 @@ def test_memory_that_runs_out_in_a_sweep_is_one_line_with_the_remedy(parts, monk
     monkeypatch.setattr(SweepModels, "rows", memory_for(3))
     with pytest.raises(InputError, match=r"memory does not hold passes of 6 pictures; .*smaller --batch"):
         make_models(parts).measure(SETTINGS.groups[:1])
+
+
+def harmed(module):
+    """A copy of a network whose last weights are NaN."""
+    copy = deepcopy(module)
+    with torch.no_grad():
+        list(copy.parameters())[-1].fill_(torch.nan)
+    return copy
+
+
+def refusal(parts, **changes):
+    with pytest.raises(InputError) as caught:
+        make_models(parts, **changes).measure(SETTINGS.groups[:1])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_latents_that_are_not_finite_stop_the_sweep_with_user_split_prompt_and_seed(parts):
+    edge, personal, *metrics = parts
+    ben = personal | {"ben": replace(personal["ben"], unet=harmed(personal["ben"].unet))}
+    place = "prompt 'a photo of {subject} in snow', seed 0: m"
+    assert refusal((edge, ben, *metrics)).startswith(f"user 'ben', n = 7, {place}")  # the first step is that of n = 7
+    assert refusal((edge, ben, *metrics), splits=[0, 2, 4]).startswith(f"user 'ben', n = 4, {place}")
+    broken = replace(edge, unet=harmed(edge.unet))
+    assert refusal((broken, personal, *metrics)).startswith(f"the cluster-wide model, {place}")
+
+
+def test_a_picture_that_is_not_finite_stops_the_sweep_with_user_split_prompt_and_seed(parts):
+    edge, personal, *metrics = parts
+    ben = personal | {"ben": replace(personal["ben"], vae=harmed(personal["ben"].vae))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = refusal((edge, ben, *metrics))
+    place = "user 'ben', n = 0, prompt 'a photo of {subject} in snow', seed 0"
+    assert line == f"{place}: m2: its vae made a picture that is not finite; its weights are damaged"
+    assert "n = 2" in refusal((edge, ben, *metrics), splits=[2, 4, 7])
+
+
+@pytest.mark.parametrize("metric", ["CLIP", "LPIPS"])
+def test_a_metric_that_is_not_finite_stops_the_sweep(parts, monkeypatch, metric):
+    if metric == "CLIP":
+        monkeypatch.setattr(sweep, "similarity", lambda seen, texts: torch.full((len(seen),), torch.nan))
+    else:
+        monkeypatch.setattr(SweepModels, "_distances", lambda *_: torch.full((3, 1), torch.inf))
+    assert refusal(parts).startswith("user 'anna', n = 0, prompt 'a photo of {subject} in snow', seed 0: " + metric)
+
+
+def test_threads_are_chosen_by_a_step_of_the_cluster_wide_model(parts, monkeypatch):
+    steps, edge = [], parts[0]
+
+    def chosen(step, command):
+        step()
+        return 3
+
+    monkeypatch.setattr(sweep, "fastest_threads", chosen)
+    monkeypatch.setattr(type(edge.unet), "forward", counted(type(edge.unet).forward, steps))
+    assert sweep.fastest_cpu_threads(make_models(parts)) == 3
+    assert steps == [2 * (sweep.TRIAL_PIXELS // edge.latent_shape[1] ** 2)]  # with guidance
+
+
+def counted(forward, sizes):
+    def counting(self, x, *rest, **options):
+        sizes.append(len(x))
+        return forward(self, x, *rest, **options)
+
+    return counting

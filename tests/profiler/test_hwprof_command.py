@@ -100,7 +100,13 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
         ([*QUICK, "-o", "x.txt"], "x.txt: found suffix '.txt', accepted: .json"),
         ([*QUICK, "-o", "/dev/null/x.json"], "cannot make this folder"),
         (["show", "rtx-409"], "did you mean 'rtx-4090'?"),
+        (["bench", "--device", "cpu", "--model", ""], "--model: found ''"),
         (["compare", "rtx-4090"], "found 1 profile, accepted: two or more"),
+        (["compare", "rtx-4090", "h200", "-o", "/dev/stdout"], "/dev/stdout: found no file of pictures"),
+        (["compare", "rtx-4090", "h200", "-o", "."], ".: found no file of pictures"),
+        (["show", "x.json"], "x.json: cannot read: No such file or directory"),
+        (["fit", "s.csv", "--resolution", "99999999999"], "--resolution: found '99999999999', accepted: 65536 at most"),
+        (["fit", "s.csv", "-o", "p.txt"], "p.txt: found suffix '.txt', accepted: .json"),
     ],
 )
 def test_wrong_use_is_one_line_with_exit_code_2(tmp_path, arguments, says):

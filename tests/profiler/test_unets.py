@@ -183,3 +183,15 @@ def test_a_folder_without_a_unet_is_refused(content, says, tmp_path):
 def test_an_unknown_model_suggests_the_nearest():
     with pytest.raises(InputError, match=r"--model: found 'sd-15', accepted: .*did you mean 'sd15'\?"):
         read_config("sd-15")
+
+
+@pytest.mark.parametrize(
+    "change", [{"cross_attention_dim": "wide"}, {"block_out_channels": [7, 13]}, {"down_block_types": ["NoBlock"] * 2}]
+)
+def test_a_configuration_that_makes_no_unet_is_one_line(tmp_path, change):
+    (tmp_path / "config.json").write_text(json.dumps(read_config("tiny") | change))
+    with pytest.raises(
+        InputError, match=r"config.json: diffusers can make no UNet of it \(.*\); name another"
+    ) as caught:
+        TimedUnet(tiny(model=str(tmp_path)))
+    assert "\n" not in str(caught.value)
