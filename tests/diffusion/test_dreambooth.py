@@ -433,7 +433,11 @@ SAMPLING = "sampling_steps = 2"
             f'samples = 2\n[[cluster.generated]]\ndescription = "a dog"\ntemplate = "{LONG_CAPTION}"',
             "field 'cluster.generated.0': prompt 'a photo of dog on the beach",
         ),
-        ("images = 3", 'images = 3\nprompts = ["a photo of cats"]', "field 'class.prompts.0': prompt 'a photo of cats': found no"),
+        (
+            "images = 3",
+            'images = 3\nprompts = ["a photo of cats"]',
+            "field 'class.prompts.0': prompt 'a photo of cats': found no",
+        ),
         ("images = 3", f'images = 3\nprompts = ["{LONG_CAPTION}"]', "field 'class.prompts': prompt"),
         ('name = "anna"', 'name = "../anna"', "field 'users.0.name': found '../anna'"),
         ('name = "anna"', 'name = "cluster"', "field 'users': found the name 'cluster'"),
