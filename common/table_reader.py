@@ -275,11 +275,21 @@ def _parquet_columns(path: Path) -> tuple[list[str], list[list[str]]]:
         raise InputError(
             f"{path}: found a folder without .parquet files, accepted: a file, or a folder of Parquet parts"
         )
+    if path.is_dir() and (other := _other_file(path)):
+        raise InputError(
+            f"{path}: found a folder that holds {other}, accepted: a file, or a folder of Parquet parts alone"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not valid Parquet ({reason_of(error, 80)}); write the file again") from error
     return list(table.column_names), [_texts(path, name, table.column(name).to_pylist()) for name in table.column_names]
+
+
+def _other_file(folder: Path) -> str | None:
+    """The name of a file in a folder of Parquet parts that is none, and no mark of the program that wrote them."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(("_", ".")))
+    return next((path.name for path in files if path.suffix != ".parquet"), None)
 
 
 def _frame_columns(frame: "pd.DataFrame") -> tuple[list[str], list[list[str]]]:

@@ -15,13 +15,15 @@ from ..common.progress import Progress, progress_bar
 from ..common.tables import Columns
 from ..diffusion.inference.references import MODULES
 from ..fitting.doubts import curve_doubts
-from .measurements import MOST_STEPS, NEEDED, TABLE, TableFacts, facts_of, read_measurements, write_measurements
+from ..fitting.schemas import PaiCurveFile
+from .analysis import Analysis
+from .curve import analysed, curve_file
+from .measurements import MOST_STEPS, NEEDED, TABLE, facts_of, read_measurements, write_measurements
 from .options import CurveOptions, SweepRequest, on_machine, resolve
 from .settings import SweepSettings
 from .store import COMMAND, Store, stored_settings
 
 if TYPE_CHECKING:
-    from .analysis import Analysis
     from .engines import Engine
 
 CURVE = "pai_curve.json"
@@ -45,9 +47,9 @@ def run_sweep(request: SweepRequest) -> None:
         columns = _with_prompts(table, settings)
         facts = facts_of(settings)
         write_measurements(request.output / TABLE, columns, facts)
-        analysis = _write_curve(
-            columns, facts, settings.total_steps, request.curve, request.output / CURVE, request.as_json
-        )
+        analysis = analysed(columns, facts, settings.total_steps, request.curve)
+        curve = curve_file(analysis, facts, settings.total_steps, request.curve.personal)
+        _publish(curve, analysis, request.output / CURVE, request.as_json)
         save_figures(request.output, analysis, settings, table)
     say(f"wrote {request.output}: {CURVE}, {TABLE}, fig4a and fig4b as PNG and SVG, pictures")
     say(f"now: plan --users users.csv --pai {request.output / CURVE}")
@@ -68,9 +70,10 @@ def run_fit(table: Path, output: Path, steps: int | None, options: CurveOptions,
             f"--steps: found {total}, accepted: from the table's largest local_steps, {largest}, to {MOST_STEPS}"
         )
     try:
-        _write_curve(columns, facts, total, options, output, as_json)
+        analysis = analysed(columns, facts, total, options)
     except InputError as error:
         raise InputError(f"{table}: {error}") from error
+    _publish(curve_file(analysis, facts, total, options.personal), analysis, output, as_json)
     say(f"wrote {output}")
 
 
@@ -131,17 +134,11 @@ def _with_prompts(table: Columns, settings: SweepSettings) -> Columns:
     return {"prompt": templates, **{name: table[name] for name in (*NEEDED[1:], "picture")}}
 
 
-def _write_curve(
-    columns: Columns, facts: TableFacts, total_steps: int, options: CurveOptions, output: Path, as_json: bool
-) -> "Analysis":
-    """Analyse a table, write its curve and print it."""
-    from .curve import analysed, curve_file
+def _publish(curve: PaiCurveFile, analysis: Analysis, output: Path, as_json: bool) -> None:
+    """Write a curve and print it, with what its user should know."""
     from .output import print_curve
 
-    analysis = analysed(columns, facts, total_steps, options)
-    curve = curve_file(analysis, facts, total_steps, options.personal)
     write_record(output, curve)
     print_curve(curve, analysis, as_json)
     for line in (*analysis.warnings(), *curve_doubts(curve)):
         say(f"pai-sweep: {line}")
-    return analysis

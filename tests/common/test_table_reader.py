@@ -153,6 +153,9 @@ def test_parquet_of_other_programs(tmp_path):
     with pytest.raises(InputError, match=r"cannot read: Is a directory; name an existing file"):
         read_table(tmp_path / "empty", FORM)
     assert read_table(frame, FORM).columns == MEANT
+    (tmp_path / "parts" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"found a folder that holds notes.txt, accepted: a file, or a folder of"):
+        read_table(tmp_path / "parts", FORM)
     pd.DataFrame({"name": [b"\xff"]}).to_parquet(tmp_path / "odd.parquet")
     with pytest.raises(InputError, match=r"row 1, column 'name': found b'\\xff', accepted: text"):
         read_table(tmp_path / "odd.parquet", FORM)
