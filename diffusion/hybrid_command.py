@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 Splits = list[int] | dict[str, int]
 """Splits that every user gets a picture at, or user -> the user's own split."""
 TOY_PROMPT = "a photo of {subject} wearing a hat on the beach"
+EDGE = "at the edge, for all users"
+"""Place in messages of what runs on the cluster-wide model."""
 MOST_TIMED = 8
 """Most pictures in a step that is timed to choose the number of threads."""
 
@@ -196,7 +198,7 @@ def _load_models(plan: HybridPlan, dtype: str, device: str) -> tuple["Model", di
         edge = load_model(plan.cluster, dtype=dtype, device=device)
         personal = {}
         for name, reference in plan.users.items():
-            with _about(name):
+            with _about(f"user {name!r}"):
                 personal[name] = load_model(reference, dtype=dtype, device=device)
     edge, models = paired(edge, list(personal.values()), plan.sampling)
     for model in (edge, *models):
@@ -205,12 +207,12 @@ def _load_models(plan: HybridPlan, dtype: str, device: str) -> tuple["Model", di
 
 
 @contextmanager
-def _about(user: str) -> Iterator[None]:
-    """Put a user before the message of a refusal."""
+def _about(place: str) -> Iterator[None]:
+    """Put the edge or a user before the message of a refusal."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"user {user!r}: {error}") from error
+        raise InputError(f"{place}: {error}") from error
 
 
 def _choose_threads(plan: HybridPlan, edge: "Model") -> None:
@@ -254,7 +256,8 @@ class HybridRun:
 
         falling = sorted(splits, reverse=True)
         for template in self.plan.prompts:
-            handoffs = edge_sweep(self.edge, template, self.plan.seed, falling, self.plan.sampling, self._at_edge)
+            with _about(EDGE):
+                handoffs = edge_sweep(self.edge, template, self.plan.seed, falling, self.plan.sampling, self._at_edge)
             for name in self.personal:
                 pictures = self._finished(name, handoffs)
                 yield [(name, n, picture) for n, picture in zip(falling, pictures, strict=True)]
@@ -266,7 +269,8 @@ class HybridRun:
         users = [(template, name, i) for template in self.plan.prompts for i, name in enumerate(self.personal)]
         seed = self.plan.seed
         requests = [Request(prompt_template=t, local_steps=splits[name], seed=seed + i) for t, name, i in users]
-        handoffs = edge_prefix(self.edge, requests, self.plan.sampling, self._at_edge)
+        with _about(EDGE):
+            handoffs = edge_prefix(self.edge, requests, self.plan.sampling, self._at_edge)
         for start in range(0, len(users), len(self.personal)):
             ends = zip(self.personal, handoffs[start : start + len(self.personal)], strict=True)
             yield [(name, splits[name], self._finished(name, [handoff])[0]) for name, handoff in ends]
@@ -276,7 +280,7 @@ class HybridRun:
         from .inference.hybrid import finish_local
 
         model = self.personal[user]
-        with _about(user):
+        with _about(f"user {user!r}"):
             return model.decode(finish_local(model, handoffs, self.plan.sampling, self.count))
 
     def _at_edge(self, samples: int) -> None:

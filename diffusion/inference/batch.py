@@ -24,11 +24,12 @@ class NotFiniteError(InputError):
 
     Attributes:
         sample: number of the sample in its batch.
+        step: the first step after which it was so.
     """
 
-    def __init__(self, message: str, sample: int) -> None:
+    def __init__(self, message: str, sample: int, step: int) -> None:
         super().__init__(message)
-        self.sample = sample
+        self.sample, self.step = sample, step
 
 
 StepCount = Callable[[int], None]
@@ -283,7 +284,8 @@ class _Watch:
         for sample, finite in enumerate(self._finite.cpu().tolist()):
             first, last = batch.from_step[sample], max(to_step, batch.to_step[sample])
             if finite < first - last:
-                raise NotFiniteError(_not_finite(batch, first - finite), sample)
+                step = first - finite
+                raise NotFiniteError(_not_finite(batch, step), sample, step)
 
 
 def _not_finite(batch: Batch, step: int) -> str:

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from ...common.errors import InputError, reason_of, shown
 from .hub import hub_file
+from .model_paths import PICKLES
+from .weights import check_finite
 
 WEIGHTS = "open_clip_model.safetensors"
 
@@ -60,7 +62,7 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
         device: device to load it onto, such as "cpu" or "cuda:0".
 
     Raises:
-        InputError: for a model that is not there, cannot be loaded, or has pickled weights.
+        InputError: for a model that is not there, cannot be loaded, or has pickled weights, or NaN among them.
     """
     import open_clip
 
@@ -72,6 +74,8 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
             f"CLIP {shown(reference)}: cannot load ({reason_of(error)}); name an open_clip model as "
             f"NAME/PRETRAINED that this machine can download, or a folder with its open_clip_config.json and {WEIGHTS}"
         ) from error
+    for name, weight in clip.named_parameters():
+        check_finite(f"CLIP {shown(reference)}: {name}", weight.detach())
     side = clip.visual.image_size
     config = clip.visual.preprocess_cfg
     return ImageEncoder(
@@ -85,7 +89,8 @@ def load_image_encoder(reference: str, device: str = "cpu") -> ImageEncoder:
 
 def _from_folder(folder: Path) -> dict[str, Any]:
     """Arguments of `create_model`, which without a safetensors file would take a pickle or random weights."""
-    if not any(folder.glob("*.safetensors")):
+    pickles = any(path.name.endswith(PICKLES) for path in folder.iterdir())  # which open_clip may prefer to others
+    if not (folder / WEIGHTS).is_file() and (pickles or not any(folder.glob("*.safetensors"))):
         raise InputError(
             f"CLIP {folder}: found no safetensors weights, accepted: {WEIGHTS} beside "
             "open_clip_config.json (pickles are refused: they can run code)"

@@ -4,7 +4,7 @@ The first N - n steps of many users run in one batch on the cluster-wide model, 
 Steps count down, as in `batch`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +86,7 @@ def edge_prefix(
     prompts = [model.prompt(request.prompt_template) for request in requests]
     splits = [request.local_steps for request in requests]
     noise = initial_noise(model, seeds, sampling)
-    with _naming_split(splits):
+    with _naming_split(lambda error: splits[error.sample]):
         latents = denoise(model, noise, prompts, sampling.total_steps, splits, sampling, seeds, count)
     return _handoffs(model, requests, latents, sampling)
 
@@ -100,7 +100,8 @@ def edge_sweep(
         one hand-off per split, in their order.
     """
     requests = [Request(prompt_template=template, local_steps=n, seed=seed) for n in splits]
-    latents = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
+    with _naming_split(lambda error: max(n for n in splits if n < error.step)):
+        latents = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
     return _handoffs(model, requests, [latents[n][0] for n in splits], sampling)
 
 
@@ -123,7 +124,7 @@ def finish_local(
     if not received:
         return torch.empty(0, *model.latent_shape)
     splits = [handoff.step for handoff in received]
-    with _naming_split(splits):
+    with _naming_split(lambda error: splits[error.sample]):
         return denoise(
             model,
             torch.stack([handoff.latents for handoff in received]),
@@ -137,12 +138,12 @@ def finish_local(
 
 
 @contextmanager
-def _naming_split(splits: Sequence[int]) -> Iterator[None]:
-    """Put the split of a sample whose latents are not finite before the message."""
+def _naming_split(split_of: Callable[[NotFiniteError], int]) -> Iterator[None]:
+    """Put the split of the picture whose latents are not finite before the message."""
     try:
         yield
     except NotFiniteError as error:
-        raise NotFiniteError(f"split n = {splits[error.sample]}: {error}", error.sample) from error
+        raise NotFiniteError(f"split n = {split_of(error)}: {error}", error.sample, error.step) from error
 
 
 def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ...common.errors import InputError, reason_of, shown
 from ...common.files import read_text
 from .weights import fitting, read_tensors
@@ -16,7 +18,10 @@ TARGETS = {
 """The attention projections that a LoRA adapts, by part of the model."""
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+CHOICES = ("exclude_modules", "layers_to_transform", "layers_pattern")
+"""Options that take some of the target modules out."""
 MOST_RANK = 4096
+MOST_ALPHA = 1_000_000
 PATTERNS = ("rank_pattern", "alpha_pattern")
 """Options of a LoRA with regular expressions for layers."""
 
@@ -47,22 +52,15 @@ def merge_lora(parts: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _merged(part: str, module: Any, folder: Path) -> Any:
-    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-
     path = folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{folder}: found no {WEIGHTS}, accepted: a LoRA in safetensors (pickles are refused)")
-    tensors = {_plain(name): tensor for name, tensor in read_tensors([path]).items()}
-    layers = sorted({name.partition(".lora_")[0] for name in tensors})
+    tensors = {_plain(name, part): tensor for name, tensor in read_tensors([path]).items()}
     if not any(bool(tensor.any()) for tensor in tensors.values()):
-        raise InputError(f"{path}: found no weights but zeros, accepted: a LoRA that changes its base; train it again")
+        found = "only zeros" if tensors else "no weights"
+        raise InputError(f"{path}: found {found}, accepted: a LoRA that changes its base; train it again")
     try:
-        _check_layers(layers, module)
-        adapter = get_peft_model(module, _configuration(folder, layers))
-        expected = {_plain(name): tensor for name, tensor in get_peft_model_state_dict(adapter).items()}
-        own = fitting(path, tensors, expected, owner=f"the {part} of its base")
-        set_peft_model_state_dict(adapter, {f"base_model.model.{name}": tensor for name, tensor in own.items()})
-        return adapter.merge_and_unload()
+        return _with_adapter(part, module, folder, tensors)
     except InputError:
         raise
     except Exception as error:  # peft raises whatever a configuration makes it
@@ -71,33 +69,54 @@ def _merged(part: str, module: Any, folder: Path) -> Any:
         ) from error
 
 
-def _plain(name: str) -> str:
-    """The name of an adapter's weights within the part that it adapts."""
-    return name.removeprefix("base_model.model.").replace("_orig_mod.", "").replace(".default.", ".")
+def _plain(name: str, part: str) -> str:
+    """The name of an adapter's weights within the part that it adapts, without what other programs add to it."""
+    name = name.removeprefix("base_model.model.").replace("_orig_mod.", "").replace(".default.", ".")
+    return name.removeprefix(f"{part}.")
 
 
-def _check_layers(layers: list[str], module: Any) -> None:
-    """Refuse adapters of layers that the base lacks; peft would pass over them in silence."""
-    known = {name for name, _ in module.named_modules()}
-    if unknown := [layer for layer in layers if layer not in known]:
-        raise ValueError(f"no layer {unknown[0]}")
-
-
-def _configuration(folder: Path, layers: list[str]) -> Any:
-    """The adapter's configuration, for exactly the layers that the file has weights of."""
-    from peft import LoraConfig
+def _with_adapter(part: str, module: Any, folder: Path, tensors: dict[str, Tensor]) -> Any:
+    """A part with an adapter merged into its weights."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     content = json.loads(read_text(folder / CONFIG))
-    if content.get("peft_type", "LORA") != "LORA":
-        raise ValueError(f"found {shown(content['peft_type'])}, accepted: LORA")
-    for option in PATTERNS:  # peft takes them for regular expressions, which may take forever
-        if bad := [key for key in content.get(option) or {} if not re.fullmatch(r"[\w.]+", key)]:
-            raise ValueError(f"{option}: found {shown(bad[0])}, accepted: names of layers")
-    ranks = [content.get("r"), *(content.get("rank_pattern") or {}).values()]
-    if not all(type(rank) is int and 0 < rank <= MOST_RANK for rank in ranks):
-        raise ValueError(f"r: found {shown(ranks[0])}, accepted: 1 to {MOST_RANK}")
+    _check_configuration(content)
+    layers = {name.partition(".lora_")[0] for name in tensors}
+    _check_layers(layers, [] if any(content.get(name) for name in CHOICES) else content.get("target_modules"), module)
     config = LoraConfig.from_pretrained(str(folder))
-    config.target_modules = set(layers)
+    config.target_modules = layers  # in place of regular expressions, which may take forever
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     config.init_lora_weights, config.inference_mode = True, True
-    return config
+    adapter = get_peft_model(module, config)
+    expected = {_plain(name, part): tensor for name, tensor in get_peft_model_state_dict(adapter).items()}
+    own = fitting(folder / WEIGHTS, tensors, expected, owner=f"the {part} of its base")
+    set_peft_model_state_dict(adapter, {f"base_model.model.{name}": tensor for name, tensor in own.items()})
+    return adapter.merge_and_unload()
+
+
+def _check_configuration(content: dict[str, Any]) -> None:
+    """Refuse options that would take forever, or make numbers that are none."""
+    if content.get("peft_type", "LORA") != "LORA":
+        raise ValueError(f"found {shown(content['peft_type'])}, accepted: LORA")
+    patterns = {option: content.get(option) or {} for option in PATTERNS}
+    for option, by_layer in patterns.items():  # peft takes its keys for regular expressions
+        if bad := [key for key in by_layer if not re.fullmatch(r"[\w.]+", key)]:
+            raise ValueError(f"{option}: found {shown(bad[0])}, accepted: names of layers")
+    for rank in (content.get("r"), *patterns["rank_pattern"].values()):
+        if type(rank) is not int or not 0 < rank <= MOST_RANK:
+            raise ValueError(f"r: found {shown(rank)}, accepted: 1 to {MOST_RANK}")
+    for alpha in (content.get("lora_alpha"), *patterns["alpha_pattern"].values()):
+        if not isinstance(alpha, int | float) or not abs(alpha) <= MOST_ALPHA:
+            raise ValueError(f"lora_alpha: found {shown(alpha)}, accepted: a number up to {MOST_ALPHA}")
+
+
+def _check_layers(layers: set[str], targets: Any, module: Any) -> None:
+    """Refuse adapters of layers that the base lacks, which peft would pass over, and layers without their adapter."""
+    known = [name for name, _ in module.named_modules()]
+    if unknown := sorted(layers - set(known)):
+        raise ValueError(f"no layer {unknown[0]}")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        return  # a regular expression
+    ends = tuple(f".{target}" for target in targets)
+    if missing := [name for name in known if f".{name}".endswith(ends) and name not in layers]:
+        raise ValueError(f"no weights for {missing[0]}")

@@ -115,6 +115,19 @@ def said(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if v is not None and not k.startswith("_") and k not in filled}
 
 
+def of_stable_diffusion(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration in a Stable Diffusion model's folder says, less what pipelines of diffusers correct in it.
+
+    Old files say that the steps start at 0 and that latents are clipped; no such model was trained so.
+    """
+    words = said(config)
+    if words.get("steps_offset", 1) != 1:
+        del words["steps_offset"]
+    if words.get("clip_sample") is True:
+        del words["clip_sample"]
+    return words
+
+
 def completed(config: Mapping[str, Any], scheduler: str) -> dict[str, Any]:
     """A configuration with every option of `OPTIONS`: what it says, and the usual value where it says nothing.
 

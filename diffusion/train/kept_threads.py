@@ -28,7 +28,8 @@ def keep_threads(path: Path, step: Callable[[], object], command: str) -> None:
     before = _kept(path)
     if before and not os.environ.get(VARIABLE):
         torch.set_num_threads(before)
-        say(f"{command}: computes with {before} CPU threads, as the run that it goes on with; {VARIABLE} sets another")
+        plural = "thread" if before == 1 else "threads"
+        say(f"{command}: computes with {before} CPU {plural}, as the run that it goes on with; {VARIABLE} sets another")
     else:
         write_json(path, {"threads": fastest_threads(step, command)})
 

@@ -15,6 +15,9 @@ from .. import world
 from . import networks
 from .samples import PICTURES, PICTURES_SEED, Report, as_images, numpy_generator
 
+BATCH = 64
+"""Number of pictures in a step."""
+
 
 def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> Report:
     """Train UNet and text encoder on the autoencoder's latents; writes a whole pipeline."""
@@ -29,7 +32,7 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
     means, deviations = (latents.half() for latents in scaled_posterior(vae, map(as_images, parts)))
 
     def loss(generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(pixels), (64,), generator=generator)
+        chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
         rng = numpy_generator(generator)
         noise = torch.randn(means[chosen].shape, generator=generator)
         latents = means[chosen].float() + deviations[chosen].float() * noise

@@ -7,6 +7,7 @@ reports: the number of steps, the time and the quality of each stage.
 import json
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,16 +20,19 @@ import typer
 from ....common import console
 from ....common.errors import InputError, nearest
 from ....common.files import make_folder, whole_file
+from ....common.locks import only_run
 from ....common.progress import Progress, progress_bar
 from ...inference.clip_images import load_image_encoder
 from ...inference.models import load_model
 from ...inference.references import cohort_models
 from ...train.cohort import read_cohort
 from ...train.job import prepare_job
+from ...train.kept_threads import keep_threads
 from ...train.loop import make_accelerator
 from ...train.run import run_job
 from ..example import write_example
-from .base import train_base
+from . import networks
+from .base import BATCH, train_base
 from .clip import train_clip
 from .perceptual import train_perceptual
 from .quality import caption_accuracies, identity_accuracy
@@ -42,6 +46,8 @@ STAGES = {
     "base": (train_base, 4500),
 }
 """The stages in their order: how each is trained, and its number of steps; the last stage is the cohort."""
+THREADS = ".threads.json"
+"""File in the output for the number of processor threads."""
 PICTURES = 128
 """Number of pictures by which the base is judged."""
 app = console.make_app("Train the toy world's models from nothing.")
@@ -53,14 +59,28 @@ def train(
         list[str] | None, typer.Argument(metavar="[STAGE]...", help="Stages to train; default: all.")
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the models.")] = Path("toyworld"),
-    threads: Annotated[int, typer.Option(help="Number of processor threads.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of processor threads; default: with which a step is fastest.")
+    ] = None,
 ) -> None:
     """Train the stages vae, perceptual, clip, base and cohort."""
-    torch.set_num_threads(threads)
     make_folder(output)
-    for name in names or [*STAGES, "cohort"]:
-        run_stage(name, output)
-    write_card(output)
+    with only_run(output, "training of the toy world"), console.resumable():
+        if threads:
+            torch.set_num_threads(threads)
+        else:
+            keep_threads(output / THREADS, timed_gradient(), "train")
+        for name in names or [*STAGES, "cohort"]:
+            run_stage(name, output)
+        write_card(output)
+
+
+def timed_gradient() -> Callable[[], None]:
+    """A function that computes a gradient of the UNet, as the longest stage does, for its duration."""
+    unet = networks.make_unet()
+    latents = torch.zeros(BATCH, networks.LATENT_CHANNELS, networks.LATENT_SIDE, networks.LATENT_SIDE)
+    embeddings = torch.zeros(BATCH, networks.TOKENS, networks.WIDTH)
+    return lambda: unet(latents, 1, encoder_hidden_states=embeddings, return_dict=False)[0].mean().backward()
 
 
 def run_stage(name: str, folder: Path) -> None:
