@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Iterable
 
 
@@ -57,8 +58,10 @@ def require(extra: str, *modules: str) -> None:
     """Refuse to go on without the modules of an extra, in words that say what to install.
 
     Raises:
-        InputError: naming the first missing module.
+        InputError: naming the first missing module, or the setting of Python with which it cannot work.
     """
+    if extra == "models" and sys.flags.optimize > 1:  # transformers makes its help of docstrings, and fails without
+        raise InputError("PYTHONOPTIMIZE: found 2 (or python -OO), accepted: 0 or 1; transformers needs docstrings")
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise InputError(f"needs the module '{module}', which is not installed: pip install 'edgesplit[{extra}]'")

@@ -61,8 +61,19 @@ def load_unet(workload: Workload) -> TimedUnet:
         InputError: for a device that is not there, or that holds not even the weights.
     """
     check_device(workload)
+    _check_libraries()
     with _device_errors(workload):
         return TimedUnet(workload)
+
+
+def _check_libraries() -> None:
+    """Import what a UNet needs, so that a broken installation is not taken for a device that cannot run it."""
+    try:
+        from diffusers import DDIMScheduler, UNet2DConditionModel  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"diffusers cannot be imported ({reason_of(error, 200)}); pip install --force-reinstall 'edgesplit[models]'"
+        ) from error
 
 
 def measure(

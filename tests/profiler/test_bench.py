@@ -1,5 +1,7 @@
 """The measurement on this machine's processor, and the path of a GPU with its parts replaced."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -199,6 +201,16 @@ def test_what_the_device_cannot_do_is_one_line(error, says):
 
     with pytest.raises(InputError, match=says):
         bench.first_call(Broken(), CpuTimer())
+
+
+def test_a_broken_installation_is_not_taken_for_a_device_that_cannot_run_the_model(monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            raise RuntimeError("Failed to import diffusers.models because of\na missing docstring")
+
+    monkeypatch.setitem(sys.modules, "diffusers", Broken())
+    with pytest.raises(InputError, match=r"diffusers cannot be imported \(Failed to .* docstring\); pip install"):
+        bench.load_unet(TINY)
 
 
 @pytest.mark.parametrize(
