@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from commands import BIN, refused
+from commands import BIN, call, refused, run
 from inprocess import run_here
 from models import save_finished_cohort
 
@@ -268,3 +268,8 @@ def test_plan_refuses_uncertainty_for_a_curve_without_draws_or_without_one_that_
     (tmp_path / "curve.json").write_text(json.dumps(curve))
     line = refused(run_here(plan_main, *plan, "--pai", tmp_path / "curve.json"))
     assert "whose 3 bootstrap draws all fail to rise" in line
+
+
+def test_help_stays_where_python_leaves_docstrings_out():
+    for words in (["--help"], ["fit", "--help"]):
+        assert run("pai-sweep", *words, PYTHONOPTIMIZE="2").stdout == call("pai-sweep", *words).stdout

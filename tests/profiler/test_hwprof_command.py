@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from commands import BIN, refused
+from commands import BIN, call, refused, run
 from inprocess import run_here
 
 from edgesplit.common.files import read_record
@@ -251,3 +251,16 @@ def test_without_the_extra_bench_says_what_to_install(tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a))
     assert "pip install 'edgesplit[models]'" in refused(run_here(main, *QUICK, cwd=tmp_path))
+
+
+def test_help_stays_where_python_leaves_docstrings_out():
+    for words in (["--help"], ["bench", "--help"]):
+        assert run("hwprof", *words, PYTHONOPTIMIZE="2").stdout == call("hwprof", *words).stdout
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "s.csv").write_text("batch,duration_s\n1,0.1\n2,0.2\n3,0.3\n")
+    for command in (["fit", tmp_path / "s.csv"], QUICK):
+        line = refused(run_here(main, *command, XDG_DATA_HOME="/dev/null"))
+        assert "/dev/null/edgesplit/profiles: cannot make this folder: Not a directory" in line
+    assert run_here(main, "list", XDG_DATA_HOME="/dev/null").returncode == 0
