@@ -7,8 +7,10 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
+from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -18,7 +20,6 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from .errors import InputError, printable, reason_of, shown
-from .files import accepted_words
 
 INTERRUPTED = 130
 """The exit code that Typer gives Ctrl-C."""
@@ -126,12 +127,32 @@ def _interruptions_noted() -> Iterator[None]:
         _PRESSED.append(number)
         signal.default_int_handler(number, frame)
 
+    _RESUMABLE.clear()
     signal.signal(signal.SIGINT, note)
     try:
-        yield
+        with _interruptions_repeated():
+            yield
     finally:
         _PRESSED.clear()
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interruptions_repeated() -> Iterator[None]:
+    """Let Ctrl-C act a moment later where Python drops it: while it collects garbage, no error can leave the code."""
+    before = sys.unraisablehook
+
+    def repeat(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, interrupt_main).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
@@ -187,7 +208,9 @@ def _refusal(name: str, error: InputError | TyperException) -> str:
 
 def _bad_value(error: TyperException) -> str | None:
     """What is wrong with the value of an option, in our words; None for another error."""
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # slow, and help needs none of it
+
+    from .files import accepted_words
 
     cause, parameter = error.__cause__, getattr(error, "param", None)
     if not isinstance(cause, ValidationError) or parameter is None:

@@ -1,8 +1,10 @@
 """Figures as files: the same figure gives the same bytes, written whole or not at all."""
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,20 +50,44 @@ def save_both(stem: Path, figure: Any) -> list[Path]:
 
 
 def drawn_text(text: str, most: int = 40) -> str:
-    """A name for a picture: one short line, never read as mathematics, never hidden from a legend."""
-    line = printable(" ".join(text.split()))
+    """A name for a picture: one short line, never read as mathematics, never hidden from a legend.
+
+    Letters that no font here has become an ellipsis.
+    """
+    line = re.sub(".", lambda letter: letter[0] if can_draw(letter[0]) else "\0", printable(" ".join(text.split())))
+    line = re.sub("\0[\0 ]*", "\u2026", line)
     short = line if len(line) <= most else f"{line[: most - 1]}~"
     return f"\u200b{short}".replace("$", r"\$") if short.startswith("_") else short.replace("$", r"\$")
+
+
+def can_draw(text: str) -> bool:
+    """Whether a font here has every letter of a text."""
+    return all(any(ord(letter) in letters for letters in map(_letters, _fonts())) for letter in text)
+
+
+@cache
+def _fonts() -> tuple[str, ...]:
+    """Matplotlib's own font, and those of `OTHER_SCRIPTS` that are installed."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed))
+
+
+@cache
+def _letters(font: str) -> Collection[int]:
+    """The letters of an installed font."""
+    from matplotlib import font_manager
+
+    return frozenset(font_manager.get_font(font_manager.findfont(font)).get_charmap())
 
 
 @contextmanager
 def any_script() -> Iterator[None]:
     """Within, letters that Matplotlib's own font lacks come from installed fonts, or are boxes, without a warning."""
-    from matplotlib import font_manager, rc_context
+    from matplotlib import rc_context
 
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
-    with rc_context({"font.sans-serif": fonts}), warnings.catch_warnings():
+    with rc_context({"font.sans-serif": list(_fonts())}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..common.errors import counted
 from .planner import SweepPoint
 
 PANELS = {
@@ -31,5 +32,5 @@ def draw_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> Any:
         if bend:
             axis.axvline(bend.gpus, color="0.4", linestyle="--", linewidth=1)
     if bend:
-        axes[0].set_title(f"knee at {bend.gpus} GPUs: more of them pay less from here on", fontsize="medium")
+        axes[0].set_title(f"knee at {counted(bend.gpus, 'GPU')}: more of them pay less from here on", fontsize="medium")
     return figure

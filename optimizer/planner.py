@@ -185,7 +185,7 @@ def _own_plan(name: str, method: Method, scenario: Scenario, users: Users) -> Pl
         return method(scenario, users)
     except InputError as error:
         raise InputError(f"method {name}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where, what = f"{frame.filename}, line {frame.lineno}", f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(f"method {name}: failed in {where} ({what}); mend the method") from error

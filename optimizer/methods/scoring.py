@@ -225,6 +225,8 @@ def _violation(constraint: str, scenario: Scenario, users: Users, plan: Plan, us
 def _check_arrays(plan: Plan, users: int) -> None:
     if not isinstance(plan, Plan):
         raise InputError(f"found {shown(plan)}, accepted: a Plan with the arrays granted and local_steps")
+    if not isinstance(plan.note, str):
+        raise InputError(f"found note {shown(plan.note)}, accepted: text")
     for name, array, kinds in (("granted", plan.granted, "b"), ("local_steps", plan.local_steps, "iu")):
         words = "booleans" if kinds == "b" else "whole numbers"
         if not isinstance(array, np.ndarray) or array.shape != (users,) or array.dtype.kind not in kinds:

@@ -154,6 +154,11 @@ def boxes(axis: Any, rows: pd.DataFrame, x: str, y: str, hue: str, looks: Mappin
         axis.plot(own[x] + aside, own[y], linestyle="", **point)
 
 
+def from_zero(axis: Any, least: float) -> None:
+    """Let the vertical axis begin at 0, with room above what is drawn; it ends at `least` or above, beyond rounding."""
+    axis.set_ylim(0, max(least, 1.04 * axis.get_ylim()[1]))
+
+
 def plain_ticks(axis: Any, ticks: Sequence[int]) -> None:
     """Put ticks on a logarithmic axis at these numbers, written out."""
     from matplotlib.ticker import NullLocator

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...common.errors import InputError
+from ...common.errors import InputError, counted
 from ...fitting.library import load_curve, load_profile
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
 from ...optimizer.agent.decide import EXACTLY
@@ -224,7 +224,7 @@ def describe(
         f"{scenario.pai.steepness:.4g}, b_F = {scenario.pai.midpoint:.4g}, intermediates of "
         f"{scenario.latent_bits:,.0f} bit",
         "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches; seed {choices.seed}; "
-        f"{len(setup.step_latency_s)} devices; alpha uniform in [lo, 0.05 hi] of Remark 1",
+        f"{counted(len(setup.step_latency_s), 'device')}; alpha uniform in [lo, 0.05 hi] of Remark 1",
         "proposed": f"DRL-convex with the policy {choices.policy}" if drl else f"the method {choices.proposed}",
         **({"its plans": "; ".join(f"{title}: {said}" for title, said in remarks.items())} if remarks else {}),
         "Fig. 4": f"PAI curve {sources.curve_name}, {', '.join(sources.curve.models)}",

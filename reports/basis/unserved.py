@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ...common.errors import InputError
+from ...common.errors import InputError, reason_of
 from ...optimizer.agent.decide import EXACTLY
 from ...optimizer.methods.exact import optimum
 from ...optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, Method
 from ...optimizer.model.qoe import Plan, Scenario, Users
 from .checks import FINDING, Check
+
+LONGEST_NOTE = 200
+"""Letters of what an own method says that are repeated."""
 
 
 def own_plan(scenario: Scenario, users: Users, /, name: str, method: Method) -> Plan:
@@ -17,7 +20,8 @@ def own_plan(scenario: Scenario, users: Users, /, name: str, method: Method) -> 
     try:
         return method(scenario, users)
     except InputError as error:
-        return replace(optimum(scenario, users), note=f"method {name}: {error}; {EXACTLY}")
+        reason = reason_of(error, LONGEST_NOTE) or "no reason given"
+        return replace(optimum(scenario, users), note=f"method {name}: {reason}; {EXACTLY}")
 
 
 def planned_exactly(note: str) -> bool:
@@ -53,7 +57,8 @@ def remarks(notes: "pd.Series[str]", proposed: str) -> str:
         words.append(f"{first} and the plan is the exact one")
     other = notes[~exact & (notes != "")]
     if len(other) and proposed not in BUILT_IN:  # what ours say is in the tables
-        words.append(f"in {len(other)} of {len(notes)} cases the method says: {other.iloc[0]}")
+        said = " ".join(other.iloc[0].split())[:LONGEST_NOTE]
+        words.append(f"in {len(other)} of {len(notes)} cases the method says: {said}")
     return "; ".join(words)
 
 

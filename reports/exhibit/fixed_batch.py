@@ -10,7 +10,7 @@ from ...optimizer.methods.registry import DEFAULT_METHOD
 from ...optimizer.methods.scoring import score
 from ..basis.checks import FINDING, TINY, Check
 from ..basis.definitions import Exhibit, Experiment
-from ..basis.look import USERS, asides, framed, legend_below, line_looks, mean_line
+from ..basis.look import USERS, asides, framed, from_zero, legend_below, line_looks, mean_line
 from ..basis.scoring import Row, outcomes
 from ..basis.setup import Setup
 from ..basis.shrinking import improve, shrinking_value
@@ -67,7 +67,8 @@ def draw(table: pd.DataFrame) -> Any:
             rows = table[table["plan"] == plan]
             exact = share_exact(own_notes(table)) if plan == PROPOSED else ""
             mean_line(axis, rows, "users", "more_ms_per_user", aside, label=label + exact, **look)
-        axis.set(xlabel=USERS, ylabel="QoE gained per user, ms", ylim=(0, None), xticks=sorted(table["users"].unique()))
+        axis.set(xlabel=USERS, ylabel="QoE gained per user, ms", xticks=sorted(table["users"].unique()))
+        from_zero(axis, 1e-2)
     return legend_below(figure, columns=1)
 
 

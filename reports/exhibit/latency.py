@@ -19,10 +19,17 @@ LEAST_BATCHES = 16
 
 
 def device_labels(profiles: Sequence[LatencyProfile]) -> dict[str, str]:
-    """Every device for people, by its profile's name, which is added where several profiles are of one device."""
+    """Every device for people, by its profile's name.
+
+    That is added where several profiles are of one device, and comes first where a picture may lack letters of it.
+    """
     devices = [profile.device_name for profile in profiles]
-    pairs = zip(profiles, devices, strict=True)
-    return {p.name: device if devices.count(device) == 1 else f"{device} ({p.name})" for p, device in pairs}
+    labels = {}
+    for profile, device in zip(profiles, devices, strict=True):
+        labels[profile.name] = device if devices.count(device) == 1 else f"{device} ({profile.name})"
+        if not device.isascii():
+            labels[profile.name] = f"{profile.name} ({device})"
+    return labels
 
 
 def latency_table(edge: LatencyProfile, devices: Sequence[LatencyProfile]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from ...common.figures import drawn_text
 from ...optimizer.model.qoe import Scenario, edge_step_latency
 from ...optimizer.model.split import alpha_range, best_split
-from ..basis.checks import TINY, Check, judged
+from ..basis.checks import FINDING, TINY, Check, judged
 from ..basis.definitions import Exhibit, Material
 from ..basis.look import framed, legend_below, palette
 from .latency import device_labels
@@ -104,7 +104,7 @@ def _batch_look(number: int) -> dict[str, Any]:
 def judge_devices(table: pd.DataFrame) -> list[Check]:
     """No step more is offloaded anywhere on the grid where alpha or the batch is larger or the device faster."""
     slow_first = list(table["device"].unique())
-    ranked = table.assign(rank=table["device"].map(slow_first.index))
+    ranked = table.assign(rank=table["device"].map(slow_first.index) + 1)
     return [
         _monotone("Fewer steps are offloaded as alpha grows.", table, "alpha", ["device", "batch"]),
         _monotone("Fewer steps are offloaded as the batch grows.", table, "batch", ["device", "alpha"]),
@@ -118,11 +118,12 @@ def judge_gpus(table: pd.DataFrame) -> list[Check]:
     moved = (wide.iloc[:, 0] - wide.iloc[:, -1]).groupby("gpus").mean()
     few, many = moved.index[0], moved.index[-1]
     by_alpha = table.groupby(["gpus", "batch"])["offloaded_steps"].agg(np.ptp).groupby("gpus").mean()
+    larger = judged([bool(moved[few] > moved[many] + TINY)])
     return [
         _monotone("More steps are offloaded as GPUs are added.", table, "gpus", ["batch", "alpha"], rising=True),
         Check(
             "With few GPUs the batch has the larger influence than with many.",
-            judged([bool(moved[few] > moved[many] + TINY)]),
+            larger if few < many else FINDING,
             f"from the smallest to the largest batch the split moves by {moved[few]:.1f} steps on average with G = "
             f"{few}, by {moved[many]:.1f} with G = {many}",
         ),
@@ -138,6 +139,8 @@ def _monotone(claim: str, table: pd.DataFrame, x: str, fixed: list[str], *, risi
     """Whether offloaded steps never rise with x (or never fall), all other columns fixed."""
     steps = table.sort_values(x).groupby(fixed)["offloaded_steps"].diff().dropna()
     against = int(((steps < 0) if rising else (steps > 0)).sum())
+    if steps.empty:
+        return Check(claim, FINDING, f"there is one value only: {table[x].iloc[0]}")
     moved = bool((steps != 0).any())  # a flat surface supports no claim
     return Check(claim, judged([against == 0 and moved]), f"{against} of {len(steps)} neighbouring pairs go against it")
 

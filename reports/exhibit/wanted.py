@@ -10,7 +10,7 @@ import pandas as pd
 from ...common.errors import counted
 from ..basis.checks import FINDING, Check
 from ..basis.definitions import Exhibit, Experiment
-from ..basis.look import GPUS, framed, palette, plain_ticks
+from ..basis.look import GPUS, framed, from_zero, palette, plain_ticks
 from ..basis.scoring import Row, optimum_row
 from ..basis.setup import ROUND_USERS, Setup
 
@@ -42,7 +42,8 @@ def draw(table: pd.DataFrame) -> Any:
             axis.axhline(goal, color=orange, linestyle="--", label=f"wanted: {goal:g} s")
         if needed:
             axis.axvline(needed, color=orange, linestyle=":", label=f"needs {counted(needed, 'GPU')}")
-        axis.set(xlabel=GPUS, ylabel="average latency, s", xscale="log", ylim=(0, None))
+        axis.set(xlabel=GPUS, ylabel="average latency, s", xscale="log")
+        from_zero(axis, 1e-3)
         plain_ticks(axis.xaxis, sorted(table["gpus"].unique()))
         axis.legend(loc="lower left")
     return figure

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import signal
+import time
 import warnings
+import weakref
 from typing import Annotated, Literal
 
 import pytest
@@ -52,6 +54,27 @@ def test_an_interruption_says_whether_the_same_command_goes_on(monkeypatch):
     assert run_here(command(stop)).stderr == "work: interrupted\n"
     done = run_here(command(stop_resumably))
     assert (done.returncode, done.stderr) == (130, "work: interrupted; the same command goes on from here\n")
+
+
+def press_while_garbage_is_collected():
+    thing = Thing()
+    seen = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(60)
+    assert seen() is None
+
+
+class Thing:
+    """Something that may be referred to weakly."""
+
+
+def test_an_interruption_that_python_drops_is_not_lost():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = run_here(command(press_while_garbage_is_collected))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "a\rb", "a\u202eb", "a\u200bb", "a\x9bb", "a\0b"])

@@ -3,7 +3,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from edgesplit.common.figures import drawn_text, picture_bytes
+from edgesplit.common import figures
+from edgesplit.common.figures import can_draw, drawn_text, picture_bytes
 
 
 def picture_of(text):
@@ -19,6 +20,13 @@ def picture_of(text):
 @pytest.mark.parametrize("text", ["RTX 4090", "显卡 🎉", "$x^2$", "5 $ a", r"$\frac{1}", "_hidden", "a\nb", "\x1b[1m"])
 def test_any_name_is_drawn_without_a_warning_and_twice_alike(text):
     assert picture_of(text) == picture_of(text)
+
+
+def test_letters_that_no_font_has_are_an_ellipsis(monkeypatch):
+    monkeypatch.setattr(figures, "_fonts", lambda: ("DejaVu Sans",))
+    assert drawn_text("lab (显卡 一) é") == "lab (\u2026) é"
+    assert can_draw("Grüße, мир, γειά")
+    assert not can_draw("显")
 
 
 def test_a_long_name_ends_in_a_tilde_and_a_dollar_stays_one():

@@ -243,7 +243,7 @@ def test_init_writes_files_that_plan_runs_on_and_never_overwrites(tmp_path):
         (["--users", "."], ".: cannot read: Is a directory"),
         (["--users", "missing.parquet"], "missing.parquet: cannot read"),
         (["--users", USERS, "--gpu", "3"], "No such option: --gpu"),
-        (["--users", USERS, "--gpus", "many"], "'--gpus': .*integer"),
+        (["--users", USERS, "--gpus", "many"], "--gpus: found 'many', accepted: a whole number"),
         (["--users", USERS, "--gpus", "0"], "--gpus: found 0"),
         (["--users", USERS, "--method", "exakt"], r"method: found 'exakt', .*did you mean 'exact'\?"),
         (["--users", USERS, "--method", "no.such:f"], r"method no.such:f: cannot import no.such \(ModuleNotFound"),

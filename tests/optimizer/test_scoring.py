@@ -42,6 +42,7 @@ def plan(granted, local_steps):
             "local_steps: found float64 .* whole numbers, one for each of 3 users",
         ),
         (Plan([True, False, False], np.full(3, 200)), "granted: found "),
+        (Plan(np.zeros(3, bool), np.full(3, 200), None), "found note None, accepted: text"),
         ((True, False), r"found \(True, False\), accepted: a Plan with the arrays granted and local_steps"),
     ],
 )

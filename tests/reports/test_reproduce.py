@@ -85,7 +85,9 @@ def test_no_method_beats_the_optimum_in_the_tables(unbroken):
 def test_table_1_has_a_slope_and_a_ratio_per_method(unbroken):
     table = pd.read_csv(unbroken[0] / "table1.csv")
     assert {"drl", "exact", "genetic", "genetic-joint", "ilp-fixed", "ilp-joint"} == set(table["method"])
-    assert (table.groupby("method")["slope"].nunique() == 1).all()
+    whole = table[~table["cut"]]  # a busy machine may cut the slowest at its limit
+    assert {"drl", "exact"} <= set(whole["method"])
+    assert (whole.groupby("method")["slope"].nunique() == 1).all()
     assert (table[table["method"] == "exact"]["ratio_to_exact"] == 1).all()
 
 

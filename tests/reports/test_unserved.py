@@ -15,6 +15,7 @@ from edgesplit.reports import reproduce_command
 from edgesplit.reports.basis.checks import FINDING, HOLDS
 from edgesplit.reports.basis.definitions import Unit
 from edgesplit.reports.basis.setup import Choices, make_setup
+from edgesplit.reports.basis.unserved import own_plan
 from edgesplit.reports.exhibit import complexity, fixed_batch, peers, rounds
 from edgesplit.reports.exhibits import compute, exhibits
 from edgesplit.reports.work import Refusals, Results
@@ -195,8 +196,23 @@ def test_a_folder_of_the_time_when_such_cases_stayed_local_is_refused(tmp_path):
         Results(tmp_path / "old", facts)
 
 
-def test_a_method_with_a_mistake_is_no_refusal(tmp_path):
-    (tmp_path / "refusing_methods.py").write_text("def f(scenario, users):\n    return 1 / 0\n")
+@pytest.mark.parametrize(
+    ("code", "says"), [("1 / 0", "ZeroDivisionError: division by zero"), ("exit(3)", "SystemExit: 3")]
+)
+def test_a_method_with_a_mistake_is_no_refusal(tmp_path, code, says):
+    (tmp_path / "refusing_methods.py").write_text(f"def f(scenario, users):\n    return {code}\n")
     line = refused(call("reproduce", "--quick", "--workers", "1", "--proposed", "refusing_methods:f", "-o", "x"))
     assert "method refusing_methods:f: failed in" in line
-    assert "ZeroDivisionError" in line
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"), [("", "no reason given"), ("one\ntwo", "one two"), ("x" * 999, "x" * 200)]
+)
+def test_any_refusal_fits_into_a_line_of_a_table(message, shown):
+    def refuse(*_):
+        raise InputError(message)
+
+    case = make_setup()[0].case(5, 0)
+    note = own_plan(case.scenario, case.users, name="mine", method=refuse).note
+    assert note == f"method mine: {shown}; planned exactly instead"

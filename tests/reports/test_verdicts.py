@@ -10,6 +10,7 @@ from edgesplit.reports.exhibit import (
     complexity,
     fixed_batch,
     latency,
+    latents,
     learning,
     pai,
     peers,
@@ -123,6 +124,15 @@ def test_fig7_follows_the_surface_and_a_flat_one_bears_nothing_out():
     flat = surface(lambda *_: 7)
     assert set(states(splits.judge_devices(flat[flat["gpus"] == 8])).values()) == {NOT}
     assert set(states(splits.judge_gpus(flat[flat["device"] == "s"])).values()) == {NOT}
+
+
+def test_fig7_judges_nothing_where_there_is_one_device_or_one_number_of_gpus():
+    table = surface(lambda d, g, b, a: 100 - 10 * d - b / g - 20 * a)
+    one = table[(table["device"] == "s") & (table["gpus"] == 8)]
+    assert states(splits.judge_devices(one))["Fewer steps are offloaded by a faster device."] == FINDING
+    checks = splits.judge_gpus(one)
+    assert [check.verdict for check in checks] == [FINDING, FINDING, HOLDS]
+    assert checks[0].evidence == "there is one value only: 8"
 
 
 def curves(noise, trend=0.0, last=0.99):
@@ -374,6 +384,22 @@ def test_where_offloading_gains_nothing_no_share_of_it_is_stated():
     rows["shrinking_batch"] = [-1.2, -0.9, -0.8]
     (check,) = fixed_batch.judge(fixed_batch.value_table(rows))  # of 2 s: 0.3, 0.1 and 0.1
     assert "15.00% more, the optimum's 5.00%; a local search from these finds 5.00%" in check.evidence
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (4_400_000.0, "262,144 instead of 4,400,000 bit: 2.00 s of QoE more per user, 5.0 instead of 3.0 users"),
+        (36_864.0, "262,144 instead of 36,864 bit: 2.00 s of QoE more per user, 5.0 instead of 3.0 users granted"),
+        (262_144.0, "the scenario's intermediates are of this size already"),
+    ],
+)
+def test_fp16_latents_are_set_beside_the_scenarios_whichever_are_larger(own, words):
+    own_row = {"latent_bits": own, "qoe_per_user": -3.0, "granted": 3, "mean_latency_s": 8.0}
+    rows = [own_row, own_row | {"latent_bits": 262_144.0, "qoe_per_user": -1.0, "granted": 5}]
+    (check,) = latents.judge(pd.DataFrame(rows))
+    assert words in check.evidence
+    assert "-0.00" not in check.evidence
 
 
 @pytest.mark.parametrize(
