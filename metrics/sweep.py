@@ -254,7 +254,10 @@ def _load(settings: SweepSettings, device: str, user: str | None) -> Model:
     """A user's model; without a user, the cluster-wide one."""
     reference = settings.users[user] if user else settings.cluster
     words = settings.words[user] if user else settings.class_word
-    return load_model(data.located(reference), subject=words, dtype=settings.dtype, device=device)
+    try:
+        return load_model(data.located(reference), subject=words, dtype=settings.dtype, device=device)
+    except InputError as error:
+        raise InputError(f"user {user!r}: {error}" if user else f"the cluster-wide model: {error}") from error
 
 
 def check_texts(models: SweepModels) -> None:

@@ -32,6 +32,8 @@ class NotFiniteError(InputError):
         self.sample, self.step = sample, step
 
 
+HOST = "cpu"
+"""The kind of device whose tensors can be looked at without waiting for it."""
 StepCount = Callable[[int], None]
 """Called after each step with the number of samples in its batch."""
 
@@ -271,7 +273,7 @@ class _Watch:
     def note(self, rows: Tensor, latents: Tensor, step: int) -> None:
         """Count a step of some samples; on the CPU, where that costs nothing, it is checked at once."""
         self._finite[rows] += latents.isfinite().flatten(1).all(1).int()
-        if latents.device.type == "cpu":
+        if latents.device.type == HOST:
             self.check(to_step=step - 1)
 
     def check(self, to_step: int) -> None:

@@ -40,7 +40,6 @@ OTHERS = (
     diffusers.LMSDiscreteScheduler,
     diffusers.HeunDiscreteScheduler,
     diffusers.DPMSolverMultistepScheduler,
-    diffusers.DPMSolverSinglestepScheduler,
     diffusers.UniPCMultistepScheduler,
     diffusers.DEISMultistepScheduler,
 )
@@ -56,7 +55,9 @@ def fingerprints(config):
 
 def test_every_option_of_every_scheduler_has_a_value_of_ours_and_a_reason():
     assert set().union(*map(parameters, OURS)) == OPTIONS.keys()
-    assert all(option.why and (option.usual is None or option.accepted.hold(option.usual)) for option in OPTIONS.values())
+    assert all(
+        option.why and (option.usual is None or option.accepted.hold(option.usual)) for option in OPTIONS.values()
+    )
 
 
 @pytest.mark.parametrize("option", STABLE)
@@ -91,7 +92,10 @@ def test_models_of_stable_diffusion_take_the_steps_of_diffusers_whatever_their_f
     [
         ({"clip_sample": "false"}, "option 'clip_sample': found 'false', accepted: true or false"),
         ({"prediction_type": "flow"}, "option 'prediction_type': found 'flow', accepted: 'epsilon' or"),
-        ({"num_train_timesteps": 10**12}, "option 'num_train_timesteps': found 1000000000000, accepted: a whole number"),
+        (
+            {"num_train_timesteps": 10**12},
+            "option 'num_train_timesteps': found 1000000000000, accepted: a whole number",
+        ),
         ({"beta_start": "0.1"}, "option 'beta_start': found '0.1', accepted: a number from"),
         ({"beta_schedule": "steep"}, "ddim cannot run with the model's configuration (steep is not implemented"),
         ({"trained_betas": [0.1, 0.2]}, "its noise levels are not 1000 betas from 0 to 1"),
@@ -120,7 +124,9 @@ def test_only_ddim_and_ddpm_run_models_that_predict_samples(scheduler):
         noise = initial_noise(model, [0], sampling)
         assert denoise(model, noise, ["a photo of dog"], 2, 0, sampling, [0]).isfinite().all()
         return
-    with pytest.raises(InputError, match=f"found {scheduler}, accepted for a model that predicts samples: ddim or ddpm"):
+    with pytest.raises(
+        InputError, match=f"found {scheduler}, accepted for a model that predicts samples: ddim or ddpm"
+    ):
         sampling.make_scheduler(model.scheduler_config)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 
@@ -158,6 +159,19 @@ def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
     rows.to_csv(tmp_path / "bad.csv")
     assert message in refused(run_here(main, "fit", tmp_path / "bad.csv", "-o", tmp_path / "c.json"))
     assert not (tmp_path / "c.json").exists()
+
+
+def test_a_model_whose_weights_are_not_finite_is_refused_with_its_user_before_anything_is_measured(work, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work / "cohort", tmp_path / "cohort")
+    weights = tmp_path / "cohort" / "users" / "ben" / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(weights).items()}, weights, {"format": "pt"})
+    models = ("--cohort", tmp_path / "cohort", "--prompts", work / "prompts.txt", *QUICK, "-o", tmp_path / "out")
+    line = refused(run_here(main, *models))
+    assert line.startswith("pai-sweep: user 'ben': ")
+    assert "not finite" in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("steps", ["0", "5", "200000"])
