@@ -59,11 +59,11 @@ def run_reproduction(request: ReproduceRequest) -> None:
     with nullcontext() if request.fresh else resumable():  # --fresh again would start anew
         rows = experiment_rows(setup, request.output, request.workers or os.cpu_count() or 1)
         shown = tables(setup, sources, rows, request.latency_goal)
-        remarks = {exhibit.title: said for exhibit, table in shown if (said := exhibit.remarks_on(table))}
+        remarks = {exhibit.title: words for exhibit, table in shown if (words := exhibit.remarks_on(table))}
         judged = write_exhibits(shown, request.output, describe(request.scenario, setup, sources, remarks))
     (print_json if request.as_json else print_verdicts)(judged)
-    for title, said in remarks.items():
-        say(f"{COMMAND}: {title}: {said}")
+    for title, words in remarks.items():
+        say(f"{COMMAND}: {title}: {words}")
     say(f"wrote {request.output}: {REPORT}, every figure as PNG, SVG and CSV, table1.csv, {VERDICTS}, {SUMMARY}")
 
 

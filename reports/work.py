@@ -72,14 +72,14 @@ class Refusals:
     """Says at the first case that the proposed method cannot plan what happens to such cases."""
 
     def __init__(self) -> None:
-        self.said = False
+        self.noticed = False
 
     def look_at(self, rows: list[Row]) -> None:
         """Look for the first such case among the rows of a finished piece."""
         note = next((row["note"] for row in rows if planned_exactly(row.get("note", ""))), None)
-        if note and not self.said:
+        if note and not self.noticed:
             say(f"{COMMAND}: {note}, as all such cases are; the verdicts count them")
-            self.said = True
+            self.noticed = True
 
 
 def experiment_rows(setup: Setup, folder: Path, workers: int) -> dict[str, pd.DataFrame]:

@@ -226,7 +226,7 @@ def describe(
         "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches; seed {choices.seed}; "
         f"{counted(len(setup.step_latency_s), 'device')}; alpha uniform in [lo, 0.05 hi] of Remark 1",
         "proposed": f"DRL-convex with the policy {choices.policy}" if drl else f"the method {choices.proposed}",
-        **({"its plans": "; ".join(f"{title}: {said}" for title, said in remarks.items())} if remarks else {}),
+        **({"its plans": "; ".join(f"{title}: {words}" for title, words in remarks.items())} if remarks else {}),
         "Fig. 4": f"PAI curve {sources.curve_name}, {', '.join(sources.curve.models)}",
         "Figs. 8 and 9": "the shipped trainings, whatever the scenario",
     }

@@ -57,8 +57,8 @@ def remarks(notes: "pd.Series[str]", proposed: str) -> str:
         words.append(f"{first} and the plan is the exact one")
     other = notes[~exact & (notes != "")]
     if len(other) and proposed not in BUILT_IN:  # what ours say is in the tables
-        said = " ".join(other.iloc[0].split())[:LONGEST_NOTE]
-        words.append(f"in {len(other)} of {len(notes)} cases the method says: {said}")
+        first = " ".join(other.iloc[0].split())[:LONGEST_NOTE]
+        words.append(f"in {len(other)} of {len(notes)} cases the method says: {first}")
     return "; ".join(words)
 
 
@@ -69,11 +69,11 @@ def remarks_on(table: pd.DataFrame, proposed: str) -> str:
 
 def with_remarks(check: Check, notes: "pd.Series[str]", proposed: str) -> Check:
     """A claim about the proposed method with what has to be said; a mere finding where it planned no case itself."""
-    said = remarks(notes, proposed)
-    if not said:
+    words = remarks(notes, proposed)
+    if not words:
         return check
     verdict = FINDING if notes.map(planned_exactly).all() else check.verdict
-    return replace(check, verdict=verdict, evidence=f"{check.evidence}; {said}")
+    return replace(check, verdict=verdict, evidence=f"{check.evidence}; {words}")
 
 
 def share_exact(notes: "pd.Series[str]") -> str:

@@ -184,7 +184,7 @@ BY_GPUS = Experiment(name="gpus", points=lambda size: size.gpus, cases=lambda si
 
 def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
     """Figs. 10a and 10b with this method as the proposed one."""
-    said = partial(remarks_on, proposed=proposed)
+    of_plans = partial(remarks_on, proposed=proposed)
     return (
         Exhibit(
             name="fig10a",
@@ -195,7 +195,7 @@ def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
             table=rows_as_they_are,
             draw=partial(draw, x="users", label=USERS, proposed=proposed),
             judge=partial(judge_users, proposed=proposed),
-            remarks=said,
+            remarks=of_plans,
         ),
         Exhibit(
             name="fig10b",
@@ -205,6 +205,6 @@ def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
             table=rows_as_they_are,
             draw=partial(draw, x="gpus", label=GPUS, proposed=proposed),
             judge=partial(judge_gpus, proposed=proposed),
-            remarks=said,
+            remarks=of_plans,
         ),
     )
