@@ -13,6 +13,7 @@ import pytest
 from commands import BIN, call, refused, run
 from inprocess import run_here
 from models import save_finished_cohort
+from safetensors.torch import load_file, save_file
 
 from edgesplit import data
 from edgesplit.common.files import read_record
@@ -162,8 +163,6 @@ def test_a_bad_table_is_refused(swept, tmp_path, columns, message):
 
 
 def test_a_model_whose_weights_are_not_finite_is_refused_with_its_user_before_anything_is_measured(work, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(work / "cohort", tmp_path / "cohort")
     weights = tmp_path / "cohort" / "users" / "ben" / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: value * float("nan") for name, value in load_file(weights).items()}, weights, {"format": "pt"})

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -264,3 +265,24 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
         line = refused(run_here(main, *command, XDG_DATA_HOME="/dev/null"))
         assert "/dev/null/edgesplit/profiles: cannot make this folder: Not a directory" in line
     assert run_here(main, "list", XDG_DATA_HOME="/dev/null").returncode == 0
+
+
+def test_torch_is_imported_by_a_measurement_alone(tmp_path):
+    (tmp_path / "s.csv").write_text("batch,duration_s\n1,0.1\n2,0.2\n3,0.3\n")
+    cpu = ["bench", "--device", "cpu"]
+    wrong = [
+        [*cpu, "--model", "none"], [*cpu, "--batches", "1"], [*cpu, "--resolution", "1"], [*cpu, "--precision", "0"],
+        [*cpu, "--max-seconds", "0"], [*cpu, "-o", "p.txt"], [*cpu, "--cuda-graph"], [*cpu, "--resume", "--fresh"],
+        ["bench", "--gpu", "x"], ["bench", "-o", "p.txt"], ["show", "none"], ["compare", "h200"],
+    ]  # fmt: skip
+    right = [["fit", "s.csv", "-o", "p.json"], ["list"], ["show", "p.json"], ["compare", "p.json", "h200"]]
+    code = (
+        "import json, sys\nfrom edgesplit.profiler.cli import main\ncodes = []\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    sys.argv[1:] = arguments\n"
+        "    try:\n        main()\n    except SystemExit as left:\n        codes.append(left.code)\n"
+        "print(json.dumps([codes, 'torch' in sys.modules]))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(wrong + right)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout.splitlines()[-1]) == [[2] * len(wrong) + [0] * len(right), False], result.stderr
