@@ -30,7 +30,9 @@ GatesAsJson = Annotated[bool, typer.Option("--json", help="Print the gates as JS
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Option(help="Template with {subject}; repeat for more. [default: one about the toy world]"),
+    typer.Option(
+        help="Template with {subject} or the subject's words; repeat for more. [default: one about the toy world]"
+    ),
 ]
 CohortFolder = Annotated[Path | None, typer.Option(help="Folder that dreambooth wrote.")]
 Cluster = Annotated[str | None, typer.Option(help="Cluster-wide model: folder or hub id.")]
@@ -43,7 +45,7 @@ LocalSteps = Annotated[
     ),
 ]
 PlanFile = Annotated[
-    Path | None, typer.Option(help="CSV that plan wrote, with each user's own n; users are matched by name.")
+    Path | None, typer.Option(help="Table that plan wrote, with each user's own n; users are matched by name.")
 ]
 Steps = Annotated[
     int | None, typer.Option(help="N, number of steps in all; default: the plan's, 50 for the toy world, else 200.")

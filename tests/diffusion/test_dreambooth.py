@@ -13,12 +13,16 @@ import pytest
 import torch
 from models import make_pipeline, save_cohort
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from edgesplit import data
+from edgesplit.common.locks import only_run
 from edgesplit.common.progress import progress_bar
 from edgesplit.diffusion.cli import dreambooth_main
 from edgesplit.diffusion.inference.models import load_model
 from edgesplit.diffusion.inference.references import cohort_models
+from edgesplit.diffusion.train import dreambooth as dreambooth_module
+from edgesplit.diffusion.train import kept_threads
 from edgesplit.diffusion.train.checkpoint import TrainingState
 from edgesplit.diffusion.train.cohort import read_cohort
 from edgesplit.diffusion.train.gate import Gate
@@ -296,6 +300,157 @@ def test_memory_savers_change_the_result_little(own, trained, setting, most):
 
 def base_of(path):
     return path.read_text().splitlines()[0].split('"')[1]
+
+
+# -- schedulers, captions, gates ------------------------------------------------------------------------------
+
+
+def rewrite(base, **options):
+    """The base's scheduler file as EulerDiscreteScheduler writes it, without a word on clipping, and some options."""
+    from diffusers import EulerDiscreteScheduler
+
+    path = base / "scheduler" / "scheduler_config.json"
+    said = json.loads(path.read_text()) | {"timestep_spacing": "leading"} | options
+    EulerDiscreteScheduler.from_config(said).save_pretrained(path.parent)
+    words = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({name: value for name, value in words.items() if "clip" not in name and "alpha" not in name})
+    )
+
+
+def made_images(folder):
+    return [path.read_bytes() for path in sorted(folder.glob("images/*/*.png"))]
+
+
+def test_a_base_with_another_scheduler_s_file_makes_the_same_images_and_models(own, trained, dreambooth):
+    """Class images and the base's samples used to be clipped, which destroyed them."""
+    base = shutil.copytree(base_of(own), own.with_name("euler"))
+    rewrite(base)
+    edit(own, base_of(own), str(base))
+    shutil.rmtree(own.with_suffix(""))
+    report = dreambooth(own)
+    assert report["gates"] == trained[1]["gates"]
+    assert made_images(own.with_suffix("")) == made_images(trained[0])
+    saved = json.loads((own.with_suffix("") / "cluster" / "scheduler" / "scheduler_config.json").read_text())
+    assert (saved["_class_name"], saved["clip_sample"], saved["set_alpha_to_one"]) == ("DDIMScheduler", False, False)
+
+
+def test_a_finished_model_of_a_base_with_another_scheduler_is_refused(own, late_refusal):
+    base = shutil.copytree(base_of(own), own.with_name("other"))
+    rewrite(base, beta_end=0.02)
+    edit(own, base_of(own), str(base))
+    assert "was trained with another scheduler_config.json of the base; remove the folder" in late_refusal(own)
+
+
+def test_records_of_earlier_versions_do_not_say_which_scheduler_it_was(own, dreambooth):
+    for path in own.with_suffix("").rglob("gate.json"):
+        record = json.loads(path.read_text())
+        del record["settings"]["scheduler"]
+        path.write_text(json.dumps(record))
+    assert dreambooth(own)["talk"].count("finished before") == 3
+
+
+def test_templates_and_captions_may_have_the_subject_s_words(own):
+    edit(own, "images = 3", 'images = 3\nprompts = ["a photo of a dog in snow", "sks dog at night"]')
+    edit(
+        own,
+        "[gate]",
+        '[cluster]\ngenerated = [{template = "a drawing of dog", description = "a black dog", images = 2}]\n[gate]',
+    )
+    cohort = read_cohort(own).cohort
+    assert cohort.class_.prompts == ["a photo of a {subject} in snow", "{subject} at night"]
+    assert [group.template for group in cohort.cluster.generated] == ["a drawing of {subject}"]
+    (own.parent / "photos" / "anna" / "01.txt").write_text("a photo of sks dog on a beach")
+    job = prepare_job(read_cohort(own), own.with_suffix(""), "cpu", progress_bar)
+    assert "a photo of {subject} on a beach" in job.photos["anna"].templates
+
+
+def test_each_gate_has_its_progress(trained):
+    for name in ("cluster", "anna", "ben"):
+        assert f"dreambooth: {name}: gate: 8 of 8 steps\n" in trained[1]["talk"]
+
+
+# -- divergence -----------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_diverges_stops_at_its_step_and_keeps_the_last_checkpoint(tmp_path, command, monkeypatch):
+    path = save_cohort(tmp_path, names=("anna",), steps=8, save_every=2)
+    own = dreambooth_module.denoising_losses
+    calls = []
+
+    def losses(*arguments):
+        calls.append(arguments)
+        return own(*arguments) * (float("nan") if len(calls) == 6 else 1.0)
+
+    monkeypatch.setattr(dreambooth_module, "denoising_losses", losses)
+    code, output, talk = command(dreambooth_main, path, "--device", "cpu")
+    assert (code, output) == (2, "")
+    line = talk.splitlines()[-1]
+    assert (
+        "cluster: step 6 of 8: the training diverged, with a loss of nan, at a learning rate of up to 0.001 (unet)"
+        in line
+    )
+    (checkpoint,) = path.with_suffix("").glob(".state/*.safetensors")
+    assert steps_done(checkpoint) == 4
+    assert all(tensor.isfinite().all() for tensor in load_file(checkpoint).values())
+    assert not (path.with_suffix("") / "cluster").exists()
+
+
+def test_weights_that_fp16_cannot_hold_are_not_written(tmp_path, command, monkeypatch):
+    path = save_cohort(tmp_path, names=("anna",))
+
+    def train(recipe, *_):
+        with torch.no_grad():
+            recipe.modules["unet"].conv_out.bias.fill_(1e6)
+        return dict(recipe.modules)
+
+    monkeypatch.setattr("edgesplit.diffusion.train.finetune.train", train)
+    code, _, talk = command(dreambooth_main, path, "--device", "cpu")
+    assert code == 2
+    assert "cluster: the training diverged: unet: conv_out.bias is too large for fp16; lower" in talk.splitlines()[-1]
+    assert not (path.with_suffix("") / "cluster").exists()
+
+
+# -- one run at a time, threads -------------------------------------------------------------------------------
+
+
+def test_a_second_run_in_the_same_folder_says_so_at_once(cohort, trained, refusal):
+    with only_run(trained[0], "dreambooth"):
+        line = refusal(dreambooth_main, cohort, "--device", "cpu")
+    assert f"{trained[0]}: another dreambooth is at work here; wait for it" in line
+
+
+def test_an_interrupted_run_says_that_the_same_command_goes_on(spoilable, command, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgesplit.diffusion.train.job.load_model", interrupt)
+    code, _, talk = command(dreambooth_main, spoilable, "--device", "cpu")
+    assert code == 130
+    assert talk == "dreambooth: interrupted; the same command goes on from here\n"
+
+
+def test_the_number_of_threads_is_measured_once_and_kept_until_all_models_are_finished(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    measured, before = [], torch.get_num_threads()
+    monkeypatch.setattr(kept_threads, "fastest_threads", lambda step, command: measured.append(step()) or 2)
+    try:
+        kept_threads.keep_threads(tmp_path / "threads.json", lambda: "a step", "command")
+        torch.set_num_threads(1)
+        kept_threads.keep_threads(tmp_path / "threads.json", pytest.fail, "command")
+        assert torch.get_num_threads() == 2
+        assert capsys.readouterr().err.startswith(
+            "command: computes with 2 CPU threads, as the run that it goes on with"
+        )
+        for text in ("", "[]", '{"threads": 5}', '{"threads": "2"}'):
+            (tmp_path / "threads.json").write_text(text)
+            kept_threads.keep_threads(tmp_path / "threads.json", lambda: text, "command")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        kept_threads.keep_threads(tmp_path / "threads.json", lambda: "own", "command")
+    finally:
+        torch.set_num_threads(before)
+    assert measured == ["a step", "", "[]", '{"threads": 5}', '{"threads": "2"}', "own"]
 
 
 # -- kills ----------------------------------------------------------------------------------------------------

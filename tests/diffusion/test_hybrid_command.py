@@ -1,13 +1,20 @@
 """The `hybrid` command: on the shipped toy world as it stands, on plans, and what it refuses."""
 
 import json
+import os
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from models import make_pipeline, save_finished_cohort
+from PIL import Image
+from safetensors.torch import save_file
 
 from edgesplit import data
+from edgesplit.common.tables import write_table
 from edgesplit.diffusion.cli import hybrid_main
+from edgesplit.diffusion.inference.grid import draw_grid
 from edgesplit.diffusion.inference.lora import add_lora
 from edgesplit.diffusion.inference.models import load_model, weights_digest
 from edgesplit.diffusion.inference.splits import read_plan
@@ -74,6 +81,63 @@ def test_a_plan_is_executed_as_plan_wrote_it(command, hybrid, cohort, tmp_path):
     assert report["total_steps"] == plan.total_steps == 50
     assert report["local_steps"] == {name: int(n) for name, n in plan.local_steps.items()}
     assert report["edge_sample_steps"] == sum(50 - int(n) for n in plan.local_steps.values())
+
+
+def planned(path):
+    """A plan for the cohort, as the file's suffix says: as Spark, Excel or pandas might have written it."""
+    columns = {"user_id": ["anna", "ben", "cleo"], "local_steps": [3, 0, 4], "offloaded_steps": [1, 4, 0]}
+    if path.suffix == ".parquet":
+        columns["user_id"] = [name.encode() for name in columns["user_id"]]
+        columns["local_steps"] = [float(n) for n in columns["local_steps"]]
+        write_table(path, columns)
+        return path
+    separator = {".tsv": "\t", ".csv": ";"}[path.suffix]
+    rows = [["User ID", "Local Steps", "Offloaded Steps", "pai"], *zip(*columns.values(), ["0,5"] * 3, strict=True)]
+    path.write_text("\n".join(separator.join(map(str, row)) for row in rows) + "\n" + 3 * separator + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", ["plan.parquet", "plan.tsv", "plan.csv"])
+def test_a_plan_is_read_from_any_table(tmp_path, name):
+    plan = read_plan(planned(tmp_path / name))
+    assert plan.local_steps == {"anna": "3", "ben": "0", "cleo": "4"}
+    assert plan.total_steps == 4
+
+
+def test_a_plan_in_parquet_is_executed(hybrid, cohort, tmp_path):
+    report = hybrid("--cohort", cohort, "--prompt", TEMPLATE, "--plan", planned(tmp_path / "plan.parquet"))
+    assert report["local_steps"] == {"anna": 3, "ben": 0, "cleo": 4}
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a photo of sks dog in snow", "a photo of dog in snow", "a photo of SKS dog in snow"]
+)
+def test_the_subject_s_words_in_a_prompt_are_its_placeholder(hybrid, cohort, prompt):
+    options = ["--cohort", cohort, "--steps", 2, "--local-steps", 1]
+    assert hybrid("--prompt", prompt, *options)["prompts"] == [TEMPLATE]
+
+
+def test_the_grid_has_titles_and_large_pictures(hybrid, cohort, tmp_path):
+    """Pictures of 32 pixels are five times as large in it, and where they stand follows from their file's name."""
+    hybrid("--cohort", cohort, "--prompt", TEMPLATE, "--steps", 2, "--local-steps", "0,1,2")
+    grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"), float)
+    first = Image.open(tmp_path / "out" / "01-anna-n002.png")
+    side, gap = 5 * 32, 6
+    left, above = grid.shape[1] - 3 * (side + gap), grid.shape[0] - 3 * (side + gap)
+    enlarged = np.asarray(first.resize((side, side), Image.Resampling.BICUBIC), float)
+    assert np.array_equal(grid[above : above + side, left : left + side], enlarged)
+    for titles in (grid[:above, left:], grid[above : above + side, :left], grid[above + side : -side, :left]):
+        assert titles.max() == 255
+        assert titles.min() == 0  # there are letters
+    assert grid[:above, :left].min() == 255  # and none in the corner
+
+
+def test_titles_are_wrapped_and_cut_to_the_width_of_their_pictures():
+    pictures = [[Image.new("RGB", (48, 48), "red")] * 2] * 2
+    words = ["a photo of {subject} " + "on the beach " * 30, "x" * 500, "\x1b[31mred", ""]
+    sizes = {draw_grid(pictures, ["n = 0", title], [title, "anna"]).size for title in words}
+    assert max(width for width, _ in sizes) <= 3 * (144 + 2 * 6)
+    assert max(height for _, height in sizes) < 2 * (144 + 6) + 200
 
 
 HEAD = "user_id,local_steps,offloaded_steps"
@@ -161,6 +225,117 @@ def checkpoint(folder):
     return (
         "found a file, accepted: a folder in diffusers' format with safetensors weights (pickle checkpoints are refused"
     )
+
+
+def tensors_named(*names):
+    """A safetensors file with these weights."""
+
+    def make(folder):
+        save_file({name: torch.zeros(1) for name in names}, folder)
+
+    return make
+
+
+def with_file(name, content=b""):
+    def make(folder):
+        folder.mkdir()
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        (
+            "sd.safetensors",
+            tensors_named("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x"),
+            "found a checkpoint in one file, accepted: a folder in diffusers' format; convert it in Python: "
+            "StableDiffusionPipeline.from_single_file('sd.safetensors').save_pretrained('FOLDER')",
+        ),
+        ("kohya.safetensors", tensors_named("lora_unet_x.lora_down.weight"), "found a LoRA in one file"),
+        (
+            "peft.safetensors",
+            tensors_named("base_model.model.x.lora_A.weight"),
+            "p.load_lora_weights('peft.safetensors')",
+        ),
+        ("unet.safetensors", tensors_named("conv_in.weight"), "found the weights of one network alone, accepted"),
+        ("empty.safetensors", lambda path: path.write_bytes(b""), "found a file that is not whole safetensors"),
+        ("model.ckpt", lambda path: path.write_bytes(b"x"), "(pickle checkpoints are refused: they can run code)"),
+        ("model", lambda path: path.write_bytes(b"PK\x03\x04"), "(pickle checkpoints are refused: they can run code)"),
+        ("model.gguf", lambda path: path.write_bytes(b"GGUF"), "found a file, accepted: a folder in diffusers' format"),
+        (
+            "lora",
+            with_file("adapter_config.json"),
+            "found no model_index.json, accepted: a folder in diffusers' format; this is",
+        ),
+        ("files", with_file("sd15.safetensors"), "not sd15.safetensors alone; convert it with from_single_file"),
+        ("above", with_file("inner/model_index.json"), "there are models in it: inner"),
+        ("pipe", os.mkfifo, "found neither a file nor a folder"),
+        ("nowhere", lambda path: None, "no such folder; name a model"),
+        ("~", lambda path: None, "no model_index.json"),
+    ],
+)
+def test_what_is_no_model_is_told_by_what_it_is_before_torch_is_needed(
+    refusal, tmp_path, monkeypatch, name, make, message
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("edgesplit.diffusion.hybrid_command.pick_device", lambda _: pytest.fail("torch is asked"))
+    path = name if name == "~" else tmp_path / name
+    if name != "~":
+        make(path)
+    line = refusal(hybrid_main, "--cluster", TOY / "cluster", "--user", f"me={path}", "--prompt", TEMPLATE)
+    assert message in line
+    assert str(tmp_path) in line
+
+
+def test_a_part_of_a_model_is_told_from_the_whole(refusal, cohort):
+    options = ["--cluster", cohort / "cluster", "--prompt", TEMPLATE]
+    assert "this is a part of one: name" in refusal(hybrid_main, *options, "--user", f"me={cohort / 'cluster/unet'}")
+    assert "this is a cohort: use --cohort" in refusal(hybrid_main, *options, "--user", f"me={cohort}")
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        (["model_index.json"], "this is one model, for --cluster or --user"),
+        (["cluster/model_index.json"], "it holds a cluster-wide model and no user's"),
+        (
+            ["cluster/model_index.json", "users/desktop.ini", "users/.DS_Store"],
+            "it holds a cluster-wide model and no user's",
+        ),
+        ([], "accepted: a folder that dreambooth wrote"),
+    ],
+)
+def test_what_is_no_cohort_is_told_by_what_it_is(refusal, tmp_path, inside, message):
+    for name in inside:
+        (tmp_path / "it" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "it" / name).write_text("")
+    (tmp_path / "it").mkdir(exist_ok=True)
+    assert message in refusal(hybrid_main, "--cohort", tmp_path / "it", "--prompt", TEMPLATE)
+
+
+def test_only_folders_are_users(cohort, hybrid, tmp_path):
+    own = shutil.copytree(cohort, tmp_path / "own")
+    for name in ("desktop.ini", "._anna", "notes.txt"):
+        (own / "users" / name).write_text("")
+    (own / "users" / "__MACOSX").mkdir()
+    report = hybrid("--cohort", own, "--prompt", TEMPLATE, "--steps", 2, "--local-steps", 1)
+    assert report["users"] == ["anna", "ben", "cleo"]
+
+
+def test_the_fastest_number_of_threads_is_chosen_unless_the_user_has(command, cohort, tmp_path, monkeypatch):
+    chosen = []
+
+    def fastest(step, name):
+        step()
+        chosen.append(name)
+
+    monkeypatch.setattr("edgesplit.diffusion.inference.threads.fastest_threads", fastest)
+    options = ["--cohort", cohort, "--prompt", TEMPLATE, "--steps", 2, "--local-steps", "0,1", "-o", tmp_path / "out"]
+    assert command(hybrid_main, *options, "--device", "cpu")[0] == 0
+    assert chosen == ["hybrid"]
 
 
 def lora_of_another_base(folder):
