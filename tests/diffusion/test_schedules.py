@@ -7,6 +7,7 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
+from documents import ROOT, rows, section
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
@@ -58,6 +59,17 @@ def test_every_option_of_every_scheduler_has_a_value_of_ours_and_a_reason():
     assert all(
         option.why and (option.usual is None or option.accepted.hold(option.usual)) for option in OPTIONS.values()
     )
+
+
+def test_the_manual_lists_every_option_with_its_value_and_reason():
+    def shown(value):
+        return "none" if value is None else f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+    expected = []
+    for name, option in OPTIONS.items():
+        others = [f", `{scheduler}`: {shown(value)}" for scheduler, value in option.of_scheduler.items()]
+        expected.append([f"`{name}`", shown(option.usual) + "".join(others), option.why])
+    assert rows(section(ROOT / "docs" / "hybrid.md", "What a scheduler's file does not say"))[2:] == expected
 
 
 @pytest.mark.parametrize("option", STABLE)
