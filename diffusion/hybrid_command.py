@@ -17,12 +17,15 @@ from ..common.progress import progress_bar
 from ..common.ranges import parse_ranges
 from ..common.tables import plain_table
 from .inference.references import (
+    CLASS,
     MODULES,
+    SETTINGS,
     check_device,
     check_format,
     check_models,
     model_references,
     named,
+    names_subject,
     pick_device,
     subjects,
 )
@@ -149,6 +152,7 @@ def _plan(request: HybridRequest) -> HybridPlan:
     check_device(request.device)
     check_models([cluster, *users.values()])
     words = subjects([cluster, *users.values()])
+    _notice_silent_users(users)
     return HybridPlan(
         cluster=cluster,
         users=users,
@@ -157,6 +161,15 @@ def _plan(request: HybridRequest) -> HybridPlan:
         splits=splits,
         seed=request.seed,
     )
+
+
+def _notice_silent_users(users: dict[str, str]) -> None:
+    """Say which models do not name their subject, as those that other programs made."""
+    if silent := [name for name, reference in users.items() if not names_subject(reference)]:
+        say(
+            f"hybrid: {SETTINGS} with the words for {{subject}} is missing in the models of {', '.join(silent)}: it is "
+            f'{CLASS!r} there; write such as {{"subject": "sks {CLASS}"}} into it'
+        )
 
 
 def _sampling(request: HybridRequest, users: Collection[str]) -> tuple[Sampling, Splits]:

@@ -8,7 +8,6 @@ import struct
 from pathlib import Path
 
 from ...common.errors import InputError
-from ...common.files import shown_path
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -17,6 +16,8 @@ PICKLED = (b"\x80", b"PK\x03\x04")
 """What such files begin with, whatever their suffix."""
 INDEX = "model_index.json"
 """A file that every folder in diffusers' format holds; it names the class of the model."""
+FEWEST_WEIGHTS = 10
+"""Fewest tensors of a network."""
 ACCEPTED = "a folder in diffusers' format"
 LOAD = "StableDiffusionPipeline.from_pretrained('BASE')"
 
@@ -28,7 +29,9 @@ def check_model_path(reference: str) -> None:
         InputError: one line.
     """
     path = Path(reference)
-    place = shown_path(path)
+    place = reference if reference.isprintable() else repr(reference)
+    if "://" in reference:
+        raise InputError(f"{place}: found a link, accepted: a folder here, or a model on the hub as OWNER/NAME")
     try:
         exists = path.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or with a null byte
@@ -75,6 +78,8 @@ def _what_weights(path: Path) -> str:
             f"a checkpoint in one file, accepted: {ACCEPTED}; convert it in Python: "
             f"StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER')"
         )
+    if len(names) < FEWEST_WEIGHTS:
+        return f"{len(names)} tensors, as of a textual inversion, accepted: {ACCEPTED}"
     return (
         f"the weights of one network alone, accepted: {ACCEPTED}, which holds all parts of a model and {INDEX}; name "
         "that folder"

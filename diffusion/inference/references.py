@@ -150,6 +150,11 @@ def named(option: str, texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
+def names_subject(reference: str) -> bool:
+    """Whether a model's folder says which words stand for its subject."""
+    return bool(read_settings(Path(reference)).get("subject"))
+
+
 def subjects(references: Iterable[str]) -> list[str]:
     """The words that stand for the subject in prompts of these models, each once."""
     return list(dict.fromkeys(read_settings(Path(reference)).get("subject") or CLASS for reference in references))
