@@ -128,6 +128,7 @@ def run_hybrid(request: HybridRequest, as_json: bool) -> None:
     warnings.filterwarnings("ignore", module="diffusers|transformers|peft")
     device = pick_device(request.device)
     edge, personal = _load_models(plan, request.dtype, device)
+    _notice_silent_users(plan.users)
     make_folder(request.output)
     with gpu_memory("the pictures", "free some, try --dtype fp16, or fewer --prompt and --local-steps"):
         if device == "cpu":
@@ -152,7 +153,6 @@ def _plan(request: HybridRequest) -> HybridPlan:
     check_device(request.device)
     check_models([cluster, *users.values()])
     words = subjects([cluster, *users.values()])
-    _notice_silent_users(users)
     return HybridPlan(
         cluster=cluster,
         users=users,

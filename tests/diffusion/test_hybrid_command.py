@@ -71,6 +71,16 @@ def test_users_with_own_splits_share_one_pass_of_the_edge(hybrid, cohort, tmp_pa
     assert made == [f"0{row}-{name}-n00{n}.png" for row in (1, 2) for name, n in own.items()]
 
 
+def test_a_model_that_names_no_subject_is_told_so(command, cohort, tmp_path):
+    """As the folder of another program, which has no `edgesplit.json`."""
+    own = shutil.copytree(cohort, tmp_path / "own")
+    (own / "users" / "ben" / "edgesplit.json").unlink()
+    options = ["--cohort", own, "--prompt", TEMPLATE, "--steps", "2", "--local-steps", "2", "-o", tmp_path / "out"]
+    code, _, talk = command(hybrid_main, *options)
+    assert code == 0, talk
+    assert "is missing in the models of ben: it is 'dog' there" in talk
+
+
 def test_a_plan_is_executed_as_plan_wrote_it(command, hybrid, cohort, tmp_path):
     """The number of steps is the plan's, too."""
     users = tmp_path / "users.csv"
