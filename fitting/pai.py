@@ -3,7 +3,7 @@
 a: steepness, 1/step. b: midpoint, steps. n: local steps. F(n) = 1 / (1 + exp(-a (n - b))).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -74,6 +74,10 @@ class PaiCurve:
         if np.any(q < 0):
             raise ValueError("the derivative of a rising curve is never negative")
         return self.midpoint + log_odds(q) / self.steepness
+
+    def stretched(self, factor: float) -> "PaiCurve":
+        """The curve whose PAI at n is this one's at n / factor: for images of `factor` times as many steps."""
+        return replace(self, steepness=self.steepness / factor, midpoint=self.midpoint * factor)
 
     def _centred(self, n: ArrayLike) -> Floats:
         return self.steepness * (np.asarray(n, float) - self.midpoint)

@@ -1,25 +1,25 @@
 """The exact optimum of one large cell without rating every user at every count.
 
-Symbols as in `counts`. Three facts, for an interval lo..hi of b:
+Symbols as in `counts`; neither l_b nor c_b falls with b. Three facts, for an interval lo..hi of b:
 
 1. Users never granted. If i is among the b largest with g_i(b) <= 0, dropping it gives V(b - 1) >= V(b), since
-   all g_j fall with b; so in the smallest best b every granted user has u_i(b) > T b.
-2. Threshold. Let t_b be the b-th largest u(b) within any subset of the users, or T b where that is more. A user
+   all g_j fall with b; so in the smallest best b every granted user has u_i(b) > c_b.
+2. Threshold. Let t_b be the b-th largest u(b) within any subset of the users, or c_b where that is more. A user
    granted in the optimum at b has u_i(b) >= t_b: else b users of the subset beat it, or fact 1 excludes it.
 3. Chord. u_i is a maximum of functions linear in l, so it is convex in l: on l_lo..l_hi it lies below its chord.
    Take a straight line through or below all points (l_b, t_b). A user whose bound (`gain_bound`, at least u_i)
    lies below that line at both ends has its chord, and so u_i(b), below t_b for every b of the interval: it is
    screened out, at the cost of two evaluations for all of lo..hi.
 
-Whole counts are discarded likewise: V(b) <= (sum of the b largest bounds at l_lo) - T b^2; a b for which
+Whole counts are discarded likewise: V(b) <= (sum of the b largest bounds at l_lo) - b c_b; a b for which
 that is below a value already reached is not the optimum. `optimum(..., screen=False)` is the unscreened solver.
 """
 
 import numpy as np
 
 from ...common.arrays import Floats, Ints
-from ..model.qoe import Scenario, edge_step_latency, transmit_time
-from ..model.split import best_split
+from ..model.qoe import Scenario
+from ..model.terms import Terms
 from .counts import Group, blocks, count_values, decide, largest_count
 
 LEAF_RATINGS = 1 << 17
@@ -32,20 +32,20 @@ SLACK = 1e-9
 """Relative margin: screening keeps what rounding may have put on either side of a threshold."""
 
 
-def screened(scenario: Scenario, cell: Group, places: Ints) -> tuple[Ints, Ints]:
+def screened(terms: Terms, cell: Group, places: Ints) -> tuple[Ints, Ints]:
     """The optimum of one cell without rating every user at every count.
 
     Args:
-        scenario: the system.
+        terms: the system, with its load and prices.
         cell: users of one cell.
         places: places of these users in the file, ascending; shape (users,).
 
     Returns:
         (places of the granted users, their local steps), both of shape (granted,).
     """
-    search = Search(scenario, cell)
-    search.run(cell, places, 1, largest_count(scenario, cell))
-    granted, n = decide(scenario, search.cell, np.array([search.count]))
+    search = Search(terms, cell)
+    search.run(cell, places, 1, largest_count(terms, cell))
+    granted, n = decide(terms, search.cell, np.array([search.count]))
     return search.places[granted[0]], n[granted]
 
 
@@ -59,8 +59,8 @@ class Search:
         places: places of those users in the file.
     """
 
-    def __init__(self, scenario: Scenario, cell: Group) -> None:
-        self.scenario = scenario
+    def __init__(self, terms: Terms, cell: Group) -> None:
+        self.terms = terms
         self.count, self.value = 0, 0.0
         self.cell, self.places = cell.take(slice(0)), np.arange(0)
         self._reached = 0.0  # the value of some plan, perhaps not the best one of its count
@@ -87,7 +87,7 @@ class Search:
     def _rate_all(self, cell: Group, places: Ints, lo: int, hi: int) -> None:
         if lo > hi:
             return
-        values = count_values(self.scenario, cell, np.arange(lo, hi + 1))[:, 0]
+        values = count_values(self.terms, cell, np.arange(lo, hi + 1))[:, 0]
         b, value = lo + int(np.argmax(values)), float(np.max(values))
         if value > self.value or (value == self.value and b < self.count):
             self.count, self.value, self.cell, self.places = b, value, cell, places
@@ -96,22 +96,22 @@ class Search:
     def _bounds(self, cell: Group, b: int) -> Floats:
         """`gain_bound` of every user at count b, shape (users,)."""
         latency, alpha = cell.latency[0], cell.alpha[0]
-        edge = edge_step_latency(self.scenario, b)
+        cost = self.terms.step_cost(b)
         out = np.empty(latency.size)
         for s in range(0, latency.size, CHUNK):
             part = slice(s, s + CHUNK)
-            out[part] = gain_bound(self.scenario, alpha[part], latency[part] - edge)
+            out[part] = gain_bound(self.terms.scenario, alpha[part], latency[part] - cost)
         return out
 
     def _reach(self, pool: Group, lo: int, hi: int) -> None:
         """Note the value of the best plan for a few users, at least hi of them, with lo..hi granted."""
-        values = count_values(self.scenario, pool, np.arange(lo, hi + 1))
+        values = count_values(self.terms, pool, np.arange(lo, hi + 1))
         self._reached = float(np.max(values, initial=self._reached))
 
     def _open_counts(self, low: Floats, lo: int, hi: int) -> tuple[int, int]:
         """The first and last count within lo..hi that may still beat the value reached; none: (lo, lo - 1)."""
         counts = np.arange(lo, hi + 1)
-        at_most = np.cumsum(_largest(low, hi))[counts - 1] - counts * transmit_time(self.scenario, counts)
+        at_most = np.cumsum(_largest(low, hi))[counts - 1] - counts * self.terms.grant_cost(counts)
         still_open = counts[at_most >= self._reached - SLACK * (1 + self._reached)]
         return (int(still_open[0]), int(still_open[-1])) if still_open.size else (lo, lo - 1)
 
@@ -129,20 +129,19 @@ class Search:
         t_b is taken as the hi-th largest gain at b: less than the b-th, but almost straight in l.
         """
         counts = np.arange(lo, hi + 1)
-        t = np.concatenate([_nth_gain(self.scenario, pool, block, hi) for block in blocks(pool, counts)])
-        t = np.maximum(t, transmit_time(self.scenario, lo))
+        t = np.concatenate([_nth_gain(self.terms, pool, block, hi) for block in blocks(pool, counts)])
+        t = np.maximum(t, self.terms.grant_cost(lo))
         t -= SLACK * (1 + np.abs(t))
-        edge = edge_step_latency(self.scenario, counts)
+        edge = self.terms.step_cost(counts)
         rise = edge[-1] - edge[0]
         share = (edge - edge[0]) / rise if rise > 0 else np.zeros(counts.size)
         drop = np.max(t[0] + share * (t[-1] - t[0]) - t)
         return float(t[0] - drop), float(t[-1] - drop)
 
 
-def _nth_gain(scenario: Scenario, pool: Group, counts: Ints, rank: int) -> Floats:
+def _nth_gain(terms: Terms, pool: Group, counts: Ints, rank: int) -> Floats:
     """The rank-th largest gain of a cell at each count; shape (counts,)."""
-    saving = pool.latency - edge_step_latency(scenario, counts)[:, None]
-    _, gain = best_split(scenario, pool.alpha, saving)
+    _, gain = pool.best_split(terms, terms.step_cost(counts)[:, None])
     return np.partition(gain, -rank, axis=1)[:, -rank]
 
 

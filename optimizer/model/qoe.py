@@ -2,10 +2,11 @@
 
 N: total steps. N-hat: least local steps. n: local steps of a user. b: granted users of a round (the batch).
 G: edge GPUs. L_i: seconds per local step of user i. L_e: seconds per edge step. All times are in seconds.
+b_0, q_0: images and intermediates of earlier rounds, at the edge and on the radio; 0 in the paper.
 Functions broadcast: users and batches may stand on different axes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +51,16 @@ class Scenario:
     pai: PaiCurve
 
     @property
+    def in_flight(self) -> int:
+        """Images of earlier rounds that step at the edge, b_0; the paper's edge is empty."""
+        return 0
+
+    @property
+    def on_radio(self) -> int:
+        """Intermediates of earlier rounds that share the bandwidth, q_0."""
+        return 0
+
+    @property
     def steps(self) -> Ints:
         """Every number of local steps, 0..N."""
         return np.arange(self.total_steps + 1)
@@ -63,6 +74,22 @@ class Scenario:
         """
         held = self.max_batch if images_each is None else gpus * images_each
         return replace(self, gpus=gpus, max_batch=min(self.max_batch, held))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusyScenario(Scenario):
+    """A scenario whose edge and radio still serve earlier rounds; see `Scenario`."""
+
+    in_flight: int = 0
+    on_radio: int = 0
+
+
+def with_load(scenario: Scenario, in_flight: int, on_radio: int) -> Scenario:
+    """The scenario with this load, b_0 images and q_0 intermediates; unchanged where there is none."""
+    if in_flight == on_radio == 0:
+        return scenario
+    numbers = {field.name: getattr(scenario, field.name) for field in fields(Scenario)}
+    return BusyScenario(**numbers, in_flight=in_flight, on_radio=on_radio)
 
 
 @dataclass(frozen=True)
@@ -133,8 +160,8 @@ class Evaluation:
 
 
 def edge_step_latency(scenario: Scenario, batch: ArrayLike) -> Floats:
-    """L_e(b, G) = k_e (b / G) + h_e, section 3.3; never below the profile's floor. Seconds, any shape."""
-    return scenario.edge.step_latency(np.asarray(batch) / scenario.gpus)
+    """L_e(b_0 + b, G) = k_e ((b_0 + b) / G) + h_e, section 3.3; never below the profile's floor. Seconds, any shape."""
+    return scenario.edge.step_latency((scenario.in_flight + np.asarray(batch)) / scenario.gpus)
 
 
 def wait_time(scenario: Scenario, request_slot: ArrayLike) -> Floats:
@@ -146,10 +173,10 @@ def wait_time(scenario: Scenario, request_slot: ArrayLike) -> Floats:
 def transmit_time(scenario: Scenario, batch: ArrayLike) -> Floats:
     """l^T = s_p / (eta W_i) + s_m / (eta W_i), eq. (7): the prompt up and the intermediate down.
 
-    Every granted user has an equal share of the bandwidth, W_i = W_max / b, eq. (8). Both legs have that share, so
-    they are one fraction here, over eta W_max, which rounds only once.
+    Every granted user has an equal share of the bandwidth, W_i = W_max / (q_0 + b), eq. (8). Both legs have that share,
+    so they are one fraction here, over eta W_max, which rounds only once.
     """
-    s_p, s_m, b = scenario.prompt_bits, scenario.latent_bits, np.asarray(batch, float)
+    s_p, s_m, b = scenario.prompt_bits, scenario.latent_bits, scenario.on_radio + np.asarray(batch, float)
     eta, w_max = scenario.spectral_efficiency, scenario.bandwidth_hz
     return (s_p + s_m) * b / (eta * w_max)
 

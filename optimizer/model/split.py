@@ -62,6 +62,31 @@ def best_split(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike) -
     return best, gain
 
 
+def delayed_split(
+    scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, delay_s: Floats
+) -> tuple[Ints, Floats]:
+    """The best integer split where offloading is charged for the steps of others that it delays.
+
+    The charge is concave in the offloaded steps, so that the gain has no closed form: every split is tried.
+
+    Args:
+        scenario: the system, of which N, N-hat and the PAI curve matter.
+        alpha: seconds, >= 0, any shape.
+        step_saving_s: d, seconds, broadcast against alpha.
+        delay_s: charge for offloading 0, 1, ... steps, seconds, shape (N - N-hat + 1,) at least.
+
+    Returns:
+        (n, gain): as of `best_split`.
+    """
+    alpha, saving = np.broadcast_arrays(np.asarray(alpha, float), np.asarray(step_saving_s, float))
+    best, gain = np.full(alpha.shape, scenario.total_steps), np.zeros(alpha.shape)
+    for n in range(scenario.total_steps - 1, scenario.min_local_steps - 1, -1):
+        candidate = split_gain(scenario, alpha, saving, n) - delay_s[scenario.total_steps - n]
+        better = candidate > gain
+        best, gain = np.where(better, n, best), np.where(better, candidate, gain)
+    return best, gain
+
+
 def split_gain(scenario: Scenario, alpha: ArrayLike, step_saving_s: ArrayLike, n: ArrayLike) -> Floats:
     """alpha (F(n) - F(N)) + (N - n) d: what offloading to the split n is worth, eq. (20) less its value at N.
 
