@@ -22,6 +22,7 @@ from .options import (
     TotalSteps,
 )
 
+MOST_LOAD = 1_000_000
 Users = Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")]
 MethodName = Annotated[
     str, typer.Option(metavar="METHOD", help="How to decide: a name from the list below, or package.module:function.")
@@ -50,6 +51,12 @@ Generations = Annotated[int | None, typer.Option(min=1, help="Generations of gen
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint; default: 0.")]
 PlanGpus = Annotated[
     int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")
+]
+InFlight = Annotated[
+    int, typer.Option(min=0, max=MOST_LOAD, help="Images of earlier rounds that still step at the edge.")
+]
+OnTheRadio = Annotated[
+    int, typer.Option(min=0, max=MOST_LOAD, help="Intermediates of earlier rounds that still share the bandwidth.")
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="Print all methods side by side.")]
 Uncertain = Annotated[bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")]
@@ -103,6 +110,8 @@ def plan(
     compare: Compare = False,
     uncertain: Uncertain = False,
     gpu_sweep: GpuSweep = None,
+    in_flight: InFlight = 0,
+    on_the_radio: OnTheRadio = 0,
 ) -> None:
     """Plan for the users of a file."""
     if context.invoked_subcommand:
@@ -117,7 +126,7 @@ def plan(
                       generations=generations, seed=seed)  # fmt: skip
     run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method, settings=settings,
                          output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
-                         uncertain=uncertain))  # fmt: skip
+                         uncertain=uncertain, in_flight=in_flight, on_radio=on_the_radio))  # fmt: skip
 
 
 def in_use(**options: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..common.tables import Columns, plain_table, print_table, short_name
 from .methods.scoring import Totals
+from .model.qoe import Scenario
 from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
 
@@ -122,11 +123,12 @@ def _total_fields(total: Totals) -> list[str]:
 
 def summary(edge_name: str, outcome: Outcome) -> list[str]:
     """What the plan achieves, in a few lines of at most 80 characters."""
-    t = outcome.totals
+    t, scenario = outcome.totals, outcome.scenario
     step = f", {1e3 * t.edge_step_latency_s:.1f} ms a step" if t.edge_step_latency_s else ""
     return [
         f"{outcome.method}: {t.granted} of {len(outcome.planned_users)} users granted; "
-        f"edge {outcome.scenario.gpus} x {edge_name}{step}",
+        f"edge {scenario.gpus} x {edge_name}{step}",
+        *_load_lines(scenario),
         f"mean latency {t.mean_latency_s:.2f} s (all local {t.all_local_mean_latency_s:.2f} s), "
         f"mean PAI {t.mean_pai:.3f} (all local {t.all_local_mean_pai:.3f})",
         f"95th percentile of latency {t.p95_latency_s:.2f} s (all local {t.all_local_p95_latency_s:.2f} s)",
@@ -134,6 +136,12 @@ def summary(edge_name: str, outcome: Outcome) -> list[str]:
         "(the objective is the sum over the users of alpha x PAI - latency)",
         f"captured share {t.captured_share:.2%} of what offloading can gain; proven gap {t.gap:.3g} s",
     ]
+
+
+def _load_lines(scenario: Scenario) -> list[str]:
+    """What earlier rounds still have at work; nothing for an empty edge."""
+    images, sent = scenario.in_flight, scenario.on_radio
+    return [f"beside {images} images in flight and {sent} intermediates on the radio"] if images or sent else []
 
 
 def print_uncertainty(method: str, intervals: Uncertainty) -> None:

@@ -1,7 +1,7 @@
 """What `plan` does: read, plan, write, print."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .inputs.notices import workload_notices
 from .inputs.scenario import Resolved, overrides, resolve_scenario
 from .inputs.users import NamedUsers, read_users
 from .methods.registry import BUILT_IN, entry_of, known_methods
-from .model.qoe import Scenario, Users
+from .model.qoe import Scenario, Users, with_load
 from .planner import Outcome, compare, knee, sweep_gpus
 from .uncertainty import Uncertainty, uncertainty
 
@@ -45,6 +45,8 @@ class PlanRequest:
     Attributes:
         changes: options that replace fields of the scenario, by field.
         settings: further arguments of methods, by name; only those that the user named.
+        in_flight: images of earlier rounds at the edge.
+        on_radio: intermediates of earlier rounds on the radio.
     """
 
     users: Path
@@ -57,6 +59,8 @@ class PlanRequest:
     compare: bool
     gpu_sweep: str | None
     uncertain: bool
+    in_flight: int
+    on_radio: int
 
 
 def run_plan(request: PlanRequest) -> None:
@@ -68,6 +72,7 @@ def run_plan(request: PlanRequest) -> None:
     _check_together(request)
     resolved = resolve_scenario(request.scenario, overrides(**request.changes))
     users = read_users(request.users, resolved.for_alpha)
+    resolved = replace(resolved, scenario=with_load(resolved.scenario, request.in_flight, request.on_radio))
     policy = _policy(request)
     settings = request.settings | ({"policy": policy} if policy else {})
     act = _sweep if request.gpu_sweep is not None else _plan
@@ -198,7 +203,8 @@ def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings
     beside = request.users if request.users.is_file() else Path("users")  # not beside /dev/stdin
     picture = request.output or beside.with_suffix(".gpu-sweep.png")
     check_picture(picture)
-    points = sweep_gpus(resolved.for_alpha, users, gpus, request.method, resolved.edge.max_batch, **settings)
+    start = with_load(resolved.for_alpha, request.in_flight, request.on_radio)
+    points = sweep_gpus(start, users, gpus, request.method, resolved.edge.max_batch, **settings)
     bend = knee(points)
     save_figure(picture, draw_sweep(points, bend))
     if request.as_json:
