@@ -1,0 +1,207 @@
+"""Several ways to decide on equal arrivals, with all local and hindsight as yardsticks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ..common.errors import InputError, nearest, require, shown
+from ..common.progress import Progress
+from ..optimizer.methods.registry import find_method, known_methods
+from ..optimizer.model.qoe import Plan, all_local
+from .hindsight import SWEEPS, hindsight
+from .runs import Run, play
+from .scheduler import RULES, Rule, TrainedPrices, by_method, decide
+from .simulator import Decide, Simulation, World, decider, fixed
+from .store import RunFiles
+from .summary import ALL_LOCAL, HINDSIGHT
+
+TRAINED = "trained"
+MOST_HINDSIGHT = 1500
+"""Requests of a world up to which hindsight is looked for; its time rises with their square."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to decide rounds.
+
+    Attributes:
+        name: its name.
+        plan: function as `scheduler.decide`, without its rule.
+        counts_steps: whether it needs the steps left of every image.
+        own_steps: whether it can serve images with own numbers of steps.
+    """
+
+    name: str
+    plan: Callable[..., Plan]
+    counts_steps: bool = False
+    own_steps: bool = True
+
+    @property
+    def digest(self) -> str:
+        """What it depends on: its name, and the numbers of its rule."""
+        rule = self.plan.keywords.get("rule") if isinstance(self.plan, partial) else None
+        return f"{self.name} {rule}" if isinstance(rule, TrainedPrices) else self.name
+
+
+def find_way(name: str, trained: Callable[[], Rule], options: Mapping[str, Any]) -> Way:
+    """A way to decide by its name: a price rule, or a method of the registry.
+
+    Args:
+        name: the name.
+        trained: function that reads the rule `trained`.
+        options: options of registry methods.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name in RULES:
+        return Way(name, partial(decide, rule=RULES[name]), counts_steps=name == "aware-delay")
+    if name == TRAINED:
+        return Way(name, partial(decide, rule=trained()))
+    if name == ALL_LOCAL:
+        return Way(name, by_method(all_local))
+    if name == HINDSIGHT:
+        raise InputError("--compare: found 'hindsight', which is added by itself; leave it out, or see --no-hindsight")
+    if ":" not in name and name not in known_methods():
+        known = [*RULES, TRAINED, *known_methods()]
+        raise InputError(
+            f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
+        )
+    return Way(name, by_method(find_method(name, options)), own_steps=False)
+
+
+def play_way(
+    world: World, way: Way, number: int, log: bool = False, progress: Callable[[int], None] | None = None
+) -> Run:
+    """One run of a world.
+
+    Raises:
+        InputError: where the way to decide cannot serve the world's images.
+    """
+    if world.requests.own_steps is not None and not way.own_steps and way.name != ALL_LOCAL:
+        raise InputError(
+            f"--method {way.name}: found images with own numbers of steps, accepted: a price rule "
+            f"({', '.join([*RULES, TRAINED])}); or leave total_steps out of the trace"
+        )
+    choose: Decide = decider(world, way.plan) if way.name != ALL_LOCAL else _deny_all(world)
+    return play(
+        world, choose, method=way.name, number=number, log=log, counts_steps=way.counts_steps, progress=progress
+    )
+
+
+def _deny_all(world: World) -> Decide:
+    total = world.total_steps.tolist()
+    return fixed([False] * len(total), total)
+
+
+def play_hindsight(
+    world: World, runs: Sequence[Run], number: int, progress: Callable[[int], None] | None = None
+) -> Run:
+    """The best that is found with all arrivals known, from the best of some runs of the same world."""
+    best = max(runs, key=lambda run: float(run.rows["qoe"].astype(float).sum()))
+    start = Simulation(world).run(fixed(best.rows["granted"].tolist(), best.rows["local_steps"].tolist()))
+    found = hindsight(world, start, progress)
+    n, granted = found.local_steps.tolist(), found.granted.tolist()
+    return play(world, fixed(granted, n), method=HINDSIGHT, number=number)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several ways to decide, to be played in worlds.
+
+    Attributes:
+        ways: the ways, all local among them.
+        hindsight: whether the best in hindsight is looked for as well.
+        log: whether the scheduler's calls are kept.
+        store: where finished runs are kept; None for nowhere.
+    """
+
+    ways: Sequence[Way]
+    hindsight: bool = False
+    log: bool = False
+    store: RunFiles | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all runs of a world."""
+        return [way.name for way in self.ways] + [HINDSIGHT] * self.hindsight
+
+    def runs(self, world: World, number: int, progress: Progress) -> list[Run]:
+        """The runs of one world; `progress` counts its requests, once for every way."""
+        size, runs = len(world.requests), list[Run]()
+        for place, way in enumerate(self.ways):
+            far = _counter(progress, place * size, way.name)
+            runs.append(self._kept(way.name, number, way.digest, partial(play_way, world, way, number, self.log, far)))
+        if self.hindsight:
+            far = _counter(progress, len(runs) * size, HINDSIGHT, 1 / SWEEPS)
+            digest = "; ".join(way.digest for way in self.ways)
+            runs.append(self._kept(HINDSIGHT, number, digest, partial(play_hindsight, world, tuple(runs), number, far)))
+        return runs
+
+    def _kept(self, method: str, number: int, digest: str, make: Callable[[], Run]) -> Run:
+        """A run from the store, or made and put there; the store has no calls of the scheduler."""
+        if self.store and not self.log and (known := self.store.read(method, number, digest)):
+            return known
+        run = make()
+        if self.store:
+            self.store.write(run, digest)
+        return run
+
+
+def _counter(progress: Progress, done: int, text: str, share: float = 1.0) -> Callable[[int], None]:
+    return lambda requests: progress(done + share * requests, text)
+
+
+def play_worlds(comparison: Comparison, worlds: Sequence[World], engine: str, progress: Progress) -> Iterator[Run]:
+    """The runs of all worlds, world by world.
+
+    Args:
+        comparison: what is played.
+        worlds: the worlds.
+        engine: "local", or "ray" for a Ray cluster.
+        progress: counts requests, once for every way.
+
+    Raises:
+        InputError: where there is no Ray.
+    """
+    start = 0
+    played = _on_ray(comparison, worlds) if engine == "ray" else None
+    for number, world in enumerate(worlds):
+        far = partial(_shifted, progress, start)
+        yield from next(played) if played else comparison.runs(world, number, far)
+        start += len(world.requests) * len(comparison.names)
+        progress(start)
+
+
+def _shifted(progress: Progress, start: int, completed: float, text: str = "") -> None:
+    progress(start + completed, text)
+
+
+def _on_ray(comparison: Comparison, worlds: Sequence[World]) -> Iterator[list[Run]]:
+    """The runs of each world, computed on a Ray cluster; the files of finished runs are written here."""
+    require("ray", "ray")
+    import logging
+
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    remote = ray.remote(_runs_there)
+    pending = [remote.remote(replace(comparison, store=None), world, n) for n, world in enumerate(worlds)]
+    for done in pending:
+        runs = ray.get(done)
+        digests = [way.digest for way in comparison.ways]
+        digests.append("; ".join(digests))
+        for run, digest in zip(runs, digests, strict=False):
+            if comparison.store:
+                comparison.store.write(run, digest)
+        yield runs
+
+
+def _runs_there(comparison: Comparison, world: World, number: int) -> list[Run]:
+    return comparison.runs(world, number, _say_nothing)
+
+
+def _say_nothing(completed: float, text: str = "", /) -> None:
+    """Progress that nobody sees."""

@@ -1,0 +1,128 @@
+"""What `simulate` prints and writes: totals, the report with its figures, and the scheduler's calls."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import counted
+from ..common.figures import save_both
+from ..common.files import whole_file
+from ..common.tables import plain_table, print_table, short_name
+from .figures import draw_latency, draw_load, draw_timeline
+from .page import Picture, render
+from .simulator import World
+from .summary import Goal, Methods, ServiceTotals
+from .worlds import WorldSettings
+
+REPORT, SUMMARY, CALLS = "report.html", "summary.json", "calls.jsonl"
+
+
+def totals_json(
+    settings: WorldSettings, worlds: Sequence[World], reached: Mapping[str, ServiceTotals]
+) -> dict[str, Any]:
+    """The object of `--json`."""
+    return {
+        "requests": sum(len(world.requests) for world in worlds),
+        "seconds": settings.seconds,
+        "worlds": len(worlds),
+        "methods": {name: asdict(totals) for name, totals in reached.items()},
+        "scenario": asdict(settings.resolved.scenario),
+    }
+
+
+def print_totals(worlds: Sequence[World], result: Mapping[str, Any]) -> None:
+    """A row for every way to decide."""
+    headings = (
+        "QoE\ns",
+        "gain\ns",
+        "of hind-\nsight",
+        "latency s\nmean",
+        "\np95",
+        "\np99",
+        "\nPAI",
+        "\ngranted",
+        "use of\nedge",
+        "\nradio",
+    )
+    table = plain_table("\nmethod", *headings)
+    for name, totals in result["methods"].items():
+        table.add_row(short_name(name, 14), *_cells(totals))
+    print_table(table)
+    each = f" in {len(worlds)} worlds" if len(worlds) > 1 else ""
+    print(
+        f"{counted(result['requests'], 'request')}{each} of {result['seconds']:g} s; gain: QoE over all local; "
+        "both per request"
+    )
+    for line in _judged_lines(result):
+        print(line)
+
+
+def _cells(totals: Mapping[str, Any]) -> list[str]:
+    share = totals["share_of_hindsight"]
+    numbers = [f"{totals['qoe_per_user']:.2f}", f"{totals['gain_per_user']:.3f}"]
+    latencies = [f"{totals[name]:.1f}" for name in ("mean_latency_s", "p95_latency_s", "p99_latency_s")]
+    shares = [f"{totals[name]:.0%}" for name in ("share_granted", "gpu_use", "radio_use")]
+    return [*numbers, "-" if share is None else f"{share:.1%}", *latencies, f"{totals['mean_pai']:.3f}", *shares]
+
+
+def _judged_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "goal" in result:
+        for name, judged in result["goal"]["methods"].items():
+            share = "" if judged["share"] is None else f"; {judged['share']:.1%} of the requests do on their own"
+            lines.append(f"{result['goal']['text']}: {name} {'holds' if judged['held'] else 'does not hold'}{share}")
+    lines += [f"{name}: {cost:.3g} an image" for name, cost in result.get("cost_per_image", {}).items()]
+    return lines
+
+
+def print_fewest(
+    method: str, goal: Goal, gpus: Sequence[int], fewest: int | None, judged: Mapping[int, ServiceTotals]
+) -> None:
+    """The fewest GPUs that hold a goal, and what was tried."""
+    table = plain_table("GPUs", goal.name, "gain s", "granted", "edge in use", right_from=0)
+    for number in sorted(judged):
+        t = judged[number]
+        table.add_row(
+            str(number),
+            f"{getattr(t, goal.name):.4g}",
+            f"{t.gain_per_user:.3f}",
+            f"{t.share_granted:.0%}",
+            f"{t.gpu_use:.0%}",
+        )
+    print_table(table)
+    if fewest is None:
+        print(f"{method}: {goal} does not hold with {counted(max(gpus), 'GPU')} either")
+    else:
+        print(f"{method}: {goal} holds from {counted(fewest, 'GPU')} on, if more GPUs never make it worse")
+
+
+def write_report(
+    folder: Path, settings: WorldSettings, worlds: Sequence[World], methods: Methods, result: Mapping[str, Any]
+) -> None:
+    """Write summary.json, the figures and the report."""
+    with whole_file(folder / SUMMARY) as handle:
+        handle.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    drawn = [
+        (
+            "timeline",
+            "Load and grants over time, first world",
+            draw_timeline(methods, settings.resolved.scenario.interval_s),
+        ),
+        ("latency", "Latency by way to decide", draw_latency(methods)),
+        ("load", "Gain over all local against the images in flight", draw_load(methods)),
+    ]
+    pictures = [Picture(name, title, save_both(folder / name, figure)[0].read_bytes()) for name, title, figure in drawn]
+    with whole_file(folder / REPORT) as handle:
+        handle.write(render(settings, worlds, result, pictures))
+
+
+def write_calls(folder: Path, methods: Methods) -> None:
+    """Write the scheduler's calls, one JSON object a line, to compare with a server's."""
+    with whole_file(folder / CALLS) as handle:
+        for name, runs in methods.items():
+            for run in runs:
+                for call in run.calls:
+                    line = {"method": name, "world": run.world, **asdict(call)}
+                    handle.write(json.dumps(line) + "\n")

@@ -1,0 +1,190 @@
+"""Who offloads how many steps in a round of an edge that is still at work: pure functions, no clock, no files.
+
+The server calls `decide` on the real clock and the simulator on a virtual one; equal arrivals give equal decisions.
+b_0: images in flight. q_0: intermediates on the radio. b: newly granted users. k: seconds that an image adds to a step
+on one GPU. G: GPUs now. T: seconds that one intermediate is on the radio alone. p: price of an offloaded step. f: fee
+of a grant. docs/time.md derives the prices.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..common.arrays import Ints
+from ..optimizer.methods.counts import Group
+from ..optimizer.methods.exact import best_decision
+from ..optimizer.methods.registry import Method
+from ..optimizer.model.qoe import Plan, Scenario, Users, transmit_time, with_load
+from ..optimizer.model.terms import Prices, Terms
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the edge and the radio are at work on when a round is decided.
+
+    Attributes:
+        in_flight: images in flight, b_0.
+        on_radio: intermediates on the radio, q_0.
+        gpus: edge GPUs now, G; 0 where none is there.
+        arrivals_per_s: exponential mean of the requests per second until now.
+        steps_left: steps that are left of every image in flight, m_j, for `aware_delay`; else it may be empty.
+    """
+
+    in_flight: int = 0
+    on_radio: int = 0
+    gpus: int = 1
+    arrivals_per_s: float = 0.0
+    steps_left: Sequence[int] = ()
+
+
+Rule = Callable[[Scenario, Load], Terms]
+"""A way of pricing: a scenario with the GPUs of now, and a load -> what the exact solver plans under."""
+
+
+def blind(scenario: Scenario, load: Load) -> Terms:  # noqa: ARG001 - it does not look
+    """The paper: every round finds an empty edge."""
+    return Terms(scenario)
+
+
+def aware(scenario: Scenario, load: Load) -> Terms:
+    """The round's own optimum beside what is in flight: p = f = 0."""
+    return Terms(with_load(scenario, load.in_flight, load.on_radio))
+
+
+def aware_delay(scenario: Scenario, load: Load) -> Terms:
+    """As `aware`, less what the images in flight lose: (k / G) sum_j min(N - n, m_j) for every new image."""
+    most = max(scenario.total_steps, *load.steps_left, 0)
+    shared = np.minimum(np.arange(most + 1)[:, None], np.asarray(load.steps_left, np.int64)).sum(axis=1)
+    return replace(aware(scenario, load), prices=Prices(delay_s=added_step(scenario) * shared))
+
+
+def price(scenario: Scenario, load: Load) -> Terms:
+    """Every step and every grant pays the seconds that it costs the others: p = (k / G) b_0, f = T (q_0 + b_0)."""
+    b_0, q_0 = load.in_flight, load.on_radio
+    prices = Prices(step_s=added_step(scenario) * b_0, grant_s=sending(scenario) * (q_0 + b_0))
+    return replace(aware(scenario, load), prices=prices)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """One price as a function of the load: unit x (load x own + new x b + arrivals x rate) + base.
+
+    Attributes:
+        base_s: price of an empty edge, seconds.
+        load: share of the images that are there: b_0 for a step, q_0 + b_0 for a grant.
+        new: share of the users that are granted in the same round.
+        arrivals: seconds by which the requests of a second are counted as load.
+    """
+
+    base_s: float
+    load: float
+    new: float
+    arrivals: float
+
+
+@dataclass(frozen=True)
+class TrainedPrices:
+    """The rule `trained`: p = (k / G)(t_1 b_0 + t_4 b + t_5 rate) + t_0 and f likewise, with T and q_0 + b_0.
+
+    Attributes:
+        step: numbers of p.
+        grant: numbers of f.
+    """
+
+    step: Slopes
+    grant: Slopes
+
+    def __call__(self, scenario: Scenario, load: Load) -> Terms:
+        """The terms of a round."""
+        b_0, q_0, rate = load.in_flight, load.on_radio, load.arrivals_per_s
+        k, t, p, f = added_step(scenario), sending(scenario), self.step, self.grant
+        prices = Prices(
+            step_s=k * (p.load * b_0 + p.arrivals * rate) + p.base_s,
+            step_rise_s=k * p.new,
+            grant_s=t * (f.load * (q_0 + b_0) + f.arrivals * rate) + f.base_s,
+            grant_rise_s=t * f.new,
+        )
+        return replace(aware(scenario, load), prices=prices)
+
+
+RULES: Mapping[str, Rule] = {"blind": blind, "aware": aware, "aware-delay": aware_delay, "price": price}
+"""The price rules by name; `trained` has a file of numbers."""
+
+
+def added_step(scenario: Scenario) -> float:
+    """k / G: seconds by which an image more makes a step longer."""
+    return scenario.edge.slope_s / scenario.gpus
+
+
+def sending(scenario: Scenario) -> float:
+    """T: seconds that one prompt and one intermediate are on the radio alone."""
+    return float(transmit_time(scenario, 1))
+
+
+def decide(
+    scenario: Scenario,
+    load: Load,
+    users: Users,
+    rule: Rule = price,
+    own_steps: Ints | None = None,
+    images_each: int | None = None,
+) -> Plan:
+    """The exact plan of one round under a price rule.
+
+    Args:
+        scenario: the system, without its load.
+        load: what it is at work on.
+        users: users of the round, one cell.
+        rule: how steps and grants are priced.
+        own_steps: steps N of every user's image, shape (users,); None where all have the scenario's.
+        images_each: images that the memory of one GPU holds, which bounds b_0 + b; None if that is not known.
+    """
+    now = scenario_now(scenario, load, images_each)
+    if now is None:
+        return _all_local(scenario, users, own_steps)
+    group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
+    granted, local_steps = best_decision(rule(now, load), group)
+    return Plan(granted[0], local_steps[0])
+
+
+def by_method(method: Method) -> Callable[..., Plan]:
+    """A method of the registry as a way to decide rounds: it sees L_e(b_0 + b) and T (q_0 + b), and no prices."""
+
+    def decide_by_method(
+        scenario: Scenario, load: Load, users: Users, own_steps: Ints | None = None, images_each: int | None = None
+    ) -> Plan:
+        now = scenario_now(scenario, load, images_each)
+        if now is None:
+            return _all_local(scenario, users, own_steps)
+        return method(with_load(now, load.in_flight, load.on_radio), users)
+
+    return decide_by_method
+
+
+def scenario_now(scenario: Scenario, load: Load, images_each: int | None = None) -> Scenario | None:
+    """The scenario with the GPUs of now and room for new images; None where there is no GPU or no room."""
+    if load.gpus < 1:
+        return None
+    room = scenario.max_batch
+    if images_each is not None:
+        room = min(room, load.gpus * images_each - load.in_flight)
+    return replace(scenario, gpus=load.gpus, max_batch=room) if room > 0 else None
+
+
+def _all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan:
+    steps = np.full(len(users), scenario.total_steps) if own_steps is None else np.asarray(own_steps)
+    return Plan(np.zeros(len(users), bool), steps)
+
+
+def recent_rate(before: float, requests: int, interval_s: float, memory_s: float = 10.0) -> float:
+    """The exponential mean of requests per second after one more round.
+
+    Args:
+        before: mean before the round, 1/s.
+        requests: requests of the round.
+        interval_s: length of the round, seconds.
+        memory_s: seconds after which a request counts 1/e.
+    """
+    kept = float(np.exp(-interval_s / memory_s))
+    return kept * before + (1 - kept) * requests / interval_s

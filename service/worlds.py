@@ -1,0 +1,159 @@
+"""The worlds that `simulate` plays: a scenario, users, arrivals and GPUs over time, drawn from a seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import InputError
+from ..optimizer.agent.instances import Range, paper_instance
+from ..optimizer.inputs.scenario import Resolved
+from ..optimizer.inputs.users import NamedUsers, named, read_users
+from ..optimizer.model.qoe import Scenario, Users
+from .arrivals import Process, Trace, draw_requests, parse_process, read_gpus, read_trace, users_of_trace
+from .simulator import Physics, Requests, World
+
+PAPER_USERS = 1000
+"""Users that a world without a users file has, drawn as in section 6.1.1 of the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSettings:
+    """What worlds are made from; see the options of `simulate`.
+
+    Attributes:
+        resolved: scenario with the options applied.
+        users: users of the file; None for the paper's random users.
+        process: random arrivals; None where there is a trace.
+        trace: arrivals that really happened; None where they are random.
+        seconds: length of the arrivals, seconds.
+        seed: random seed.
+        gpus_over_time: changes of the number of GPUs.
+        physics: how images of several rounds share the edge.
+        step_overhead_s: seconds that every edge step takes beyond its latency.
+        decode_s: seconds to decode an image on the device.
+        device_queueing: whether a device works on one request at a time.
+        patience_s: seconds after which every request is given up; None for those of the trace, if it has them.
+    """
+
+    resolved: Resolved
+    users: NamedUsers | None
+    process: Process | None
+    trace: Trace | None
+    seconds: float
+    seed: int
+    gpus_over_time: Sequence[tuple[float, int]] = ()
+    physics: Physics = "continuous"
+    step_overhead_s: float = 0.0
+    decode_s: float = 0.0
+    device_queueing: bool = False
+    patience_s: float | None = None
+
+    def with_gpus(self, gpus: int) -> "WorldSettings":
+        """The same worlds with another number of GPUs."""
+        scenario = self.resolved.for_alpha.with_gpus(gpus, self.resolved.edge.max_batch)
+        return replace(self, resolved=replace(self.resolved, scenario=scenario))
+
+
+def read_settings(
+    resolved: Resolved,
+    arrivals: str,
+    users: Path | None,
+    gpus_over_time: Path | None,
+    seconds: float | None,
+    speed_up: float,
+    **rest: float | bool | str | None,
+) -> WorldSettings:
+    """Read the files that worlds are made from.
+
+    Args:
+        resolved: scenario with the options applied.
+        arrivals: process or path, as `--arrivals` has it.
+        users: users file; None for the paper's random users, or those of a trace.
+        gpus_over_time: file of the changes of the number of GPUs.
+        seconds: length of the arrivals; None for a trace's own, or a minute.
+        speed_up: factor by which a trace's time is compressed.
+        rest: further fields of `WorldSettings`.
+
+    Raises:
+        InputError: for what cannot be read or does not go together.
+    """
+    process = parse_process(arrivals)
+    trace = None if process else read_trace(Path(arrivals), resolved.for_alpha, speed_up)
+    if process and speed_up != 1:
+        raise InputError(f"--speed-up: found {speed_up:g} with random arrivals, accepted: a trace; name another rate")
+    if trace and trace.own is not None and users:
+        raise InputError(f"--users: found it beside devices in {arrivals}, accepted: one of the two")
+    return WorldSettings(
+        resolved=resolved,
+        users=read_users(users, resolved.for_alpha) if users else None,
+        process=process,
+        trace=trace if trace is None else _cut(trace, seconds),
+        seconds=_seconds(trace, seconds),
+        gpus_over_time=read_gpus(gpus_over_time) if gpus_over_time else (),
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def make_world(settings: WorldSettings, number: int) -> World:
+    """World number so-and-so: it depends on the settings and on its number alone."""
+    rng = np.random.default_rng([settings.seed, number])
+    scenario = settings.resolved.scenario
+    users = _users(settings, scenario, rng)
+    if settings.process:
+        requests = draw_requests(settings.process, settings.seconds, len(users), rng)
+    elif settings.trace:
+        names = list(named(users).user_id) if settings.users else []
+        requests = users_of_trace(settings.trace, names, len(users), rng)
+    if settings.patience_s is not None:
+        requests = replace(requests, patience_s=np.full(len(requests), settings.patience_s))
+    return World(
+        scenario=_at_start(scenario, settings.gpus_over_time),
+        users=users,
+        requests=requests,
+        gpus_over_time=settings.gpus_over_time,
+        physics=settings.physics,
+        step_overhead_s=settings.step_overhead_s,
+        decode_s=settings.decode_s,
+        device_queueing=settings.device_queueing,
+        images_each=settings.resolved.edge.max_batch,
+    )
+
+
+def _users(settings: WorldSettings, scenario: Scenario, rng: np.random.Generator) -> Users:
+    if settings.trace and settings.trace.own is not None:
+        return settings.trace.own
+    if settings.users:
+        return settings.users
+    crowd = Range(users=(PAPER_USERS, PAPER_USERS), gpus=(scenario.gpus,))
+    return paper_instance(rng, crowd, settings.resolved.for_alpha).users
+
+
+def _at_start(scenario: Scenario, changes: Sequence[tuple[float, int]]) -> Scenario:
+    """The scenario whose G is that of time 0, where the changes name it; without a GPU it is the scenario's own."""
+    return replace(scenario, gpus=changes[0][1]) if changes and changes[0][0] == 0 and changes[0][1] else scenario
+
+
+def _seconds(trace: Trace | None, seconds: float | None) -> float:
+    if seconds is not None:
+        return seconds
+    return float(trace.requests.time_s[-1]) if trace else 60.0
+
+
+def _cut(trace: Trace, seconds: float | None) -> Trace:
+    """The trace's first so many seconds."""
+    if seconds is None:
+        return trace
+    keep = trace.requests.time_s <= seconds
+    if not keep.any():
+        first = trace.requests.time_s[0]
+        raise InputError(
+            f"--rounds, --hours: found {seconds:g} s, in which the trace has no request; its first is at {first:g} s"
+        )
+    requests = trace.requests
+    steps = None if requests.own_steps is None else requests.own_steps[keep]
+    kept = Requests(
+        time_s=requests.time_s[keep], user=requests.user[keep], patience_s=requests.patience_s[keep], own_steps=steps
+    )
+    return replace(trace, requests=kept)
