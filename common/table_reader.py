@@ -229,7 +229,7 @@ def _separator(text: str, path: Path, form: TableForm) -> tuple[str, int]:
     if path.suffix.casefold() in (".tsv", ".tab"):
         return "\t", 0
     known = set(form.known)
-    return max(SEPARATORS, key=lambda sign: len({_plain(name) for name in _split(first, sign)} & known)), 0
+    return max(SEPARATORS, key=lambda sign: len({plain_title(name) for name in _split(first, sign)} & known)), 0
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -347,7 +347,7 @@ def _own_columns(
 ) -> Iterator[tuple[str, list[str]]]:
     """Name and texts of every column that is not an index, empty or unknown."""
     for title, texts in zip(header, columns, strict=True):
-        name = _plain(title)
+        name = plain_title(title)
         if name in form.known:
             yield name, texts
         elif INDEX.fullmatch(name) and (name or _is_index(texts)):
@@ -356,7 +356,7 @@ def _own_columns(
             raise InputError(f"{source}: header: found {_unknown(title, texts, form)}")
 
 
-def _plain(title: str) -> str:
+def plain_title(title: str) -> str:
     """A column's title without case, and with underscores for spaces and hyphens."""
     return re.sub(r"[\s-]+", "_", title.strip().casefold())
 
@@ -370,7 +370,7 @@ def _unknown(title: str, texts: Sequence[str], form: TableForm) -> str:
     if not title.strip():
         value = next(filter(None, texts), "")
         return f"a column without a name that holds {shown(value)}; name it, or remove it"
-    return f"unknown column {shown(title.strip())}; {nearest(_plain(title), form.known)}"
+    return f"unknown column {shown(title.strip())}; {nearest(plain_title(title), form.known)}"
 
 
 def _number(text: str, decimal_comma: bool) -> float:

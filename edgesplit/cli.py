@@ -8,6 +8,7 @@ from edgesplit.common import console
 COMMANDS = {
     "plan": "edgesplit.optimizer.cli:app",
     "simulate": "edgesplit.service.cli:simulate_app",
+    "trace": "edgesplit.service.cli:trace_app",
     "reproduce": "edgesplit.reports.cli:app",
     "hwprof": "edgesplit.profiler.cli:app",
     "pai-sweep": "edgesplit.metrics.cli:app",

@@ -158,6 +158,48 @@ def users_of_trace(trace: Trace, names: list[str], users: int, rng: np.random.Ge
     return replace(trace.requests, user=number[trace.requests.user])
 
 
+@dataclass(frozen=True)
+class MovingGpus:
+    """A number of GPUs that changes at random, as `--gpus-over-time` names it.
+
+    Attributes:
+        change_s: mean seconds until the next change.
+        gpus: numbers of GPUs, each equally likely.
+    """
+
+    change_s: float
+    gpus: tuple[int, ...]
+
+    def changes(self, seconds: float, rng: np.random.Generator) -> list[tuple[float, int]]:
+        """(time, G) of the start and of every change within so many seconds."""
+        time_s, changes = 0.0, list[tuple[float, int]]()
+        while time_s < seconds:
+            changes.append((time_s, int(rng.choice(self.gpus))))
+            time_s += rng.exponential(self.change_s)
+        return changes
+
+
+def parse_gpus(text: str) -> "MovingGpus | list[tuple[float, int]]":
+    """How the number of GPUs changes: `random:SECONDS,G,G,...`, or the path of a table with time_s and gpus.
+
+    Raises:
+        InputError: for a process with wrong numbers, or a table that cannot be read.
+    """
+    kind, _, rest = text.partition(":")
+    if kind != "random":
+        return read_gpus(Path(text))
+    try:
+        change_s, *gpus = (float(part) for part in rest.split(","))
+    except ValueError:
+        change_s, gpus = 0.0, []
+    if not 0 < change_s < LARGEST or not gpus or not all(0 <= g <= MOST_GPUS and g == int(g) for g in gpus):
+        raise InputError(
+            f"--gpus-over-time: found {shown(text)}, accepted: random:SECONDS,G,G,... with whole numbers of GPUs, such "
+            "as random:10,2,4,8, or the path of a table with time_s and gpus"
+        )
+    return MovingGpus(change_s, tuple(int(g) for g in gpus))
+
+
 def read_gpus(path: Path) -> list[tuple[float, int]]:
     """Read how the number of GPUs changes: rows of time_s and gpus; 0 means that none is there.
 

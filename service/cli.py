@@ -1,5 +1,7 @@
 """`simulate`: a service over time. `trace`: request times of other services, as files for it."""
 
+from pathlib import Path
+
 import typer
 
 from ..common import console
@@ -7,6 +9,7 @@ from ..common.errors import InputError
 from ..optimizer.options import (
     Bandwidth,
     Edge,
+    Gpus,
     LatentBits,
     MaxBatch,
     MinLocalSteps,
@@ -22,21 +25,33 @@ from .options import (
     DecodeSeconds,
     DeviceQueueing,
     Engine,
+    Evaluations,
     GoalText,
     GpuRange,
     GpusOverTime,
     Hindsight,
     Hours,
+    ImagesColumn,
     Log,
     MethodName,
     Output,
     Patience,
     PhysicsName,
+    PriceOutput,
     Prices,
     Rounds,
     Seed,
+    Source,
     SpeedUp,
     StepOverhead,
+    StepsColumn,
+    TimeColumn,
+    TraceFile,
+    TraceOutput,
+    TracePicture,
+    TunedArrivals,
+    TunedWorlds,
+    UserColumn,
     Users,
     Worlds,
 )
@@ -102,6 +117,61 @@ def simulate(
         as_json=as_json))  # fmt: skip
 
 
-def simulate_main() -> None:
-    """The `simulate` command."""
-    console.run(simulate_app, "simulate")
+TUNE = """Tune the prices of the method trained on worlds of one kind, or on a mixture of loads.
+
+Worlds of other seeds, or the later part of a trace, are held out; the file says what the prices gain there."""
+
+
+@simulate_app.command(help=TUNE)
+def tune(
+    arrivals: TunedArrivals = None,
+    scenario: ScenarioName = "default",
+    gpus: Gpus = None,
+    gpus_over_time: GpusOverTime = None,
+    bandwidth_mhz: Bandwidth = None,
+    rounds: Rounds = None,
+    worlds: TunedWorlds = 4,
+    evaluations: Evaluations = 400,
+    seed: Seed = 0,
+    output: PriceOutput = Path("prices.json"),
+) -> None:
+    """Tune prices."""
+    from .tune_command import TuneRequest, run_tune
+
+    run_tune(TuneRequest(arrivals=arrivals or [], scenario=scenario, gpus=gpus, gpus_over_time=gpus_over_time,
+                         bandwidth_mhz=bandwidth_mhz, rounds=rounds, worlds=worlds, evaluations=evaluations, seed=seed,
+                         output=output))  # fmt: skip
+
+
+trace_app = console.make_app(
+    "Request times of other services: `trace import` makes a file for `simulate --arrivals` of a published trace or of "
+    "your own log; `trace show` says what such a file is like."
+)
+IMPORT = "Make a trace of a published file, or of a table of your own."
+SHOW = "Say what a trace is like: rate, gaps, bursts, images per request; and draw it."
+"""The help of the subcommands, which docstrings are not where Python leaves these out."""
+
+
+@trace_app.command("import", help=IMPORT)
+def import_(
+    file: TraceFile,
+    source: Source = "csv",
+    time: TimeColumn = None,
+    user: UserColumn = None,
+    images: ImagesColumn = None,
+    steps: StepsColumn = None,
+    output: TraceOutput = Path("trace.csv"),
+) -> None:
+    """Import a foreign file."""
+    from ..optimizer.cli import in_use
+    from .trace_command import run_import
+
+    run_import(file, source, in_use(time=time, user=user, images=images, steps=steps), output)
+
+
+@trace_app.command(help=SHOW)
+def show(file: TraceFile, output: TracePicture = None, as_json: AsJson = False) -> None:
+    """Sum a trace up."""
+    from .trace_command import run_show
+
+    run_show(file, output, as_json)

@@ -71,19 +71,23 @@ def find_way(name: str, trained: Callable[[], Rule], options: Mapping[str, Any])
     return Way(name, by_method(find_method(name, options)), own_steps=False)
 
 
-def play_way(
-    world: World, way: Way, number: int, log: bool = False, progress: Callable[[int], None] | None = None
-) -> Run:
-    """One run of a world.
+def check_way(way: Way, world: World) -> None:
+    """Refuse a way to decide that cannot serve a world's images.
 
     Raises:
-        InputError: where the way to decide cannot serve the world's images.
+        InputError: naming the way and what can.
     """
-    if world.requests.own_steps is not None and not way.own_steps and way.name != ALL_LOCAL:
+    if world.requests.own_steps is not None and not way.own_steps:
         raise InputError(
             f"--method {way.name}: found images with own numbers of steps, accepted: a price rule "
             f"({', '.join([*RULES, TRAINED])}); or leave total_steps out of the trace"
         )
+
+
+def play_way(
+    world: World, way: Way, number: int, log: bool = False, progress: Callable[[int], None] | None = None
+) -> Run:
+    """One run of a world."""
     choose: Decide = decider(world, way.plan) if way.name != ALL_LOCAL else _deny_all(world)
     return play(
         world, choose, method=way.name, number=number, log=log, counts_steps=way.counts_steps, progress=progress

@@ -1,4 +1,4 @@
-"""The pictures of a simulation: load and grants over time, latencies, and gain against load."""
+"""The pictures of a simulation: load and grants over time, latencies, gain against load; and of a trace."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 from ..common.figures import drawn_text
 from .runs import Run
 from .summary import ALL_LOCAL, HINDSIGHT, Methods
+from .traces import HOUR_S, TraceRows
 
 WIDTH, HEIGHT = 6.4, 3.8
 MOST_POINTS = 600
@@ -79,13 +80,13 @@ def draw_load(methods: Methods) -> Any:
     return figure
 
 
-def _axes(rows: int, height: float) -> tuple[Any, Sequence[Any]]:
+def _axes(rows: int, height: float, sharex: bool = True) -> tuple[Any, Sequence[Any]]:
     import seaborn as sns
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     with sns.axes_style("whitegrid"):
-        axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+        axes = figure.subplots(rows, 1, sharex=sharex, squeeze=False)[:, 0]
     return figure, list(axes)
 
 
@@ -112,3 +113,24 @@ def _means(time_s: Any, values: Any, edges: Any) -> Any:
 
 def _column(run: Run, name: str) -> Any:
     return np.asarray(run.rows[name]).astype(float)
+
+
+def draw_trace(rows: TraceRows) -> Any:
+    """Arrivals per hour, the times between requests, and images per request; returns a matplotlib figure."""
+    figure, axes = _axes(3, 7.0, sharex=False)
+    hours = np.arange(0, rows.time_s[-1] / HOUR_S + 1)
+    counts, _ = np.histogram(rows.time_s / HOUR_S, np.append(hours, hours[-1] + 1))
+    axes[0].step(hours, counts, where="post", color="C0")
+    axes[0].set(xlabel="time, hours", ylabel="requests per hour", ylim=(0, None))
+    gaps = np.sort(rows.gaps_s[rows.gaps_s > 0])
+    axes[1].plot(gaps, 1 - np.arange(gaps.size) / max(gaps.size, 1), color="C0", label="trace")
+    if gaps.size:
+        mean = float(np.mean(rows.gaps_s))
+        axes[1].plot(gaps, np.exp(-gaps / mean), "--", color="0.5", label="Poisson process of this rate")
+        axes[1].set(xscale="log", yscale="log", ylim=(0.5 / gaps.size, 1.5))
+        axes[1].legend(fontsize=8)
+    axes[1].set(xlabel="time between requests, s", ylabel="share that is longer")
+    sizes, numbers = np.unique(rows.images, return_counts=True)
+    axes[2].bar([str(size) for size in sizes], numbers, color="C0")
+    axes[2].set(xlabel="images per request", ylabel="requests")
+    return figure

@@ -1,4 +1,4 @@
-"""The command-line options of `simulate`."""
+"""The command-line options of `simulate` and `trace`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,7 +41,11 @@ GpuRange = Annotated[
     typer.Option("--gpus", metavar="NUMBER|FROM:TO", help=f"{SCENARIO} number of edge GPUs; or a range, for --goal."),
 ]
 GpusOverTime = Annotated[
-    Path | None, typer.Option(help="Table with time_s and gpus: how the number of edge GPUs changes.")
+    str | None,
+    typer.Option(
+        metavar="PROCESS|FILE",
+        help="How the number of edge GPUs changes: random:SECONDS,G,G,..., or a table with time_s and gpus.",
+    ),
 ]
 PhysicsName = Annotated[
     Literal["continuous", "queue"],
@@ -63,3 +67,24 @@ Hindsight = Annotated[
 ]
 Log = Annotated[bool, typer.Option("--log", help="Write the scheduler's calls into the folder, as calls.jsonl.")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="Play the worlds here, or on a Ray cluster.")]
+
+TunedArrivals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arrivals", metavar="PROCESS|FILE", help="As in `simulate`; repeat for more. Default: a mixture of loads."
+    ),
+]
+TunedWorlds = Annotated[int, typer.Option("--worlds", min=1, max=1000, help="Number of training worlds of each kind.")]
+Evaluations = Annotated[int, typer.Option(min=10, help="Number of prices to try, about.")]
+PriceOutput = Annotated[Path, typer.Option("-o", "--output", help="File for the prices.")]
+
+TraceFile = Annotated[Path, typer.Argument(help="The file, CSV or Parquet.")]
+Source = Annotated[str, typer.Option("--from", help="Whose file it is: gentd26, or csv with columns that you name.")]
+TimeColumn = Annotated[str | None, typer.Option("--time", help="Column of the times: seconds, or dates with times.")]
+UserColumn = Annotated[str | None, typer.Option("--user", help="Column of the users.")]
+ImagesColumn = Annotated[str | None, typer.Option("--images", help="Column of the images per request.")]
+StepsColumn = Annotated[str | None, typer.Option("--steps", help="Column of the denoising steps.")]
+TraceOutput = Annotated[Path, typer.Option("-o", "--output", help="The trace, .csv or .parquet.")]
+TracePicture = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The picture; default: beside the file, .png.")
+]

@@ -33,14 +33,14 @@ class Setting(Record):
 
     Attributes:
         arrivals: arrival process, as --arrivals has it.
-        gpus: numbers of GPUs between which the edge changes; one where it stays.
+        gpus: number of GPUs, or how it changes, as --gpus-over-time has it.
         bandwidth_mhz: shared bandwidth.
         gain_per_user: mean rise over all local on held-out worlds, seconds.
         price_gain_per_user: that of the rule `price` on the same worlds, seconds.
     """
 
     arrivals: Text
-    gpus: list[int]
+    gpus: int | Text
     bandwidth_mhz: Share
     gain_per_user: float
     price_gain_per_user: float

@@ -14,7 +14,7 @@ from ..common.progress import progress_bar
 from ..common.ranges import parse_ranges
 from ..optimizer.inputs.scenario import overrides, resolve_scenario
 from .arrivals import parse_process
-from .comparison import MOST_HINDSIGHT, Comparison, Way, find_way, play_way, play_worlds
+from .comparison import MOST_HINDSIGHT, Comparison, Way, check_way, find_way, play_way, play_worlds
 from .output import print_fewest, print_totals, totals_json, write_calls, write_report
 from .price_file import load_prices
 from .runs import Run
@@ -50,7 +50,7 @@ class SimulateRequest:
     scenario: str
     changes: dict[str, Any]
     gpus: str | None
-    gpus_over_time: Path | None
+    gpus_over_time: str | None
     methods: list[str]
     prices: str
     rounds: int | None
@@ -140,6 +140,8 @@ def _compare(request: SimulateRequest, settings: WorldSettings, ways: Sequence[W
     worlds = [make_world(settings, number) for number in range(request.worlds)]
     if not any(len(world.requests) for world in worlds):
         raise InputError(f"--arrivals: found {request.arrivals}, which brings no request; lengthen --rounds or --hours")
+    for way in ways:
+        check_way(way, worlds[0])
     methods = _play_all(request, worlds, ways)
     reached = _totals(methods)
     result = totals_json(settings, worlds, reached) | _judged(goal, request.cost_per_gpu_hour, methods, reached)

@@ -1,8 +1,8 @@
 """Hours of a service in seconds: requests arrive, rounds are decided, images step, travel and are finished.
 
 Discrete events on a virtual clock. A request of round r, (r Delta, (r + 1) Delta], waits for the round's end. If it is
-granted, its first N - n steps run at the edge (`Edge`), its intermediate is sent (`SharedRadio`), and its last n steps run
-on its device (`Devices`); if it is denied, all N steps do. What a plan predicts is kept beside what then happens.
+granted, its first N - n steps run at the edge (`Edge`), its intermediate is sent (`SharedRadio`), and its last n steps
+run on its device (`Devices`); if it is denied, all N steps do. What a plan predicts is kept beside what then happens.
 All times are in seconds since the start. Nothing here is random: the world holds what was drawn.
 """
 

@@ -11,7 +11,16 @@ from ..optimizer.agent.instances import Range, paper_instance
 from ..optimizer.inputs.scenario import Resolved
 from ..optimizer.inputs.users import NamedUsers, named, read_users
 from ..optimizer.model.qoe import Scenario, Users
-from .arrivals import Process, Trace, draw_requests, parse_process, read_gpus, read_trace, users_of_trace
+from .arrivals import (
+    MovingGpus,
+    Process,
+    Trace,
+    draw_requests,
+    parse_gpus,
+    parse_process,
+    read_trace,
+    users_of_trace,
+)
 from .simulator import Physics, Requests, World
 
 PAPER_USERS = 1000
@@ -43,7 +52,7 @@ class WorldSettings:
     trace: Trace | None
     seconds: float
     seed: int
-    gpus_over_time: Sequence[tuple[float, int]] = ()
+    gpus_over_time: MovingGpus | Sequence[tuple[float, int]] = ()
     physics: Physics = "continuous"
     step_overhead_s: float = 0.0
     decode_s: float = 0.0
@@ -60,7 +69,7 @@ def read_settings(
     resolved: Resolved,
     arrivals: str,
     users: Path | None,
-    gpus_over_time: Path | None,
+    gpus_over_time: str | None,
     seconds: float | None,
     speed_up: float,
     **rest: float | bool | str | None,
@@ -71,7 +80,7 @@ def read_settings(
         resolved: scenario with the options applied.
         arrivals: process or path, as `--arrivals` has it.
         users: users file; None for the paper's random users, or those of a trace.
-        gpus_over_time: file of the changes of the number of GPUs.
+        gpus_over_time: how the number of GPUs changes, as `--gpus-over-time` has it.
         seconds: length of the arrivals; None for a trace's own, or a minute.
         speed_up: factor by which a trace's time is compressed.
         rest: further fields of `WorldSettings`.
@@ -91,7 +100,7 @@ def read_settings(
         process=process,
         trace=trace if trace is None else _cut(trace, seconds),
         seconds=_seconds(trace, seconds),
-        gpus_over_time=read_gpus(gpus_over_time) if gpus_over_time else (),
+        gpus_over_time=parse_gpus(gpus_over_time) if gpus_over_time else (),
         **rest,  # type: ignore[arg-type]
     )
 
@@ -108,11 +117,12 @@ def make_world(settings: WorldSettings, number: int) -> World:
         requests = users_of_trace(settings.trace, names, len(users), rng)
     if settings.patience_s is not None:
         requests = replace(requests, patience_s=np.full(len(requests), settings.patience_s))
+    changes = _changes(settings, np.random.default_rng([settings.seed, number, 1]))
     return World(
-        scenario=_at_start(scenario, settings.gpus_over_time),
+        scenario=_at_start(scenario, changes),
         users=users,
         requests=requests,
-        gpus_over_time=settings.gpus_over_time,
+        gpus_over_time=changes,
         physics=settings.physics,
         step_overhead_s=settings.step_overhead_s,
         decode_s=settings.decode_s,
@@ -128,6 +138,12 @@ def _users(settings: WorldSettings, scenario: Scenario, rng: np.random.Generator
         return settings.users
     crowd = Range(users=(PAPER_USERS, PAPER_USERS), gpus=(scenario.gpus,))
     return paper_instance(rng, crowd, settings.resolved.for_alpha).users
+
+
+def _changes(settings: WorldSettings, rng: np.random.Generator) -> Sequence[tuple[float, int]]:
+    """The changes of the number of GPUs; their draw leaves the arrivals' alone."""
+    moving = settings.gpus_over_time
+    return moving.changes(settings.seconds, rng) if isinstance(moving, MovingGpus) else moving
 
 
 def _at_start(scenario: Scenario, changes: Sequence[tuple[float, int]]) -> Scenario:

@@ -12,11 +12,13 @@ from edgesplit.cli import COMMANDS
 
 USERS = data.sample("users.csv")
 SUBCOMMANDS = [("plan", "init"), ("plan", "train"), ("plan", "evaluate"), ("hwprof", "bench"), ("hwprof", "fit"),
-               ("hwprof", "list"), ("hwprof", "show"), ("hwprof", "compare"), ("pai-sweep", "fit")]  # fmt: skip
+               ("hwprof", "list"), ("hwprof", "show"), ("hwprof", "compare"), ("pai-sweep", "fit"),
+               ("edgesplit", "simulate"), ("edgesplit", "simulate", "tune"), ("edgesplit", "trace", "import"),
+               ("edgesplit", "trace", "show")]  # fmt: skip
 
 
 def test_it_has_every_installed_command():
-    assert set(COMMANDS) == set(SCRIPTS) - {"edgesplit"}
+    assert set(SCRIPTS) - {"edgesplit"} <= set(COMMANDS)
     listed = call("edgesplit", "--help").stdout
     assert all(f"\n  {name} " in listed for name in COMMANDS)
 

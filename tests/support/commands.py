@@ -41,3 +41,8 @@ def refused(result):
     assert result.stderr.count("\n") == 1, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def call_root(*arguments, cwd=".", **environment):
+    """Run `edgesplit ...` in this process; returns what `run` returns."""
+    return call("edgesplit", *arguments, cwd=cwd, **environment)
