@@ -96,12 +96,33 @@ class Edge:
         waiting = [steps for batch in self._waiting for steps in batch.values()]
         return [last - done for last in self.last.values()] + waiting
 
+    def queue_s(self, now: float) -> float:
+        """Seconds until a new batch may start with the GPUs of now; 0 where new images join those in flight."""
+        if not self.queue or not self.last or not self.gpus:
+            return 0.0
+        step_ends = self._start + self._due_steps(now) * self._latency
+        under_way = [last - self._step - self._due_steps(now) for last in self.last.values()]
+        batches = [under_way, *(list(batch.values()) for batch in self._waiting)]
+        return step_ends - now + sum(self._batch_s(steps) for steps in batches)
+
+    def _batch_s(self, steps: list[int]) -> float:
+        """Seconds that a batch takes, from the steps of its images, while those that are done leave it."""
+        seconds, done = 0.0, 0
+        for place, last in enumerate(sorted(steps)):
+            seconds += (last - done) * self.latency(len(steps) - place, self.gpus) if last > done else 0.0
+            done = max(done, last)
+        return seconds
+
     def __len__(self) -> int:
         return len(self.last) + sum(map(len, self._waiting))
 
+    def _due_steps(self, now: float) -> int:
+        """Steps of now's length until the first that ends now or later."""
+        return math.ceil((now - self._start) / self._latency - 1e-9)
+
     def _wake(self, now: float) -> None:
         """Stop at the first step that ends now or later."""
-        self._due = self._step + math.ceil((now - self._start) / self._latency - 1e-9)
+        self._due = self._step + self._due_steps(now)
 
     def _begin(self, now: float) -> None:
         """Let waiting images join, and start a step."""

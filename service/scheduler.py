@@ -28,6 +28,8 @@ class Load:
         on_radio: intermediates on the radio, q_0.
         gpus: edge GPUs now, G; 0 where none is there.
         arrivals_per_s: exponential mean of the requests per second until now.
+        queue_s: seconds until a new batch may start, where a round's batch waits for those before; 0 where new images
+            join the ones in flight.
         steps_left: steps that are left of every image in flight, m_j, for `aware_delay`; else it may be empty.
     """
 
@@ -35,6 +37,7 @@ class Load:
     on_radio: int = 0
     gpus: int = 1
     arrivals_per_s: float = 0.0
+    queue_s: float = 0.0
     steps_left: Sequence[int] = ()
 
 
@@ -48,22 +51,23 @@ def blind(scenario: Scenario, load: Load) -> Terms:  # noqa: ARG001 - it does no
 
 
 def aware(scenario: Scenario, load: Load) -> Terms:
-    """The round's own optimum beside what is in flight: p = f = 0."""
-    return Terms(with_load(scenario, load.in_flight, load.on_radio))
+    """The round's own optimum beside what is in flight: p = f = 0. Where batches queue, a grant waits for them."""
+    beside = 0 if load.queue_s else load.in_flight
+    return Terms(with_load(scenario, beside, load.on_radio), Prices(grant_s=load.queue_s))
 
 
 def aware_delay(scenario: Scenario, load: Load) -> Terms:
     """As `aware`, less what the images in flight lose: (k / G) sum_j min(N - n, m_j) for every new image."""
     most = max(scenario.total_steps, *load.steps_left, 0)
     shared = np.minimum(np.arange(most + 1)[:, None], np.asarray(load.steps_left, np.int64)).sum(axis=1)
-    return replace(aware(scenario, load), prices=Prices(delay_s=added_step(scenario) * shared))
+    return charged(aware(scenario, load), Prices(delay_s=added_step(scenario) * shared))
 
 
 def price(scenario: Scenario, load: Load) -> Terms:
     """Every step and every grant pays the seconds that it costs the others: p = (k / G) b_0, f = T (q_0 + b_0)."""
     b_0, q_0 = load.in_flight, load.on_radio
     prices = Prices(step_s=added_step(scenario) * b_0, grant_s=sending(scenario) * (q_0 + b_0))
-    return replace(aware(scenario, load), prices=prices)
+    return charged(aware(scenario, load), prices)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,12 @@ class TrainedPrices:
             grant_s=t * (f.load * (q_0 + b_0) + f.arrivals * rate) + f.base_s,
             grant_rise_s=t * f.new,
         )
-        return replace(aware(scenario, load), prices=prices)
+        return charged(aware(scenario, load), prices)
+
+
+def charged(terms: Terms, prices: Prices) -> Terms:
+    """Terms with these prices beside what a grant waits for."""
+    return Terms(terms.scenario, replace(prices, grant_s=terms.prices.grant_s + prices.grant_s))
 
 
 RULES: Mapping[str, Rule] = {"blind": blind, "aware": aware, "aware-delay": aware_delay, "price": price}

@@ -274,7 +274,8 @@ class Simulation:
         """What the system is at work on now."""
         state = self.state
         left = tuple(state.edge.steps_left(state.clock_s)) if self.counts_steps else ()
-        return Load(len(state.edge), len(state.radio), state.edge.gpus, state.rate, left)
+        queue_s = state.edge.queue_s(state.clock_s)
+        return Load(len(state.edge), len(state.radio), state.edge.gpus, state.rate, queue_s, left)
 
     def start(
         self, now: float, requests: Ints, load: Load, granted: Sequence[bool], local_steps: Sequence[int]

@@ -108,7 +108,7 @@ def test_every_rule_maximises_what_it_says(name):
         scenario = random_scenario(rng)
         users = drawn_users(rng, scenario, int(rng.integers(1, 5)))
         left = tuple(rng.integers(1, 20, int(rng.integers(0, 6))).tolist())
-        load = Load(len(left), int(rng.integers(0, 4)), scenario.gpus, float(rng.uniform(0, 9)), left)
+        load = Load(len(left), int(rng.integers(0, 4)), scenario.gpus, float(rng.uniform(0, 9)), steps_left=left)
         added, alone = scenario.edge.slope_s / scenario.gpus, sending(scenario)
         b_0, q_0, rate = load.in_flight, load.on_radio, load.arrivals_per_s
         charges = {

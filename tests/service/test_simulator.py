@@ -8,7 +8,7 @@ from oracles import make_scenario, make_users
 from stepper import DT, stepped
 from worlds import random_world
 
-from edgesplit.optimizer.model.qoe import Plan, evaluate, transmit_time
+from edgesplit.optimizer.model.qoe import Plan, edge_step_latency, evaluate, transmit_time
 from edgesplit.service import outcome
 from edgesplit.service.scheduler import decide, price
 from edgesplit.service.simulator import Requests, Simulation, World, decider, fixed
@@ -161,3 +161,26 @@ def test_images_of_own_steps_keep_their_share_of_the_curve():
     assert np.all(records.local_steps <= steps)
     assert np.all(records.local_steps >= np.ceil(world.scenario.min_local_steps * steps / world.scenario.total_steps))
     assert np.allclose(own.all_local_pai, world.scenario.pai.value(world.scenario.total_steps))
+
+
+def test_where_batches_queue_the_load_says_how_long():
+    """A round's batch starts when the load said; no later round changes that."""
+    for seed in range(20):
+        world, granted, n = random_world(np.random.default_rng([21, seed]), physics="queue")
+        world = replace(world, requests=replace(world.requests, patience_s=np.full(len(n), np.inf)))
+        seen = []
+
+        def look(requests, load, granted=granted, n=n, seen=seen):
+            seen.append((requests, load))
+            return fixed(granted, n)(requests, load)
+
+        records = Simulation(world).run(look)
+        for requests, load in seen:
+            steps = (world.total_steps - records.local_steps)[requests][records.granted[requests]]
+            steps = steps[steps > 0]
+            if steps.size:
+                start = records.decided_s[requests[0]] + load.queue_s
+                step_s = float(edge_step_latency(world.scenario, steps.size))
+                left = records.left_s[requests][records.granted[requests]]
+                first = np.min(left[left > records.decided_s[requests[0]]])
+                assert first == pytest.approx(start + steps.min() * step_s)
