@@ -14,6 +14,7 @@ from .exhibit import (
     latency,
     latents,
     learning,
+    over_time,
     pai,
     peers,
     rounds,
@@ -43,6 +44,7 @@ def exhibits(proposed: str = DEFAULT_METHOD) -> tuple[Exhibit, ...]:
         sensitivity.BEYOND_SENSITIVITY,
         latents.BEYOND_LATENTS,
         wanted.BEYOND_GPUS,
+        over_time.BEYOND_TIME,
     )
 
 
@@ -57,6 +59,7 @@ EXPERIMENTS = {
         wanted.WANTED,
         sensitivity.SENSITIVITY,
         scopes.BY_SCOPE,
+        over_time.TIME,
         complexity.TIMING,
     )
 }

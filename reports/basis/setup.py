@@ -21,6 +21,7 @@ from ...optimizer.methods.genetic import GENERATIONS, POPULATION
 from ...optimizer.methods.ilp import TIME_LIMIT_S
 from ...optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, entry_of, find_method
 from ...optimizer.model.qoe import Scenario
+from ...service.price_file import load_prices
 from .intervals import ParameterInterval, device_interval, own_latency, parameter_intervals
 from .policies import policy, policy_digests
 
@@ -41,6 +42,8 @@ class Size:
         gpus: numbers of edge GPUs in Fig. 10b.
         wanted_gpus: numbers of edge GPUs that may give a wanted latency.
         timed_users: numbers of users in Table 1.
+        arrivals: requests per second where rounds overlap.
+        worlds: worlds at each of these rates.
     """
 
     cases: int
@@ -49,10 +52,12 @@ class Size:
     gpus: tuple[int, ...] = tuple(range(1, 11))
     wanted_gpus: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
     timed_users: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+    arrivals: tuple[int, ...] = (1, 2, 4, 8, 12)
+    worlds: int = 8
 
 
 FULL = Size(cases=100, slow_cases=100)
-QUICK = Size(cases=20, slow_cases=2, timed_users=(5, 20, 200))
+QUICK = Size(cases=20, slow_cases=2, timed_users=(5, 20, 200), arrivals=(1, 4), worlds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,7 @@ class Setup:
         """
         fields = asdict(self)
         kept = {name: value for name, value in fields.items() if name not in ("size", "choices")}
-        digests = {"policies_sha256": policy_digests(*self._own_policies())}
+        digests = {"policies_sha256": policy_digests(*self._own_policies()), "prices": asdict(load_prices().rule())}
         own_code = {"proposed_sha256": _code_digest(self.choices.proposed), "cases_out_of_range": EXACTLY}
         return {**kept, **fields["choices"], **digests, **own_code, "edgesplit": version("edgesplit")}
 

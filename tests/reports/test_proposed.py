@@ -31,7 +31,9 @@ def everything_offloaded(scenario, users):
     return Plan(np.ones(len(users), bool), np.zeros(len(users), int))
 """
 OWN, INFEASIBLE = "own_methods:slowest_first", "own_methods:everything_offloaded"
-TINY_SIZE = Size(cases=2, slow_cases=1, users=(5, 10), gpus=(1, 4), wanted_gpus=(1,), timed_users=(5, 10))
+TINY_SIZE = Size(
+    cases=2, slow_cases=1, users=(5, 10), gpus=(1, 4), wanted_gpus=(1,), timed_users=(5, 10), arrivals=(1,), worlds=1
+)
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # w
 FAST = ["--quick", "--cases", "2", "--population", "8", "--generations", "3", "--time-limit", "2"]
 CHOICES = Choices(population=8, generations=3, time_limit_s=2.0)
 SMALL = replace(
-    QUICK, cases=2, slow_cases=2, users=(5, 15, 30), gpus=(1, 2, 8), wanted_gpus=(1, 8), timed_users=(5, 20)
+    QUICK,
+    cases=2,
+    slow_cases=2,
+    users=(5, 15, 30),
+    gpus=(1, 2, 8),
+    wanted_gpus=(1, 8),
+    timed_users=(5, 20),
+    arrivals=(1,),
+    worlds=1,
 )
 """What `FAST` computes where QUICK is made as small as this; units of larger sizes are left alone."""
 NAMES = [exhibit.name for exhibit in exhibits()]
