@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := common data diffusion fitting metrics optimizer profiler reports service
 SOURCES := pyproject.toml README.md $(shell find edgesplit $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types docs bench reproduction policies profiles sweep toyworld clean
+.PHONY: demo test test-slow lint types docs bench reproduction policies prices profiles sweep toyworld clean
 
 demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
@@ -52,6 +52,7 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/methods.py
 	@$(PIP) '.[bench]'
+	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/drl.py .build/bench
 
 sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
@@ -69,6 +70,9 @@ reproduction: $(VENV)/core  ## the paper's figures from a full run (half an hour
 policies: $(VENV)/core  ## train the shipped policies again (about two hours)
 	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.optimizer.learn.training .build/policies-new
+
+prices: $(VENV)/core  ## tune the shipped prices again (about half an hour)
+	$(BIN)/edgesplit simulate tune --evaluations 1600 --worlds 6 -o .build/mixed.json
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles

@@ -51,7 +51,7 @@ def described(command):
     """Option or argument -> its row in the table of its page; none for a command that has subcommands alone."""
     page = DOCS / f"{command.split()[0]}.md"
     found = {}
-    if command == "hwprof":
+    if command in ("hwprof", "trace"):
         return found
     for row in rows(section(page, f"Options of `{command}`"))[1:]:
         texts = re.findall(r"`([^`]+)`", row[0])
