@@ -116,7 +116,7 @@ def run_steps(batch: Batch) -> Iterator[tuple[int, list[int], Tensor]]:
             active, rows = present, torch.tensor(present, device=latents.device)
             conditions = embeddings[:, rows].flatten(0, 1)
         scheduler, timestep = clock.at(step)
-        noises = [_step_noise(batch.seeds[i], step) for i in active] if batch.sampling.noisy else None
+        noises = [step_noise(batch.seeds[i], step) for i in active] if batch.sampling.noisy else None
         with torch.inference_mode():
             stepped = denoise_step(
                 batch.model.unet,
@@ -305,6 +305,6 @@ def _not_finite(batch: Batch, step: int) -> str:
     return f"{model.name}: step {step} of {sampling.total_steps} made latents that are not finite; {remedy}"
 
 
-def _step_noise(seed: int, step: int) -> torch.Generator:
+def step_noise(seed: int, step: int) -> torch.Generator:
     """The source of one sample's noise in one step: the same on either side of the split and in any batch."""
     return torch.Generator().manual_seed((seed * 100_003 + step) % 2**63)
