@@ -21,7 +21,7 @@ from .curve import analysed, curve_file
 from .measurements import MOST_STEPS, NEEDED, TABLE, facts_of, read_measurements, write_measurements
 from .options import CurveOptions, SweepRequest, on_machine, resolve
 from .settings import SweepSettings
-from .store import COMMAND, Store, stored_settings
+from .store import COMMAND, Store, settings_in
 
 if TYPE_CHECKING:
     from .engines import Engine
@@ -79,7 +79,7 @@ def run_fit(table: Path, output: Path, steps: int | None, options: CurveOptions,
 
 def _measured(settings: SweepSettings, request: SweepRequest, engine: "Engine") -> tuple[SweepSettings, Columns]:
     """The sweep's settings, now with those of the machine, and its table when everything is measured."""
-    settings = on_machine(settings, engine.kind, {} if request.fresh else stored_settings(request.output))
+    settings = on_machine(settings, engine.kind, {} if request.fresh else settings_in(request.output))
     if not settings.threads:
         settings = replace(settings, threads=engine.threads(settings))
     if request.fresh or not (request.output / DATABASE).exists():

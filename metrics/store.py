@@ -2,28 +2,29 @@
 
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.database import DATABASE, one_line, open_results, settings_of
+from ..common.database import DATABASE, open_results, stored_settings
 from ..common.files import make_folder, whole_file
+from ..common.result_table import ResultTable
 from .settings import Group, SweepSettings
 
 if TYPE_CHECKING:
     from .sweep import MeasuredPicture
 
 COMMAND = "pai-sweep"
-TABLES = """
-CREATE TABLE IF NOT EXISTS measurements (
-    prompt INTEGER, seed INTEGER, local_steps INTEGER, user TEXT, clip REAL, lpips REAL, picture TEXT, crc32 INTEGER,
-    PRIMARY KEY (prompt, seed, local_steps, user)
-);
-DELETE FROM settings WHERE NOT EXISTS (SELECT 1 FROM measurements);
-"""
-"""The last statement lets go of settings with which nothing was measured, so that they bind no later run."""
-COLUMNS = ("prompt", "seed", "local_steps", "user", "clip", "lpips", "picture", "crc32")
+TABLE = ResultTable(
+    name="measurements",
+    columns={
+        "prompt": "INTEGER", "seed": "INTEGER", "local_steps": "INTEGER", "user": "TEXT", "clip": "REAL",
+        "lpips": "REAL", "picture": "TEXT", "crc32": "INTEGER",
+    },
+    key=("prompt", "seed", "local_steps", "user"),
+    settings_bind=False,
+)  # fmt: skip
+"""The table of all pictures; settings with which nothing was measured bind no later run."""
 OPTIONS = {
     "users": "user",
     "class_word": "subject",
@@ -50,19 +51,19 @@ class Store:
     def __init__(self, folder: Path, settings: SweepSettings) -> None:
         self.folder = folder
         self.settings = settings
-        self._database = open_results(folder / DATABASE, TABLES, _by_option(settings), COMMAND)
+        self._results = open_results(folder / DATABASE, TABLE, _by_option(settings), COMMAND)
         make_folder(folder / "pictures")
         for left in [*folder.glob(".*.tmp"), *folder.glob("pictures/*/.*.tmp")]:  # written by a process that was killed
             left.unlink()
 
     def close(self) -> None:
         """Let other processes in."""
-        self._database.close()
+        self._results.close()
 
     def missing(self, groups: Iterable[Group]) -> list[Group]:
         """The groups of which a row or a picture is missing, or a picture has other bytes than were written."""
         whole: dict[Group, int] = {}
-        for prompt, seed, picture, crc32 in self._select("prompt, seed, picture, crc32"):
+        for prompt, seed, *_, picture, crc32 in self._results.rows():
             if _checksum(self.folder / picture) == crc32:
                 whole[prompt, seed] = whole.get((prompt, seed), 0) + 1
         return [group for group in groups if whole.get(group, 0) < self.settings.group_pictures]
@@ -81,32 +82,22 @@ class Store:
             with whole_file(path, "wb") as handle:
                 handle.write(m.png)
             rows.append((m.prompt, m.seed, m.local_steps, m.user, m.clip, m.lpips, picture, zlib.crc32(m.png)))
-        marks = ", ".join("?" * len(COLUMNS))
-        with one_line(self.folder / DATABASE, COMMAND), self._database:
-            self._database.executemany(f"INSERT OR REPLACE INTO measurements VALUES ({marks})", rows)  # noqa: S608
+        self._results.add(rows)
 
     def table(self) -> dict[str, list[Any]]:
         """All rows, column by column, in the order of prompts, seeds, splits and users."""
         users = list(self.settings.users)
-        rows = sorted(self._select(", ".join(COLUMNS)), key=lambda row: (*row[:3], users.index(row[3])))
-        return {name: list(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-
-    def _select(self, columns: str) -> list[tuple[Any, ...]]:
-        with one_line(self.folder / DATABASE, COMMAND):
-            return self._database.execute(f"SELECT {columns} FROM measurements").fetchall()  # noqa: S608
+        rows = sorted(self._results.rows(), key=lambda row: (*row[:3], users.index(row[3])))
+        return {name: list(values) for name, values in zip(TABLE.columns, zip(*rows, strict=True), strict=True)}
 
 
-def stored_settings(folder: Path) -> dict[str, Any]:
+def settings_in(folder: Path) -> dict[str, Any]:
     """The settings of the sweep in a folder: option -> value; empty where nothing was measured yet.
 
     Raises:
         InputError: for results of another command, or another process at work.
     """
-    path = folder / DATABASE
-    if not path.is_file():
-        return {}
-    with one_line(path, COMMAND), closing(open_results(path, TABLES, None, COMMAND)) as database:
-        return settings_of(database)
+    return stored_settings(folder / DATABASE, TABLE, COMMAND)
 
 
 def _by_option(settings: SweepSettings) -> dict[str, Any]:

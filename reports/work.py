@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -16,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ..common.console import say
-from ..common.database import DATABASE, one_line, open_results
+from ..common.database import DATABASE, open_results
 from ..common.files import make_folder
 from ..common.progress import progress_bar
+from ..common.result_table import ResultTable
 from .basis.definitions import Unit
 from .basis.scoring import Row
 from .basis.setup import Setup
@@ -26,11 +26,11 @@ from .basis.unserved import planned_exactly
 from .exhibits import EXPERIMENTS, compute, units
 
 COMMAND = "reproduce"
-TABLE = """
-CREATE TABLE IF NOT EXISTS units (
-    experiment TEXT, point INTEGER, number INTEGER, rows TEXT NOT NULL, PRIMARY KEY (experiment, point, number)
-);
-"""
+TABLE = ResultTable(
+    name="units",
+    columns={"experiment": "TEXT", "point": "INTEGER", "number": "INTEGER", "rows": "TEXT"},
+    key=("experiment", "point", "number"),
+)
 
 
 class Results:
@@ -41,31 +41,26 @@ class Results:
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.path = folder / DATABASE
-        self._database: sqlite3.Connection = open_results(self.path, TABLE, facts, COMMAND)
+        self._results = open_results(folder / DATABASE, TABLE, facts, COMMAND)
 
     def missing(self, wanted: Iterable[Unit]) -> list[Unit]:
         """The wanted pieces that are not there yet."""
-        with one_line(self.path, COMMAND):
-            finished = set(self._database.execute("SELECT experiment, point, number FROM units"))
+        finished = {row[:3] for row in self._results.rows()}
         return [unit for unit in wanted if tuple(unit) not in finished]
 
     def add(self, unit: Unit, rows: list[Row]) -> None:
         """Keep the rows of a finished piece."""
-        with one_line(self.path, COMMAND), self._database:
-            self._database.execute("INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?)", [*unit, json.dumps(rows)])
+        self._results.add([(*unit, json.dumps(rows))])
 
     def table(self, experiment: str, wanted: Collection[Unit]) -> pd.DataFrame:
         """The rows of the wanted pieces of an experiment, in the order of points and cases."""
-        query = "SELECT point, number, rows FROM units WHERE experiment = ? ORDER BY point, number"
-        with one_line(self.path, COMMAND):
-            finished = self._database.execute(query, [experiment])
-            kept = [rows for point, number, rows in finished if Unit(experiment, point, number) in wanted]
-            return pd.DataFrame([row for rows in kept for row in json.loads(rows)])
+        finished = sorted(row for row in self._results.rows() if row[0] == experiment)
+        kept = [rows for *unit, rows in finished if Unit(*unit) in wanted]
+        return pd.DataFrame([row for rows in kept for row in json.loads(rows)])
 
     def close(self) -> None:
         """Let other processes in."""
-        self._database.close()
+        self._results.close()
 
 
 class Refusals:

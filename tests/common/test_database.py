@@ -8,8 +8,9 @@ import pytest
 
 from edgesplit.common.database import one_line, open_results
 from edgesplit.common.errors import InputError
+from edgesplit.common.result_table import ResultTable
 
-TABLE = "CREATE TABLE IF NOT EXISTS rows (value TEXT);"
+TABLE = ResultTable(name="rows", columns={"value": "TEXT"}, key=("value",))
 
 
 def opened(folder):

@@ -9,7 +9,8 @@ from sweeps import SETTINGS
 
 from edgesplit.common.database import DATABASE, move_aside, open_results
 from edgesplit.common.errors import InputError
-from edgesplit.metrics.store import Store, stored_settings
+from edgesplit.common.result_table import ResultTable
+from edgesplit.metrics.store import Store, settings_in
 from edgesplit.metrics.sweep import MeasuredPicture
 
 SMALL = replace(SETTINGS, splits=[0, 3, 7], users={"anna": "a", "ben": "b"}, templates=["{subject}"], seeds=3)
@@ -66,7 +67,7 @@ def test_results_outlive_the_process(store):
     again = Store(store.folder, SMALL)
     assert again.missing(SMALL.groups) == [(0, 1), (0, 2)]
     again.close()
-    stored = stored_settings(store.folder)
+    stored = settings_in(store.folder)
     assert (stored["--batch"], stored["threads"]) == (SMALL.batch, SMALL.threads)
 
 
@@ -102,7 +103,7 @@ def test_long_texts_are_shown_where_they_part(store):
 
 def test_settings_with_which_nothing_was_measured_bind_no_later_run(store):
     store.close()
-    assert stored_settings(store.folder) == {}
+    assert settings_in(store.folder) == {}
     Store(store.folder, replace(SMALL, batch=1)).close()
 
 
@@ -118,15 +119,16 @@ def test_what_a_killed_process_left_unfinished_is_cleared_away(store):
 
 def test_results_of_another_command_are_refused_and_stay(tmp_path):
     path = tmp_path / DATABASE
-    open_results(path, "CREATE TABLE units (number INTEGER);", {"cases": 3}, "reproduce").close()
+    table = ResultTable(name="units", columns={"number": "INTEGER"}, key=("number",))
+    open_results(path, table, {"cases": 3}, "reproduce").close()
     for use in (
         lambda: Store(tmp_path, SMALL),
-        lambda: stored_settings(tmp_path),
+        lambda: settings_in(tmp_path),
         lambda: move_aside(tmp_path, "pai-sweep"),
     ):
         with pytest.raises(InputError, match="holds results of another command than pai-sweep"):
             use()
-    open_results(path, "", {"cases": 3}, "reproduce").close()
+    open_results(path, table, {"cases": 3}, "reproduce").close()
 
 
 def test_two_processes_do_not_mix(store):
@@ -162,7 +164,7 @@ def test_a_full_disk_keeps_what_was_there(store, monkeypatch):
         def __exit__(self, *_):
             return False
 
-    monkeypatch.setattr(store, "_database", Full())
+    monkeypatch.setattr(store._results, "_database", Full())
     with pytest.raises(InputError, match="disk is full; free some space"):
         store.add(group_rows(0, 1))
 
