@@ -9,6 +9,8 @@ COMMANDS = {
     "plan": "edgesplit.optimizer.cli:app",
     "simulate": "edgesplit.service.cli:simulate_app",
     "trace": "edgesplit.service.cli:trace_app",
+    "serve": "edgesplit.service.cli:serve_app",
+    "load": "edgesplit.service.cli:load_app",
     "reproduce": "edgesplit.reports.cli:app",
     "hwprof": "edgesplit.profiler.cli:app",
     "pai-sweep": "edgesplit.metrics.cli:app",

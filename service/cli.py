@@ -1,4 +1,4 @@
-"""`simulate`: a service over time. `trace`: request times of other services, as files for it."""
+"""`simulate`: a service over time. `trace`: request times for it. `serve`, `load`: the service itself, and its test."""
 
 from pathlib import Path
 
@@ -20,32 +20,54 @@ from ..optimizer.options import (
 from .options import (
     Arrivals,
     AsJson,
+    CallLog,
+    Cluster,
     Compare,
     Cost,
     DecodeSeconds,
+    Device,
     DeviceQueueing,
+    Dtype,
+    Duration,
+    EmulateRadio,
     Engine,
     Evaluations,
+    Expiry,
+    FrozenProfile,
     GoalText,
     GpuRange,
     GpusOverTime,
+    Grace,
+    Guidance,
     Hindsight,
+    Host,
     Hours,
     ImagesColumn,
+    LoadOutput,
+    LoadPrompt,
     Log,
     MethodName,
+    MostWaiting,
     Output,
     Patience,
     PhysicsName,
+    Port,
     PriceOutput,
     Prices,
     Rounds,
+    Sampler,
     Seed,
+    ServeEngine,
+    Server,
     Source,
     SpeedUp,
     StepOverhead,
     StepsColumn,
     TimeColumn,
+    TlsCert,
+    TlsKey,
+    TokenFile,
+    TokenText,
     TraceFile,
     TraceOutput,
     TracePicture,
@@ -141,6 +163,81 @@ def tune(
     run_tune(TuneRequest(arrivals=arrivals or [], scenario=scenario, gpus=gpus, gpus_over_time=gpus_over_time,
                          bandwidth_mhz=bandwidth_mhz, rounds=rounds, worlds=worlds, evaluations=evaluations, seed=seed,
                          output=output))  # fmt: skip
+
+
+serve_app = console.make_app(
+    "Serve the first denoising steps of many users' images on one cluster-wide model: requests of a round are decided "
+    "together, granted ones join the batch, and every intermediate is handed to its device."
+)
+load_app = console.make_app(
+    "Send requests of many emulated devices to a server, and compare the seconds that its plans predicted with those "
+    "that were measured."
+)
+
+
+@serve_app.command()
+def serve(
+    cluster: Cluster = None,
+    device: Device = "",
+    dtype: Dtype = "fp32",
+    guidance: Guidance = None,
+    sampler: Sampler = "ddim",
+    host: Host = "127.0.0.1",
+    port: Port = 8440,
+    scenario: ScenarioName = "default",
+    edge: Edge = None,
+    pai: Pai = None,
+    gpus: Gpus = None,
+    max_batch: MaxBatch = None,
+    bandwidth_mhz: Bandwidth = None,
+    latent_bits: LatentBits = None,
+    total_steps: TotalSteps = None,
+    min_local_steps: MinLocalSteps = None,
+    method: MethodName = "price",
+    prices: Prices = "mixed",
+    engine: ServeEngine = "process",
+    emulate_radio: EmulateRadio = False,
+    frozen_profile: FrozenProfile = False,
+    token_file: TokenFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    most_waiting: MostWaiting = 1000,
+    expiry_s: Expiry = 60.0,
+    grace_s: Grace = 10.0,
+    log: CallLog = None,
+) -> None:
+    """Serve."""
+    from ..optimizer.cli import in_use
+    from .serve_command import ServeRequest, run_serve
+
+    changes = in_use(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
+                     latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
+    run_serve(ServeRequest(
+        cluster=cluster, device=device, dtype=dtype, guidance=guidance, sampler=sampler, host=host, port=port,
+        scenario=scenario, changes=changes, method=method, prices=prices, engine=engine, emulate_radio=emulate_radio,
+        frozen_profile=frozen_profile, token_file=token_file, tls_cert=tls_cert, tls_key=tls_key,
+        most_waiting=most_waiting, expiry_s=expiry_s, grace_s=grace_s, log=log))  # fmt: skip
+
+
+@load_app.command()
+def load(
+    server: Server = "http://127.0.0.1:8440",
+    users: Users = None,
+    arrivals: Arrivals = "poisson:2",
+    duration: Duration = 60.0,
+    seed: Seed = 0,
+    prompt: LoadPrompt = "a photo of {subject} on the beach",
+    method: MethodName = "price",
+    prices: Prices = "mixed",
+    token: TokenText = None,
+    output: LoadOutput = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a server."""
+    from .load_command import LoadRequest, run_load
+
+    run_load(LoadRequest(server=server, users=users, arrivals=arrivals, duration=duration, seed=seed, prompt=prompt,
+                         method=method, prices=prices, token=token, output=output, as_json=as_json))  # fmt: skip
 
 
 trace_app = console.make_app(

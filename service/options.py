@@ -1,4 +1,4 @@
-"""The command-line options of `simulate` and `trace`."""
+"""The command-line options of `simulate`, `trace`, `serve` and `load`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,3 +88,37 @@ TraceOutput = Annotated[Path, typer.Option("-o", "--output", help="The trace, .c
 TracePicture = Annotated[
     Path | None, typer.Option("-o", "--output", help="The picture; default: beside the file, .png.")
 ]
+
+Cluster = Annotated[
+    str | None, typer.Option(help="Cluster-wide model: folder or hub id; default: that of the toy world.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if there is one.")]
+Dtype = Annotated[str, typer.Option(help="Number format of the model: fp32, fp16 or bf16.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")]
+Sampler = Annotated[str, typer.Option("--scheduler", help="ddim, euler, euler-ancestral or ddpm.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
+ServeEngine = Annotated[
+    Literal["process", "emulated"],
+    typer.Option("--engine", help="The model in a process of its own, or a clock that only takes the time of steps."),
+]
+EmulateRadio = Annotated[
+    bool, typer.Option("--emulate-radio", help="Pace hand-offs as on the scenario's shared radio, for experiments.")
+]
+FrozenProfile = Annotated[
+    bool, typer.Option("--frozen-profile", help="Do not correct the step latency by what the ticks take.")
+]
+TokenFile = Annotated[Path | None, typer.Option(help="File of bearer tokens, one a line, with an expiry if you like.")]
+TlsCert = Annotated[Path | None, typer.Option(help="Certificate for HTTPS, PEM.")]
+TlsKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
+MostWaiting = Annotated[int, typer.Option(min=1, max=1_000_000, help="Requests that may wait for a round's end.")]
+Expiry = Annotated[float, typer.Option(min=1, max=86_400, help="Seconds until an unfetched hand-off is forgotten.")]
+Grace = Annotated[float, typer.Option(min=0, max=3600, help="Seconds for images in flight when the server stops.")]
+CallLog = Annotated[Path | None, typer.Option("--log", help="File for the scheduler's calls, a line of JSON each.")]
+Server = Annotated[str, typer.Option(help="Address of the edge server.")]
+Duration = Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds of arrivals.")]
+LoadPrompt = Annotated[str, typer.Option("--prompt", help="Template with {subject} that every request has.")]
+TokenText = Annotated[
+    str | None, typer.Option("--token", envvar="EDGESPLIT_TOKEN", help="Bearer token, where the server wants one.")
+]
+LoadOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the report and the requests.")]

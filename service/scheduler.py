@@ -186,6 +186,13 @@ def _all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan
     return Plan(np.zeros(len(users), bool), steps)
 
 
+def added_arrivals(before: float, requests: int, rounds: int, interval_s: float) -> float:
+    """The exponential mean of requests per second after a round that ends so many rounds after the last one."""
+    if rounds > 1:
+        before = recent_rate(before, 0, (rounds - 1) * interval_s)
+    return recent_rate(before, requests, interval_s)
+
+
 def recent_rate(before: float, requests: int, interval_s: float, memory_s: float = 10.0) -> float:
     """The exponential mean of requests per second after one more round.
 

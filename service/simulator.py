@@ -19,7 +19,7 @@ from ..common.arrays import Bools, Floats, Ints
 from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from ..optimizer.model.terms import with_steps
 from .resources import NEVER, Devices, Edge, SharedRadio
-from .scheduler import Load, recent_rate
+from .scheduler import Load, added_arrivals
 
 Physics = Literal["continuous", "queue"]
 """How images of several rounds share the edge: they step together, or a round's batch waits for the one before."""
@@ -336,10 +336,8 @@ class Simulation:
 
     def _count_arrivals(self, number: int, requests: int) -> None:
         state, delta = self.state, self.world.scenario.interval_s
-        empty = number - state.last_round - 1
-        if empty:
-            state.rate = recent_rate(state.rate, 0, empty * delta)
-        state.rate, state.last_round = recent_rate(state.rate, requests, delta), number
+        state.rate = added_arrivals(state.rate, requests, number - state.last_round, delta)
+        state.last_round = number
 
     def _note(
         self, now: float, requests: Ints, load: Load, granted: Sequence[bool], local_steps: Sequence[int]

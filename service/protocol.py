@@ -1,0 +1,125 @@
+"""What devices and the edge server say to each other: JSON records, and problem documents (RFC 9457)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..common.files import Record
+from ..fitting.schemas import LARGEST, SMALLEST
+
+MEDIA_HANDOFF = "application/vnd.edgesplit.handoff"
+MEDIA_PROBLEM = "application/problem+json"
+KEY_HEADER, DIGEST_HEADER = "Idempotency-Key", "Repr-Digest"
+MOST_BODY = 64 * 1024
+"""Bytes of a request's body at most."""
+
+Latency = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+Alpha = Annotated[float, Field(ge=0, le=LARGEST)]
+Part = Annotated[float, Field(ge=0, le=LARGEST)]
+
+
+class Ask(Record):
+    """A device asks for the first steps of one image.
+
+    Attributes:
+        prompt_template: prompt with `{subject}` where the subject's words go.
+        seed: seed of the initial noise.
+        step_latency_s: L_i(1), seconds of one step on the device.
+        alpha: seconds of latency that a PAI of 1 is worth to its user.
+        total_steps: N.
+        scheduler_hash: fingerprint of the scheduler; null where the device does not check it.
+        latent_shape: channels, height and width of its latents; null where the device does not check it.
+    """
+
+    prompt_template: Annotated[str, Field(min_length=1, max_length=4000)]
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    step_latency_s: Latency
+    alpha: Alpha
+    total_steps: Annotated[int, Field(ge=1, le=1000)]
+    scheduler_hash: Annotated[str, Field(max_length=64)] | None = None
+    latent_shape: Annotated[list[int], Field(min_length=3, max_length=3)] | None = None
+
+
+class Parts(Record):
+    """The parts of a latency, seconds: planned, or as a device measured them."""
+
+    wait_s: Part
+    edge_s: Part
+    transmit_s: Part
+    local_s: Part
+
+    @property
+    def latency_s(self) -> float:
+        """Their sum."""
+        return self.wait_s + self.edge_s + self.transmit_s + self.local_s
+
+
+class Decision(Record):
+    """What the server decided at the end of the round.
+
+    Attributes:
+        id: name of the request in later calls.
+        decision: grant or deny.
+        local_steps: n; N where it is denied.
+        offloaded_steps: N - n.
+        planned: the latency that the plan predicts, from the request on.
+        reason: why a request is denied that no plan has denied; null else.
+    """
+
+    id: str
+    decision: Literal["grant", "deny"]
+    local_steps: int
+    offloaded_steps: int
+    planned: Parts
+    reason: str | None = None
+
+
+class Facts(Record):
+    """What the server serves, so that devices can check before they ask.
+
+    Attributes:
+        model: name of the cluster-wide model.
+        total_steps: N.
+        min_local_steps: N-hat.
+        guidance_scale: scale of classifier-free guidance.
+        scheduler: name of the scheduler.
+        scheduler_hash: its fingerprint.
+        latent_shape: channels, height and width of the latents.
+        interval_s: length of a round, Delta.
+        version: version of edgesplit.
+    """
+
+    model: str
+    total_steps: int
+    min_local_steps: int
+    guidance_scale: float
+    scheduler: str
+    scheduler_hash: str
+    latent_shape: list[int]
+    interval_s: float
+    version: str
+
+
+class ProblemError(Exception):
+    """An answer that is a problem document.
+
+    Attributes:
+        status: HTTP status.
+        kind: last part of the document's `type`.
+        detail: sentence that says what was found and what helps.
+        headers: further headers, such as Retry-After.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.headers = status, kind, detail, headers or {}
+
+    def document(self) -> dict[str, Any]:
+        """The body of the answer."""
+        title = self.kind.replace("-", " ")
+        return {
+            "type": f"urn:edgesplit:problem:{self.kind}",
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+        }

@@ -1,0 +1,361 @@
+"""The edge server's HTTP: devices ask, fetch their hand-offs, and report what they measured.
+
+Errors are problem documents (RFC 9457). docs/server.md describes the protocol; /openapi.json does so for machines.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .dashboard import PAGE
+from .protocol import (
+    DIGEST_HEADER,
+    KEY_HEADER,
+    MEDIA_HANDOFF,
+    MEDIA_PROBLEM,
+    MOST_BODY,
+    Ask,
+    Decision,
+    Facts,
+    Parts,
+    ProblemError,
+)
+from .rounds import Entry, Rounds
+from .telemetry import Telemetry
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What needs no token."""
+EVENT_S = 1.0
+"""Seconds between two events of the dashboard."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token.
+
+    Attributes:
+        secret: the token.
+        expires_s: Unix time after which it is refused; None for never.
+    """
+
+    secret: str
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What the HTTP side allows.
+
+    Attributes:
+        facts: what is served.
+        tokens: bearer tokens, of which a request must have one; none for an open server.
+        grace_s: seconds for images in flight when the server stops.
+        wait_s: longest time that a hand-off is waited for in one call, seconds.
+    """
+
+    facts: Facts
+    tokens: tuple[Token, ...] = ()
+    grace_s: float = 10.0
+    wait_s: float = 300.0
+
+
+@dataclass
+class ServerState:
+    """What the routes share."""
+
+    rounds: Rounds
+    settings: ServerSettings
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    reports: dict[str, Parts] = field(default_factory=dict)
+
+
+def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings]) -> FastAPI:
+    """The server as an ASGI application.
+
+    Args:
+        rounds: the core, not started yet.
+        settings: function of what the engine says of its model.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        made = settings(await rounds.start())
+        app.state.served = ServerState(rounds, made, Telemetry())
+        app.state.served.telemetry.watch(rounds)
+        yield
+        await rounds.stop(made.grace_s)
+
+    from importlib.metadata import version
+
+    app = FastAPI(title="edgesplit edge server", version=version("edgesplit"), lifespan=lifespan)
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_malformed)
+    app.add_exception_handler(HTTPException, _on_http)
+    _add_device_routes(app)
+    _add_operator_routes(app)
+    app.add_middleware(Guard, app_state=app.state)
+    return app
+
+
+# -- devices ------------------------------------------------------------------------------------------------
+
+
+def _add_device_routes(app: FastAPI) -> None:
+    @app.get("/v1/facts")
+    async def facts(request: Request) -> Facts:
+        """What is served: model, steps, scheduler, latents, and how long a round lasts."""
+        return _served(request).settings.facts
+
+    @app.post("/v1/requests", responses=_problems(400, 401, 409, 413, 422, 429, 503))
+    async def ask(
+        request: Request, body: Ask, key: Annotated[str | None, Header(alias=KEY_HEADER, max_length=200)] = None
+    ) -> Decision:
+        """Ask for the first steps of an image; answered at the end of the round."""
+        served = _served(request)
+        _check_ask(body, served.settings.facts)
+        entry = served.rounds.ask(body, key)
+        decision: Decision = await _while_there(request, served.rounds, entry, entry.decision)
+        return decision
+
+    @app.get("/v1/requests/{name}/handoff", responses=_problems(401, 404, 409, 410, 503, 504), response_class=Response)
+    async def handoff(request: Request, name: str) -> Response:
+        """Wait for the hand-off of a granted request: a safetensors message, with its SHA-256 as Repr-Digest."""
+        served = _served(request)
+        entry = served.rounds.find(name)
+        payload: bytes = await _while_there(request, served.rounds, entry, entry.handoff, served.settings.wait_s)
+        served.rounds.fetched(entry)
+        served.telemetry.sent(len(payload))
+        digest = base64.b64encode(hashlib.sha256(payload).digest()).decode()
+        timing = f"edge;dur={1e3 * entry.edge_s:.3f}"
+        headers = {DIGEST_HEADER: f"sha-256=:{digest}:", "Server-Timing": timing}
+        return Response(payload, media_type=MEDIA_HANDOFF, headers=headers)
+
+    @app.post(
+        "/v1/requests/{name}/report", status_code=204, responses=_problems(401, 404, 422), response_class=Response
+    )
+    async def report(request: Request, name: str, body: Parts) -> Response:
+        """Tell what the device measured of a request."""
+        served = _served(request)
+        entry = served.rounds.find(name)
+        served.telemetry.reported(entry, body)
+        served.reports[name] = body
+        return Response(status_code=204)
+
+    @app.delete("/v1/requests/{name}", status_code=204, responses=_problems(401, 404), response_class=Response)
+    async def cancel(request: Request, name: str) -> Response:
+        """Cancel a request, wherever it is."""
+        served = _served(request)
+        served.rounds.cancel(served.rounds.find(name))
+        return Response(status_code=204)
+
+
+def _check_ask(ask: Ask, facts: Facts) -> None:
+    """Refuse what this server cannot serve, before any step runs.
+
+    Raises:
+        ProblemError: naming what differs.
+    """
+    if "{subject}" not in ask.prompt_template:
+        raise ProblemError(
+            422, "no-subject", "prompt_template: found no {subject}; put it where the subject's words go"
+        )
+    for name, theirs, ours in (
+        ("total_steps", ask.total_steps, facts.total_steps),
+        ("scheduler_hash", ask.scheduler_hash, facts.scheduler_hash),
+        ("latent_shape", ask.latent_shape, facts.latent_shape),
+    ):
+        if theirs is not None and theirs != ours:
+            raise ProblemError(
+                409, "cannot-hand-off", f"{name}: found {theirs}, accepted: {ours}, that of this server's model"
+            )
+
+
+async def _while_there(
+    request: Request, rounds: Rounds, entry: Entry, future: "asyncio.Future[Any]", wait_s: float | None = None
+) -> Any:
+    """Wait for an answer as long as the device does; one that hangs up cancels its request.
+
+    Raises:
+        ProblemError: as the future has it; 504 where it takes too long.
+    """
+    gone = asyncio.create_task(_hung_up(request))
+    try:
+        await asyncio.wait({future, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        if gone.done():
+            rounds.cancel(entry)
+            raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled")
+        raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
+    finally:
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    """Return when the other side closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# -- operators ----------------------------------------------------------------------------------------------
+
+
+def _add_operator_routes(app: FastAPI) -> None:
+    @app.get("/healthz", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        """Whether the process answers."""
+        return "ok"
+
+    @app.get("/readyz", response_class=PlainTextResponse, responses=_problems(503))
+    async def readyz(request: Request) -> str:
+        """Whether images can be taken."""
+        if not _served(request).rounds.ready:
+            raise ProblemError(
+                503, "not-ready", "the model is being loaded; try again in a while", {"Retry-After": "5"}
+            )
+        return "ready"
+
+    @app.get("/v1/scenario")
+    async def scenario(request: Request) -> dict[str, Any]:
+        """Every number that plans reckon with now; for reports and simulations."""
+        return asdict(_served(request).rounds.scenario())
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """The state for Prometheus; no user is in a label."""
+        body, kind = _served(request).telemetry.page()
+        return Response(body, media_type=kind)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def dashboard() -> str:
+        """A page that shows what the server does."""
+        return PAGE
+
+    @app.get("/events", response_class=StreamingResponse, include_in_schema=False)
+    async def events(request: Request) -> StreamingResponse:
+        """The dashboard's numbers, one event a second."""
+        return StreamingResponse(_events(_served(request)), media_type="text/event-stream")
+
+
+async def _events(served: ServerState) -> AsyncIterator[str]:
+    while True:
+        yield f"data: {json.dumps(served.telemetry.snapshot())}\n\n"
+        await asyncio.sleep(EVENT_S)
+
+
+# -- answers ------------------------------------------------------------------------------------------------
+
+
+def _served(request: Request) -> ServerState:
+    served: ServerState = request.app.state.served
+    return served
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the documentation says of answers that are problems."""
+    schema = {"type": "object", "properties": {name: {"type": kind} for name, kind in
+              (("type", "string"), ("title", "string"), ("status", "integer"), ("detail", "string"))}}  # fmt: skip
+    return {
+        status: {"description": "problem document", "content": {MEDIA_PROBLEM: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """A problem as an answer."""
+    body = json.dumps(problem.document()).encode()
+    return Response(body, status_code=problem.status, media_type=MEDIA_PROBLEM, headers=problem.headers)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:  # noqa: ARG001 - FastAPI's signature
+    assert isinstance(error, ProblemError)  # noqa: S101 - registered for nothing else
+    return problem_response(error)
+
+
+async def _on_malformed(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem_response(ProblemError(422, "malformed", f"{place}: {first['msg']}"))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    assert isinstance(error, HTTPException)  # noqa: S101
+    kind = {404: "not-found", 405: "method-not-allowed", 400: "malformed"}.get(error.status_code, "http")
+    headers = dict(error.headers or {})
+    return problem_response(ProblemError(error.status_code, kind, str(error.detail), headers))
+
+
+class Guard:
+    """Before any route: the token, and the size of the body."""
+
+    def __init__(self, app: ASGIApp, app_state: Any) -> None:
+        self.app, self.state = app, app_state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a call through, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        problem = self._problem(scope["path"], headers)
+        if problem is not None:
+            await problem_response(problem)(scope, receive, send)
+            return
+        await self.app(scope, _bounded(receive), send)
+
+    def _problem(self, path: str, headers: dict[bytes, bytes]) -> ProblemError | None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:12]) > MOST_BODY:
+            return too_large()
+        tokens = self.state.served.settings.tokens
+        if tokens and path not in OPEN_PATHS and not _known(tokens, headers.get(b"authorization", b"")):
+            detail = "a bearer token that this server knows is needed; it may have expired"
+            return ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": "Bearer"})
+        return None
+
+
+def too_large() -> ProblemError:
+    """The answer to a body that is too large."""
+    return ProblemError(413, "too-large", f"body: accepted: {MOST_BODY} bytes at most")
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The same, but a body that grows too large ends in a problem."""
+    size = 0
+
+    async def bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MOST_BODY:
+            raise too_large()
+        return message
+
+    return bounded
+
+
+def _known(tokens: tuple[Token, ...], header: bytes) -> bool:
+    """Whether a header has one of the tokens that are good now."""
+    scheme, _, given = header.partition(b" ")
+    if scheme.lower() != b"bearer":
+        return False
+    now = time.time()
+    matches = [hmac.compare_digest(token.secret.encode(), given.strip()) for token in tokens]
+    return any(
+        match and (token.expires_s is None or now < token.expires_s)
+        for match, token in zip(matches, tokens, strict=True)
+    )
