@@ -3,7 +3,9 @@
 import codecs
 import json
 import os
+import select
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import InputError, nearest, shown
+from .errors import InputError, nearest, reason_of, shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -24,6 +26,10 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+MOST_BYTES = 1 << 30
+"""Largest file that is read, bytes."""
+WRITER_S, SILENCE_S = 1.0, 60.0
+"""How long a pipe may have nobody who writes to it, and how long whoever does may be silent; seconds."""
 
 
 @contextmanager
@@ -92,10 +98,12 @@ def resolved(path: Path) -> Path:
     """A path with its links followed.
 
     Raises:
-        InputError: where a link leads back to itself.
+        InputError: where a link leads back to itself, or for what is no path.
     """
     try:
         return path.resolve()
+    except ValueError as error:  # a null byte, or half of a character
+        raise InputError(f"{shown_path(path)}: found no name of a file ({reason_of(error)}); name another") from error
     except (RuntimeError, OSError) as error:
         raise InputError(f"{path}: its links lead back to itself; name another file") from error
 
@@ -121,8 +129,55 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot make this folder: {error.strerror}; choose another") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown_path(path)}: cannot make this folder: {reason_of(error)}; choose another") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, of a pipe that somebody writes to, or of what is typed.
+
+    Raises:
+        InputError: for another device, a pipe that stays silent, and for more than `MOST_BYTES`.
+        OSError: where it cannot be read.
+    """
+    with open(path, "rb", buffering=0, opener=_without_waiting) as handle:
+        found = os.fstat(handle.fileno())
+        if stat.S_ISREG(found.st_mode):
+            _check_length(path, found.st_size)
+            return handle.read()
+        if handle.isatty():
+            os.set_blocking(handle.fileno(), True)
+            return handle.read()
+        if not stat.S_ISFIFO(found.st_mode):
+            raise InputError(f"{path}: found a device, accepted: a file, or a pipe that somebody writes to")
+        return _piped(path, handle)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; of a pipe, do not wait until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_length(path: Path, length: int) -> None:
+    if length > MOST_BYTES:
+        raise InputError(f"{path}: found more than {MOST_BYTES >> 20} MiB, accepted: a smaller file")
+
+
+def _piped(path: Path, handle: IO[bytes]) -> bytes:
+    """What somebody writes to a pipe."""
+    parts: list[bytes] = []
+    begun = time.monotonic()
+    while (part := handle.read(1 << 20)) != b"" or not parts:
+        if part:
+            parts.append(part)
+            _check_length(path, sum(map(len, parts)))
+        elif part is None and not select.select([handle], [], [], SILENCE_S)[0]:
+            raise InputError(f"{path}: found a pipe that is silent for {SILENCE_S:g} s, accepted: a file")
+        elif part == b"" and time.monotonic() - begun > WRITER_S:
+            raise InputError(f"{path}: found a pipe that nobody writes to, accepted: a file")
+        elif part == b"":
+            time.sleep(0.01)
+    return b"".join(parts)
 
 
 def read_text(path: Path) -> str:
@@ -132,7 +187,7 @@ def read_text(path: Path) -> str:
         InputError: where it is missing, a directory, unreadable, or in another encoding.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -178,14 +233,26 @@ def record_json(record: Record) -> str:
     return json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """What a JSON text holds; options as those of `json.loads`.
+
+    Raises:
+        ValueError: for what is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _parse_json(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        data = parse_json(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: {place}: not valid JSON ({error.msg}); is the file cut short or edited?") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); mend or replace the file") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: found a {type(data).__name__} at the top, accepted: a JSON object")

@@ -275,6 +275,8 @@ def _parquet_columns(path: Path) -> tuple[list[str], list[list[str]]]:
         raise InputError(
             f"{path}: found a folder without .parquet files, accepted: a file, or a folder of Parquet parts"
         )
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"{path}: found no regular file, accepted: a Parquet file, or a folder of its parts")
     if path.is_dir() and (other := _other_file(path)):
         raise InputError(
             f"{path}: found a folder that holds {other}, accepted: a file, or a folder of Parquet parts alone"
@@ -288,8 +290,8 @@ def _parquet_columns(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _other_file(folder: Path) -> str | None:
     """The name of a file in a folder of Parquet parts that is none, and no mark of the program that wrote them."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(("_", ".")))
-    return next((path.name for path in files if path.suffix != ".parquet"), None)
+    files = (path for path in sorted(folder.rglob("*")) if not path.is_dir() and not path.name.startswith(("_", ".")))
+    return next((path.name for path in files if path.suffix != ".parquet" or not path.is_file()), None)
 
 
 def _frame_columns(frame: "pd.DataFrame") -> tuple[list[str], list[list[str]]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgesplit.common import files
 from edgesplit.common.errors import InputError, nearest, shown
-from edgesplit.common.files import read_text, whole_file
+from edgesplit.common.files import make_folder, read_text, whole_file
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path):
@@ -137,3 +138,95 @@ from edgesplit.common.files import whole_file
 with whole_file(Path(sys.argv[1])) as handle:
     handle.write("second")
 """
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused(pipe, monkeypatch):
+    monkeypatch.setattr(files, "WRITER_S", 0.1)
+    with pytest.raises(InputError, match="found a pipe that nobody writes to, accepted: a file"):
+        read_text(pipe)
+
+
+def test_a_pipe_whose_writer_is_silent_is_refused(pipe, monkeypatch):
+    monkeypatch.setattr(files, "SILENCE_S", 0.1)
+    writer = os.open(pipe, os.O_RDWR)
+    try:
+        with pytest.raises(InputError, match=r"found a pipe that is silent for 0\.1 s"):
+            read_text(pipe)
+    finally:
+        os.close(writer)
+
+
+def test_what_somebody_writes_to_a_pipe_slowly_is_read_whole(pipe):
+    text = "user_id,device\n" * 20_000
+    slow = (
+        "import sys, time\n"
+        "with open(sys.argv[1], 'w') as pipe:\n"
+        "    for _ in range(4):\n"
+        "        pipe.write('user_id,device\\n' * 5_000); pipe.flush(); time.sleep(0.05)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", slow, pipe])
+    while not (content := _none_yet(pipe)):  # the writer is still being started
+        pass
+    assert content == text
+    assert writer.wait(60) == 0
+
+
+def _none_yet(pipe):
+    try:
+        return read_text(pipe)
+    except InputError:
+        return ""
+
+
+def test_devices_and_huge_files_are_refused_before_they_are_read(tmp_path):
+    for device in ("/dev/zero", "/dev/urandom", os.devnull):
+        with pytest.raises(InputError, match=f"{device}: found a device, accepted: a file"):
+            read_text(Path(device))
+    with open(tmp_path / "huge.csv", "wb") as handle:
+        handle.truncate(1 << 40)
+    with pytest.raises(InputError, match="found more than 1024 MiB"):
+        read_text(tmp_path / "huge.csv")
+
+
+def test_a_pipe_without_an_end_is_refused(pipe, monkeypatch):
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    endless = "import sys\nwith open(sys.argv[1], 'w') as pipe:\n    while True: pipe.write('0' * 4096)"
+    writer = subprocess.Popen([sys.executable, "-c", endless, pipe], stderr=subprocess.DEVNULL)
+    try:
+        with pytest.raises(InputError, match="found more than 1 MiB"):
+            while not _none_yet_or_too_much(pipe):
+                pass
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def _none_yet_or_too_much(pipe):
+    try:
+        return read_text(pipe)
+    except InputError as error:
+        if "nobody writes" not in str(error):
+            raise
+        return ""
+
+
+def write(path):
+    with whole_file(path) as handle:
+        handle.write("x")
+
+
+@pytest.mark.parametrize("use", [read_text, make_folder, write])
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "loop/x", "\ud800", ""])
+def test_no_name_of_a_file_is_a_traceback(use, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    try:
+        use(Path(name))
+    except InputError as error:
+        assert "\n" not in str(error)
