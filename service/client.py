@@ -14,7 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from ..common.errors import InputError, reason_of
-from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, Parts
+from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, LatencyParts
 
 T = TypeVar("T")
 TIMEOUT_S = 10.0
@@ -90,7 +90,7 @@ class EdgeClient:
         found = re.search(r"edge;dur=([0-9.]+)", answer.headers.get("Server-Timing", ""))
         return answer.content, float(found[1]) / 1e3 if found else 0.0
 
-    async def report(self, name: str, measured: Parts) -> None:
+    async def report(self, name: str, measured: LatencyParts) -> None:
         """Tell what was measured."""
         await self._call("POST", f"/v1/requests/{name}/report", json=measured.model_dump())
 
@@ -132,7 +132,7 @@ class PlainClient:
         """Wait for a hand-off."""
         return self._run(self._client.handoff(name, wait_s))
 
-    def report(self, name: str, measured: Parts) -> None:
+    def report(self, name: str, measured: LatencyParts) -> None:
         """Tell what was measured."""
         self._run(self._client.report(name, measured))
 

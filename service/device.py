@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from .client import EdgeClient, EdgeError
-from .protocol import Ask, Decision, Parts
+from .protocol import Ask, Decision, LatencyParts
 
 MARGIN = 2.0
 """Times that the planned seconds may pass before a device gives the edge up."""
@@ -30,7 +30,7 @@ class DeviceResult:
 
     decision: Decision | None
     granted: bool
-    measured: Parts
+    measured: LatencyParts
     reason: str = ""
 
 
@@ -94,16 +94,16 @@ async def _fetch(client: EdgeClient, ask: Ask, decision: Decision) -> tuple[byte
         raise
 
 
-def _parts(start: float, decided: float, received: float, end: float, edge_s: float | None) -> Parts:
+def _parts(start: float, decided: float, received: float, end: float, edge_s: float | None) -> LatencyParts:
     """The parts of a latency; `edge_s` as the server measured it, None for a request without a hand-off."""
     remote = received - decided
     if edge_s is None:  # what was waited for in vain is waiting
-        return Parts(wait_s=received - start, edge_s=0.0, transmit_s=0.0, local_s=end - received)
+        return LatencyParts(wait_s=received - start, edge_s=0.0, transmit_s=0.0, local_s=end - received)
     edge = min(edge_s, remote)
-    return Parts(wait_s=decided - start, edge_s=edge, transmit_s=remote - edge, local_s=end - received)
+    return LatencyParts(wait_s=decided - start, edge_s=edge, transmit_s=remote - edge, local_s=end - received)
 
 
-async def _report(client: EdgeClient, decision: Decision, measured: Parts) -> None:
+async def _report(client: EdgeClient, decision: Decision, measured: LatencyParts) -> None:
     try:
         await client.report(decision.id, measured)
     except EdgeError:

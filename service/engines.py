@@ -66,7 +66,7 @@ class EngineError(Exception):
     """An engine that could not start."""
 
 
-class Engine(Protocol):
+class EdgeEngine(Protocol):
     """Runs the steps of a server's images."""
 
     async def start(self, on_tick: OnTick, on_death: OnDeath) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..common.arrays import Floats
 from ..common.figures import drawn_text
 from .runs import Run
 from .summary import ALL_LOCAL, HINDSIGHT, Methods
@@ -133,4 +134,23 @@ def draw_trace(rows: TraceRows) -> Any:
     sizes, numbers = np.unique(rows.images, return_counts=True)
     axes[2].bar([str(size) for size in sizes], numbers, color="C0")
     axes[2].set(xlabel="images per request", ylabel="requests")
+    return figure
+
+
+def draw_planned(planned_s: Floats, measured_s: Floats, errors: Floats) -> Any:
+    """Planned against measured latency of every granted request, and how their errors are spread; a matplotlib figure.
+
+    Args:
+        planned_s: seconds, shape (granted,).
+        measured_s: seconds, the same shape.
+        errors: relative errors, the same shape.
+    """
+    figure, (above, below) = _axes(2, 6.4, sharex=False)
+    above.plot(planned_s, measured_s, "o", markersize=4, alpha=0.6)
+    most = float(max(planned_s.max(initial=0), measured_s.max(initial=0))) * 1.05 or 1.0
+    above.plot([0, most], [0, most], "--", color="0.5", linewidth=1)
+    above.set(xlabel="planned latency, s", ylabel="measured latency, s", xlim=(0, most), ylim=(0, most))
+    ordered = np.sort(errors)
+    below.plot(100 * ordered, (np.arange(ordered.size) + 1) / max(ordered.size, 1), drawstyle="steps-post")
+    below.set(xlabel="|planned - measured| / measured, %", ylabel="share of requests", ylim=(0, 1), xlim=(0, None))
     return figure

@@ -3,20 +3,19 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..common.arrays import Floats
 from ..common.console import say
 from ..common.errors import InputError, require
+from ..common.figures import save_both
 from ..common.files import make_folder, whole_file
 from ..common.progress import progress_bar
-from ..common.tables import plain_table, print_table, write_table
+from ..common.tables import write_table
 from ..fitting.latency import LatencyModel
 from ..fitting.pai import PaiCurve
 from ..optimizer.inputs.scenario import overrides, resolve_scenario
@@ -25,13 +24,12 @@ from . import outcome
 from .client import EdgeClient, EdgeError
 from .comparison import find_way
 from .device import DeviceResult, run_device, sleep_locally
+from .load_report import Rows, load_page, load_rows, load_totals, print_load, relative_errors
 from .price_file import load_prices
 from .protocol import Ask, Facts
 from .simulator import Simulation, World, decider
 from .worlds import WorldSettings, make_world, read_settings
 
-PARTS = ("wait_s", "edge_s", "transmit_s", "local_s")
-TEMPLATE = "a photo of {subject} on the beach"
 MOST_REQUESTS = 100_000
 
 
@@ -66,6 +64,8 @@ def run_load(request: LoadRequest) -> None:
         print(json.dumps(report, indent=1, allow_nan=False))
     else:
         print_load(report)
+    for reason, count in report["reasons"].items():
+        say(f"load: {count} went on by themselves: {reason}")
 
 
 async def _loaded(request: LoadRequest) -> dict[str, Any]:
@@ -77,9 +77,10 @@ async def _loaded(request: LoadRequest) -> dict[str, Any]:
         world = load_world(request, scenario)
         results = await _driven(request, client, facts, world)
         after = served_scenario(await client.scenario())
-    report = load_report(world, results, _simulated(request, replace(world, scenario=after)))
+    rows = load_rows(world, results)
+    report = load_totals(world, rows, _simulated(request, replace(world, scenario=after)))
     if request.output:
-        _write(request.output, world, results, report)
+        _write(request, request.output, rows, report)
     return report
 
 
@@ -140,87 +141,16 @@ def _simulated(request: LoadRequest, world: World) -> Floats:
     return outcome.latency(world, records)
 
 
-def load_report(world: World, results: Sequence[DeviceResult], simulated: Floats) -> dict[str, Any]:
-    """Planned against measured; the object of `--json`."""
-    granted = [result for result in results if result.granted and result.decision]
-    measured = np.array([result.measured.latency_s for result in results])
-    fell_back = [result.reason for result in results if result.reason]
-    errors = {
-        "latency_s": _errors([(r.decision.planned.latency_s, r.measured.latency_s) for r in granted if r.decision])
-    }
-    for part in PARTS:
-        pairs = [(getattr(r.decision.planned, part), getattr(r.measured, part)) for r in granted if r.decision]
-        errors[part] = _errors(pairs)
-    quantiles = dict(zip((50, 95, 99), np.quantile(measured, [0.5, 0.95, 0.99]).tolist(), strict=True))
-    qoe = [_qoe(world, number, result) for number, result in enumerate(results)]
-    return {
-        "requests": len(results),
-        "granted": len(granted),
-        "denied": sum(1 for r in results if r.decision and r.decision.decision == "deny"),
-        "fell_back": len(fell_back),
-        "reasons": {reason: fell_back.count(reason) for reason in sorted(set(fell_back))},
-        "planned_against_measured": errors,
-        "simulated": {
-            name: float(abs(np.quantile(simulated, share) / np.quantile(measured, share) - 1))
-            for name, share in (("p50_relative_error", 0.5), ("p95_relative_error", 0.95))
-        },
-        **{f"p{share}_latency_s": seconds for share, seconds in quantiles.items()},
-        "mean_latency_s": float(np.mean(measured)),
-        "qoe_per_user": float(np.mean([own for own, _ in qoe])),
-        "planned_qoe_per_user": float(np.mean([planned for _, planned in qoe])),
-        "lost": len(world.requests) - len(results),
-    }
+def _write(request: LoadRequest, folder: Path, rows: Rows, report: Mapping[str, Any]) -> None:
+    """The report as JSON and HTML with its figure, and a row for every request as Parquet."""
+    from .figures import draw_planned  # Matplotlib costs half a second
 
-
-def _errors(pairs: Sequence[tuple[float, float]]) -> dict[str, float | None]:
-    """Median and 95th percentile of |planned - measured| / measured; None without requests."""
-    if not pairs:
-        return {"median_relative_error": None, "p95_relative_error": None}
-    planned, measured = np.array(pairs).T
-    error = np.abs(planned - measured) / np.maximum(measured, 1e-9)
-    return {"median_relative_error": float(np.median(error)), "p95_relative_error": float(np.quantile(error, 0.95))}
-
-
-def _qoe(world: World, number: int, result: DeviceResult) -> tuple[float, float]:
-    """QoE of a request as measured, and as planned where there was a decision."""
-    n = result.decision.local_steps if result.granted and result.decision else world.scenario.total_steps
-    worth = float(world.alpha[number]) * float(world.scenario.pai.value(n))
-    planned = result.decision.planned.latency_s if result.decision else result.measured.latency_s
-    return worth - result.measured.latency_s, worth - planned
-
-
-def print_load(report: Mapping[str, Any]) -> None:
-    """The report for a person."""
-    asked, granted, denied = report["requests"], report["granted"], report["denied"]
-    print(f"{asked} requests: {granted} granted, {denied} denied, {report['fell_back']} went on by themselves")
-    table = plain_table("planned against measured", "median error", "95th percentile")
-    for part, errors in report["planned_against_measured"].items():
-        cells = ["-" if value is None else f"{value:.1%}" for value in errors.values()]
-        table.add_row(part.removesuffix("_s"), *cells)
-    print_table(table)
-    p50, p95, p99 = (report[f"p{share}_latency_s"] for share in (50, 95, 99))
-    print(f"latency: median {p50:.2f} s, 95th percentile {p95:.2f} s, 99th {p99:.2f} s")
-    off_50, off_95 = report["simulated"].values()
-    print(f"the simulator is {off_50:.1%} off the median and {off_95:.1%} off the 95th percentile")
-    print(f"QoE of a request {report['qoe_per_user']:.2f} s, planned {report['planned_qoe_per_user']:.2f} s")
-    for reason, count in report["reasons"].items():
-        say(f"load: {count} went on by themselves: {reason}")
-
-
-def _write(folder: Path, world: World, results: Sequence[DeviceResult], report: Mapping[str, Any]) -> None:
-    """The report as JSON, and a row for every request as Parquet."""
+    granted = rows["granted"]
+    planned, measured = rows["planned_latency_s"][granted], rows["latency_s"][granted]
+    picture = save_both(folder / "load", draw_planned(planned, measured, relative_errors(planned, measured)))[0]
     with whole_file(folder / "load.json") as handle:
         handle.write(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    columns: dict[str, list[Any]] = {
-        "request": list(range(len(results))),
-        "time_s": world.requests.time_s.tolist(),
-        "granted": [result.granted for result in results],
-        "local_steps": [r.decision.local_steps if r.decision else None for r in results],
-        "reason": [result.reason for result in results],
-        "latency_s": [result.measured.latency_s for result in results],
-    }
-    for part in PARTS:
-        columns[part] = [getattr(result.measured, part) for result in results]
-        columns[f"planned_{part}"] = [getattr(r.decision.planned, part) if r.decision else None for r in results]
-    write_table(folder / "load.parquet", columns)
-    say(f"wrote {folder / 'load.json'} and {folder / 'load.parquet'}")
+    with whole_file(folder / "load.html") as handle:
+        handle.write(load_page(request.server, report, picture.read_bytes()))
+    write_table(folder / "load.parquet", {name: values.tolist() for name, values in rows.items()})
+    say(f"wrote {folder / 'load.html'}, load.json and load.parquet")

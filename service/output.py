@@ -11,11 +11,24 @@ from ..common.figures import save_both
 from ..common.files import whole_file
 from ..common.tables import plain_table, print_table, short_name
 from .figures import draw_latency, draw_load, draw_timeline
-from .page import Picture, render
+from .page import PageTable, Picture, render
 from .simulator import World
 from .summary import Goal, Methods, ServiceTotals
 from .worlds import WorldSettings
 
+COLUMNS = {
+    "qoe_per_user": ("QoE, s", "{:.2f}"),
+    "gain_per_user": ("gain, s", "{:.3f}"),
+    "share_of_hindsight": ("of hindsight", "{:.1%}"),
+    "mean_latency_s": ("mean latency, s", "{:.2f}"),
+    "p95_latency_s": ("p95, s", "{:.2f}"),
+    "p99_latency_s": ("p99, s", "{:.2f}"),
+    "mean_pai": ("PAI", "{:.3f}"),
+    "share_granted": ("granted", "{:.1%}"),
+    "gpu_use": ("edge in use", "{:.0%}"),
+    "radio_use": ("radio in use", "{:.0%}"),
+}
+"""The totals of the report: heading and form."""
 REPORT, SUMMARY, CALLS = "report.html", "summary.json", "calls.jsonl"
 
 
@@ -115,7 +128,28 @@ def write_report(
     ]
     pictures = [Picture(name, title, save_both(folder / name, figure)[0].read_bytes()) for name, title, figure in drawn]
     with whole_file(folder / REPORT) as handle:
-        handle.write(render(settings, worlds, result, pictures))
+        handle.write(render("A service over time", _words(settings, worlds, result), [_table(result)], pictures))
+
+
+def _words(settings: WorldSettings, worlds: Sequence[World], result: Mapping[str, Any]) -> list[str]:
+    """What was played, and what the table says."""
+    scenario, resolved = settings.resolved.scenario, settings.resolved
+    return [
+        f"{counted(result['requests'], 'request')} in {counted(len(worlds), 'world')} of {result['seconds']:g} s; edge "
+        f"{scenario.gpus} x {resolved.edge_name}, {scenario.bandwidth_hz / 1e6:g} MHz, rounds of "
+        f"{scenario.interval_s:g} s, physics {settings.physics}, seed {settings.seed}.",
+        "Gain is the mean QoE of a request over what it has with all steps on its own device. Hindsight is the best "
+        "that was found with all arrivals known, a lower bound of what is possible.",
+    ]
+
+
+def _table(result: Mapping[str, Any]) -> PageTable:
+    head = ["method", *(title for title, _ in COLUMNS.values())]
+    return PageTable(head, [[name, *_texts(totals)] for name, totals in result["methods"].items()])
+
+
+def _texts(totals: Mapping[str, Any]) -> list[str]:
+    return ["-" if totals[name] is None else form.format(totals[name]) for name, (_, form) in COLUMNS.items()]
 
 
 def write_calls(folder: Path, methods: Methods) -> None:

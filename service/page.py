@@ -1,14 +1,9 @@
-"""The report of a simulation: one HTML file with the pictures in it, which needs no network and no script."""
+"""The reports of `simulate` and `load`: one HTML file with the pictures in it, which needs no network and no script."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-from ..common.errors import counted
-from .simulator import World
-from .worlds import WorldSettings
 
 STYLE = """
 :root { color-scheme: light; }
@@ -28,18 +23,6 @@ th:first-child, td:first-child { text-align: left; }
 }
 """
 """The look of the page. Nothing scrolls sideways: on a narrow screen a table's cells stand below each other."""
-COLUMNS = {
-    "qoe_per_user": ("QoE, s", "{:.2f}"),
-    "gain_per_user": ("gain, s", "{:.3f}"),
-    "share_of_hindsight": ("of hindsight", "{:.1%}"),
-    "mean_latency_s": ("mean latency, s", "{:.2f}"),
-    "p95_latency_s": ("p95, s", "{:.2f}"),
-    "p99_latency_s": ("p99, s", "{:.2f}"),
-    "mean_pai": ("PAI", "{:.3f}"),
-    "share_granted": ("granted", "{:.1%}"),
-    "gpu_use": ("edge in use", "{:.0%}"),
-    "radio_use": ("radio in use", "{:.0%}"),
-}
 
 
 @dataclass(frozen=True)
@@ -57,43 +40,51 @@ class Picture:
     png: bytes
 
 
-def render(
-    settings: WorldSettings, worlds: Sequence[World], result: Mapping[str, Any], pictures: Sequence[Picture]
-) -> str:
-    """The page as HTML."""
-    scenario = settings.resolved.scenario
-    words = (
-        f"{counted(result['requests'], 'request')} in {counted(len(worlds), 'world')} of {result['seconds']:g} s; edge "
-        f"{scenario.gpus} x {settings.resolved.edge_name}, {scenario.bandwidth_hz / 1e6:g} MHz, rounds of "
-        f"{scenario.interval_s:g} s, physics {settings.physics}, seed {settings.seed}."
-    )
+@dataclass(frozen=True)
+class PageTable:
+    """A table of the report, every cell a text.
+
+    Attributes:
+        head: headings of the columns.
+        rows: cells, one sequence for each row.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def render(title: str, words: Sequence[str], tables: Sequence[PageTable], pictures: Sequence[Picture]) -> str:
+    """The page as HTML.
+
+    Args:
+        title: heading of the page.
+        words: paragraphs below it.
+        tables: tables below these.
+        pictures: figures at the end.
+    """
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
-            f"<title>edgesplit: a service over time</title><style>{STYLE}</style></head><body>",
-            "<h1>A service over time</h1>",
-            f"<p>{escape(words)}</p>",
-            "<p>Gain is the mean QoE of a request over what it has with all steps on its own device. Hindsight is the "
-            "best that was found with all arrivals known, a lower bound of what is possible.</p>",
-            _table(result["methods"]),
+            f"<title>edgesplit: {escape(title)}</title><style>{STYLE}</style></head><body>",
+            f"<h1>{escape(title)}</h1>",
+            *(f"<p>{escape(text)}</p>" for text in words),
+            *(_table(table) for table in tables),
             *(_figure(picture) for picture in pictures),
             "</body></html>\n",
         ]
     )
 
 
-def _table(methods: Mapping[str, Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title, _ in COLUMNS.values())
-    rows = "".join(f"<tr><td>{escape(name)}</td>{_cells(totals)}</tr>" for name, totals in methods.items())
-    return f"<table><thead><tr><th>method</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+def _table(table: PageTable) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in table.head)
+    rows = "".join(f"<tr>{_cells(table.head, row)}</tr>" for row in table.rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _cells(totals: Mapping[str, Any]) -> str:
-    return "".join(
-        f'<td data-head="{escape(title)}">{"-" if totals[name] is None else form.format(totals[name])}</td>'
-        for name, (title, form) in COLUMNS.items()
-    )
+def _cells(head: Sequence[str], row: Sequence[str]) -> str:
+    pairs = zip(head, row, strict=True)
+    return "".join(f'<td data-head="{escape(title)}">{escape(cell)}</td>' for title, cell in pairs)
 
 
 def _figure(picture: Picture) -> str:

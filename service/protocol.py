@@ -40,7 +40,7 @@ class Ask(Record):
     latent_shape: Annotated[list[int], Field(min_length=3, max_length=3)] | None = None
 
 
-class Parts(Record):
+class LatencyParts(Record):
     """The parts of a latency, seconds: planned, or as a device measured them."""
 
     wait_s: Part
@@ -70,7 +70,7 @@ class Decision(Record):
     decision: Literal["grant", "deny"]
     local_steps: int
     offloaded_steps: int
-    planned: Parts
+    planned: LatencyParts
     reason: str | None = None
 
 

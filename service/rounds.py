@@ -17,8 +17,8 @@ import numpy as np
 
 from ..fitting.latency import LatencyModel, fit_latency
 from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
-from .engines import EdgeImage, Engine, Tick
-from .protocol import Ask, Decision, Parts, ProblemError
+from .engines import EdgeEngine, EdgeImage, Tick
+from .protocol import Ask, Decision, LatencyParts, ProblemError
 from .resources import NEVER, SharedRadio
 from .scheduler import Load, added_arrivals, decide
 
@@ -120,7 +120,7 @@ class Rounds:
         ready: whether the engine can take images.
     """
 
-    def __init__(self, prepare: Callable[[dict[str, Any]], RoundSettings], engine: Engine) -> None:
+    def __init__(self, prepare: Callable[[dict[str, Any]], RoundSettings], engine: EdgeEngine) -> None:
         """A server that has not started.
 
         Args:
@@ -315,7 +315,7 @@ class Rounds:
         entry.steps_left = offloaded
         self._in_flight[entry.name] = entry
         self.counters.granted += 1
-        planned = Parts(
+        planned = LatencyParts(
             wait_s=_waited(entry),
             edge_s=offloaded * step_s,
             transmit_s=transmit_s,
@@ -329,7 +329,7 @@ class Rounds:
         entry.decided_s = entry.decided_s or time.monotonic()
         entry.over_s = time.monotonic()
         self.counters.denied += 1
-        planned = Parts(wait_s=_waited(entry), edge_s=0, transmit_s=0, local_s=total * entry.ask.step_latency_s)
+        planned = LatencyParts(wait_s=_waited(entry), edge_s=0, transmit_s=0, local_s=total * entry.ask.step_latency_s)
         made = Decision(
             id=entry.name, decision="deny", local_steps=total, offloaded_steps=0, planned=planned, reason=reason
         )

@@ -15,7 +15,7 @@ from ..fitting.latency import LatencyModel, fit_latency
 from ..optimizer.inputs.scenario import Resolved, overrides, resolve_scenario
 from ..optimizer.model.qoe import Scenario
 from .comparison import Way, find_way
-from .engines import EmulatedEngine, Engine, ProcessEngine
+from .engines import EdgeEngine, EmulatedEngine, ProcessEngine
 from .price_file import load_prices
 from .protocol import Facts
 from .rounds import Rounds, RoundSettings
@@ -88,7 +88,7 @@ def run_serve(request: ServeRequest) -> None:
     )  # fmt: skip
 
 
-def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[Engine, float]:
+def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[EdgeEngine, float]:
     """What runs the steps, and the guidance scale that it has."""
     guidance = request.guidance if request.guidance is not None else (3.0 if toy else 7.5)
     if request.engine == "emulated":

@@ -30,11 +30,11 @@ from .protocol import (
     Ask,
     Decision,
     Facts,
-    Parts,
+    LatencyParts,
     ProblemError,
 )
 from .rounds import Entry, Rounds
-from .telemetry import Telemetry
+from .telemetry import ServerTelemetry
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What needs no token."""
@@ -78,8 +78,8 @@ class ServerState:
 
     rounds: Rounds
     settings: ServerSettings
-    telemetry: Telemetry = field(default_factory=Telemetry)
-    reports: dict[str, Parts] = field(default_factory=dict)
+    telemetry: ServerTelemetry = field(default_factory=ServerTelemetry)
+    reports: dict[str, LatencyParts] = field(default_factory=dict)
 
 
 def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings]) -> FastAPI:
@@ -93,7 +93,7 @@ def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         made = settings(await rounds.start())
-        app.state.served = ServerState(rounds, made, Telemetry())
+        app.state.served = ServerState(rounds, made, ServerTelemetry())
         app.state.served.telemetry.watch(rounds)
         yield
         await rounds.stop(made.grace_s)
@@ -105,6 +105,7 @@ def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings
     app.add_exception_handler(RequestValidationError, _on_malformed)
     app.add_exception_handler(HTTPException, _on_http)
     _add_device_routes(app)
+    _add_handoff_routes(app)
     _add_operator_routes(app)
     app.add_middleware(Guard, app_state=app.state)
     return app
@@ -130,6 +131,8 @@ def _add_device_routes(app: FastAPI) -> None:
         decision: Decision = await _while_there(request, served.rounds, entry, entry.decision)
         return decision
 
+
+def _add_handoff_routes(app: FastAPI) -> None:
     @app.get("/v1/requests/{name}/handoff", responses=_problems(401, 404, 409, 410, 503, 504), response_class=Response)
     async def handoff(request: Request, name: str) -> Response:
         """Wait for the hand-off of a granted request: a safetensors message, with its SHA-256 as Repr-Digest."""
@@ -146,7 +149,7 @@ def _add_device_routes(app: FastAPI) -> None:
     @app.post(
         "/v1/requests/{name}/report", status_code=204, responses=_problems(401, 404, 422), response_class=Response
     )
-    async def report(request: Request, name: str, body: Parts) -> Response:
+    async def report(request: Request, name: str, body: LatencyParts) -> Response:
         """Tell what the device measured of a request."""
         served = _served(request)
         entry = served.rounds.find(name)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from .engines import Tick
-from .protocol import Parts
+from .protocol import LatencyParts
 from .rounds import Entry, Rounds
 
 STEP_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -18,7 +18,7 @@ SHOWN = 120
 """Rounds and reports that the dashboard has at most."""
 
 
-class Telemetry:
+class ServerTelemetry:
     """Counts what happens, for Prometheus and for the dashboard."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Telemetry:
         """Count the bytes of a hand-off."""
         self.bytes.inc(size)
 
-    def reported(self, entry: Entry, measured: Parts) -> None:
+    def reported(self, entry: Entry, measured: LatencyParts) -> None:
         """Compare what was planned for a request with what its device measured."""
         if not entry.decision.done() or entry.decision.exception() is not None:
             return

@@ -23,13 +23,13 @@ MAY_IMPORT = {
     "optimizer.agent": ("optimizer.inputs", "optimizer.methods"),
     "optimizer.learn": ("optimizer.agent",),
     "optimizer": ("optimizer.agent", "optimizer.learn"),
-    "service": ("optimizer",),
+    "service": ("optimizer", "diffusion.inference"),
     "reports.basis": ("optimizer", "metrics", "profiler", "service"),
     "reports.exhibit": ("reports.basis",),
     "reports": ("reports.exhibit",),
 }
 """Room -> rooms that it may import, and with them what those may import."""
-TORCH = ("diffusion", "profiler", "metrics", "optimizer.learn")
+TORCH = ("diffusion", "profiler", "metrics", "optimizer.learn", "service")
 """Rooms, and those below them, that may import torch."""
 GYMNASIUM = ("optimizer.learn",)
 FOLDERS = ("common", "data", "fitting", "diffusion", "profiler", "metrics", "optimizer", "reports", "service")
