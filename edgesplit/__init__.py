@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from .optimizer.model.qoe import Plan, Scenario, Users, evaluate
     from .optimizer.model.split import split_granted
     from .optimizer.planner import Outcome, compare, plan
+    from .service.comparison import simulate
+    from .service.scheduler import Load, decide
+    from .service.worlds import draw_world
 
     __version__: str
 
 _PLACES = {
     "InputError": "common.errors",
     "LatencyModel": "fitting.latency",
+    "Load": "service.scheduler",
     "Outcome": "optimizer.planner",
     "PaiCurve": "fitting.pai",
     "Plan": "optimizer.model.qoe",
     "Scenario": "optimizer.model.qoe",
     "Users": "optimizer.model.qoe",
     "compare": "optimizer.planner",
+    "decide": "service.scheduler",
     "draw_instances": "optimizer.agent.instances",
+    "draw_world": "service.worlds",
     "evaluate": "optimizer.model.qoe",
     "load_curve": "fitting.library",
     "load_profile": "fitting.library",
@@ -41,12 +47,13 @@ _PLACES = {
     "plan": "optimizer.planner",
     "read_users": "optimizer.inputs.users",
     "score": "optimizer.methods.scoring",
+    "simulate": "service.comparison",
     "split_granted": "optimizer.model.split",
 }
 __all__ = [
-    "InputError", "LatencyModel", "Outcome", "PaiCurve", "Plan", "Scenario", "Users", "__version__",
-    "compare", "draw_instances", "evaluate", "load_curve", "load_profile", "load_scenario", "optimum", "plan",
-    "read_users", "score", "split_granted",
+    "InputError", "LatencyModel", "Load", "Outcome", "PaiCurve", "Plan", "Scenario", "Users", "__version__",
+    "compare", "decide", "draw_instances", "draw_world", "evaluate", "load_curve", "load_profile", "load_scenario",
+    "optimum", "plan", "read_users", "score", "simulate", "split_granted",
 ]  # fmt: skip
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))

@@ -10,6 +10,7 @@ from ..common.progress import Progress
 from ..optimizer.methods.registry import find_method, known_methods
 from ..optimizer.model.qoe import Plan, all_local
 from .hindsight import SWEEPS, hindsight
+from .price_file import load_prices
 from .runs import Run, play
 from .scheduler import RULES, Rule, TrainedPrices, by_method, decide
 from .simulator import Decide, Simulation, World, decider, fixed
@@ -108,6 +109,28 @@ def play_hindsight(
     found = hindsight(world, start, progress)
     n, granted = found.local_steps.tolist(), found.granted.tolist()
     return play(world, fixed(granted, n), method=HINDSIGHT, number=number)
+
+
+def simulate(world: World, method: str | Rule = "price") -> Run:
+    """Play a world to its end under one way to decide.
+
+    Args:
+        world: the world.
+        method: a price rule by name, a method of `plan` by name, or a function of a scenario and a load that returns
+            `Terms`.
+
+    Returns:
+        the run; its `rows` have a column for everything that happened to each request.
+
+    Raises:
+        InputError: for an unknown name, or a method that cannot serve the world's images.
+    """
+    if not isinstance(method, str):
+        way = Way(getattr(method, "__name__", "own"), partial(decide, rule=method), counts_steps=True)
+    else:
+        way = find_way(method, lambda: load_prices().rule(), {})
+    check_way(way, world)
+    return play_way(world, way, 0)
 
 
 @dataclass(frozen=True)

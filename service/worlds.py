@@ -8,7 +8,7 @@ import numpy as np
 
 from ..common.errors import InputError
 from ..optimizer.agent.instances import Range, paper_instance
-from ..optimizer.inputs.scenario import Resolved
+from ..optimizer.inputs.scenario import Resolved, resolve_scenario
 from ..optimizer.inputs.users import NamedUsers, named, read_users
 from ..optimizer.model.qoe import Scenario, Users
 from .arrivals import (
@@ -129,6 +129,35 @@ def make_world(settings: WorldSettings, number: int) -> World:
         device_queueing=settings.device_queueing,
         images_each=settings.resolved.edge.max_batch,
     )
+
+
+def draw_world(
+    scenario: Scenario | None = None,
+    arrivals: str = "poisson:8",
+    *,
+    rounds: int = 60,
+    seed: int = 0,
+    users: Users | None = None,
+    gpus_over_time: str | None = None,
+) -> World:
+    """A world with random arrivals, as `simulate` draws its first one.
+
+    Args:
+        scenario: the system; None for the shipped one.
+        arrivals: "poisson:RATE", "bursts:LOW,HIGH,SECONDS", or the path of a trace.
+        rounds: length of the arrivals, in rounds.
+        seed: random seed.
+        users: whose requests they are, drawn with replacement; None for the paper's random users.
+        gpus_over_time: how the number of GPUs changes, as `simulate --gpus-over-time` has it.
+
+    Raises:
+        InputError: for a process with wrong numbers, or a file that cannot be read.
+    """
+    resolved = resolve_scenario("default")
+    own = scenario or resolved.scenario
+    resolved = replace(resolved, scenario=own, for_alpha=own)
+    settings = read_settings(resolved, arrivals, None, gpus_over_time, rounds * own.interval_s, 1.0, seed=seed)
+    return make_world(settings if users is None else replace(settings, users=named(users)), 0)
 
 
 def _users(settings: WorldSettings, scenario: Scenario, rng: np.random.Generator) -> Users:

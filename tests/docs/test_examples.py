@@ -6,8 +6,13 @@ import sys
 import pytest
 from documents import ROOT
 
-EXAMPLES = {"own_method.py": ["3"], "own_numbers.py": [], "gym_agent.py": ["1"]}
-PRINTED = {"own_method.py": "slowest first", "own_numbers.py": "all local", "gym_agent.py": "captured"}
+EXAMPLES = {"own_method.py": ["3"], "own_rule.py": ["5"], "own_numbers.py": [], "gym_agent.py": ["1"]}
+PRINTED = {
+    "own_method.py": "slowest first",
+    "own_rule.py": "crowded",
+    "own_numbers.py": "all local",
+    "gym_agent.py": "captured",
+}
 
 
 def test_no_example_is_forgotten():
