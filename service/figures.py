@@ -106,10 +106,11 @@ def _bin(run: Run, interval_s: float) -> float:
 
 
 def _means(time_s: Any, values: Any, edges: Any) -> Any:
-    """The mean of the values in every interval; 0 where there is none."""
+    """The mean of the values in every interval; where there is none, that of the interval before."""
     counts, _ = np.histogram(time_s, edges)
     sums, _ = np.histogram(time_s, edges, weights=values)
-    return sums / np.maximum(counts, 1)
+    known = np.maximum.accumulate(np.where(counts > 0, np.arange(counts.size), 0))
+    return (sums / np.maximum(counts, 1))[known]
 
 
 def _column(run: Run, name: str) -> Any:

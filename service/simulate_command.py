@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..common.console import say
+from ..common.console import resumable, say
 from ..common.errors import InputError
 from ..common.files import make_folder
 from ..common.locks import only_run
@@ -93,7 +93,7 @@ def run_simulate(request: SimulateRequest) -> None:
         return
     if request.output:
         make_folder(request.output)
-        with only_run(request.output, "simulate"):
+        with only_run(request.output, "simulate"), resumable():
             _compare(request, settings, ways, goal)
     else:
         _compare(request, settings, ways, goal)
