@@ -3,26 +3,40 @@
 import asyncio
 import base64
 import hashlib
-import json
 import re
 import ssl
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
-from ..common.errors import InputError, reason_of
+from ..common.errors import InputError, reason_of, shown
+from ..common.files import parse_json
+from ..fitting.latency import LatencyModel
+from ..fitting.pai import PaiCurve
+from ..optimizer.model.qoe import Scenario
 from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, LatencyParts
 
 T = TypeVar("T")
 TIMEOUT_S = 10.0
 """Seconds for an answer that does not wait for anything."""
+MOST_ANSWER = 64 << 20
+"""Bytes of an answer at most; a hand-off of Stable Diffusion has some 33,000."""
 
 
 class EdgeError(Exception):
     """The edge cannot help: it is unreachable, slow, full or wrong; the message says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that was read to its end."""
+
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class EdgeClient:
@@ -45,12 +59,18 @@ class EdgeClient:
         """
         if not re.fullmatch(r"https?://[^\s/]+/?", server):
             raise InputError(f"--server: found {server!r}, accepted: an address such as http://127.0.0.1:8440")
+        if not (token or "").isascii() or not (token or "").isprintable():
+            raise InputError("--token: found characters that no token has, accepted: printable ASCII")
         self.server = server.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-        self._http = httpx.AsyncClient(
-            base_url=self.server, headers=headers, timeout=TIMEOUT_S, limits=limits, verify=verify
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.server, headers=headers, limits=limits, verify=verify,
+                timeout=None,  # noqa: S113 - every call has its own
+            )  # fmt: skip
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InputError(f"--server: found {shown(server)}, which is no address ({reason_of(error)})") from error
 
     async def __aenter__(self) -> "EdgeClient":
         return self
@@ -58,14 +78,13 @@ class EdgeClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def facts(self) -> Facts:
+    async def facts(self, wait_s: float = TIMEOUT_S) -> Facts:
         """What the server serves."""
-        return _record(Facts, await self._call("GET", "/v1/facts"))
+        return _record(Facts, await self._call("GET", "/v1/facts", wait_s))
 
-    async def scenario(self) -> dict[str, Any]:
+    async def scenario(self, wait_s: float = TIMEOUT_S) -> Scenario:
         """Every number that its plans reckon with now."""
-        answer: dict[str, Any] = (await self._call("GET", "/v1/scenario")).json()
-        return answer
+        return served_scenario((await self._call("GET", "/v1/scenario", wait_s)).content)
 
     async def ask(self, ask: Ask, wait_s: float, key: str | None = None) -> Decision:
         """Ask for the first steps of an image; the answer comes at the end of the round.
@@ -98,19 +117,18 @@ class EdgeClient:
         """Cancel a request."""
         await self._call("DELETE", f"/v1/requests/{name}")
 
-    async def _call(self, method: str, path: str, wait_s: float = TIMEOUT_S, **rest: Any) -> httpx.Response:
-        """One call; whatever goes wrong is one sentence."""
-        timeout = httpx.Timeout(TIMEOUT_S, read=max(wait_s, 0.001))
+    async def _call(self, method: str, path: str, wait_s: float = TIMEOUT_S, **rest: Any) -> Answer:
+        """One call, over after `wait_s` whatever the other side does; whatever goes wrong is one sentence."""
         try:
-            async with asyncio.timeout(wait_s + TIMEOUT_S):
-                answer = await self._http.request(method, path, timeout=timeout, **rest)
+            async with asyncio.timeout(wait_s), self._http.stream(method, path, **rest) as answer:
+                content = await _read(answer)
         except (httpx.TimeoutException, TimeoutError) as error:
             raise EdgeError(f"no answer from {self.server} within {wait_s:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EdgeError(f"{self.server} cannot be reached ({reason_of(error)})") from error
-        if answer.is_error:
-            raise EdgeError(_problem(answer))
-        return answer
+        if not answer.is_success:
+            raise EdgeError(_problem(answer, content))
+        return Answer(answer.headers, content)
 
 
 class PlainClient:
@@ -152,7 +170,22 @@ class PlainClient:
 R = TypeVar("R", Facts, Decision)
 
 
-def _record(kind: type[R], answer: httpx.Response) -> R:
+async def _read(answer: httpx.Response) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        EdgeError: for one without end.
+    """
+    parts, size = [], 0
+    async for part in answer.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > MOST_ANSWER:
+            raise EdgeError(f"the server's answer has more than {MOST_ANSWER >> 20} MiB")
+    return b"".join(parts)
+
+
+def _record(kind: type[R], answer: Answer) -> R:
     """An answer as a record."""
     try:
         return kind.model_validate_json(answer.content)
@@ -161,10 +194,24 @@ def _record(kind: type[R], answer: httpx.Response) -> R:
         raise EdgeError(f"the server's answer is none of this version ({what})") from error
 
 
-def _problem(answer: httpx.Response) -> str:
+def served_scenario(content: bytes) -> Scenario:
+    """The scenario of a server's answer.
+
+    Raises:
+        EdgeError: for an answer that is none.
+    """
+    try:
+        numbers = parse_json(content)
+        known = {name: numbers[name] for name in Scenario.__dataclass_fields__ if name in numbers}
+        return Scenario(**known | {"edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
+    except (ValueError, LookupError, TypeError, InputError) as error:
+        raise EdgeError(f"the server's scenario is none of this version ({reason_of(error)})") from error
+
+
+def _problem(answer: httpx.Response, content: bytes) -> str:
     """What an answer with an error says."""
     try:
-        detail = json.loads(answer.content)["detail"]
+        detail = parse_json(content)["detail"]
     except (ValueError, LookupError, TypeError):
         detail = answer.reason_phrase
     return f"the server answered {answer.status_code}: {str(detail)[:200]}"

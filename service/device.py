@@ -2,19 +2,23 @@
 
 The picture is the same whatever happens to the edge's part only where the personal model is the cluster-wide one; what
 is always kept is the seed: a fall-back is the picture that the device alone makes of it.
+
+A device is later than all local by `longest_wait`, `longest_fetch` and `LAST_WORDS_S` at most.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ..common.errors import InputError
 from .client import EdgeClient, EdgeError
 from .protocol import Ask, Decision, LatencyParts
 
 MARGIN = 2.0
 """Times that the planned seconds may pass before a device gives the edge up."""
+LAST_WORDS_S = 1.0
+"""Seconds for what a device tells the edge last: that it needs a hand-off no more, or what it measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +38,28 @@ class DeviceResult:
     reason: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """What came of asking the edge.
+
+    Attributes:
+        decision: the server's decision; None where there was none.
+        payload: the hand-off; None where all steps are to run on the device.
+        decided_s: seconds until the decision.
+        edge_s: seconds that the image was at the edge, as the server measured them.
+        reason: why there is no hand-off where the edge had not denied it; "" else.
+    """
+
+    decision: Decision | None = None
+    payload: bytes | None = None
+    decided_s: float = 0.0
+    edge_s: float = 0.0
+    reason: str = ""
+
+
 FinishLocally = Callable[[bytes | None, int], Awaitable[None]]
-"""Runs the last n steps on the device: hand-off (None: from the seed's noise, all N steps) and n."""
+"""Runs the last n steps on the device: hand-off (None: from the seed's noise, all N steps) and n. It raises InputError
+for a hand-off that it cannot go on from."""
 
 
 async def run_device(client: EdgeClient, ask: Ask, interval_s: float, finish: FinishLocally) -> DeviceResult:
@@ -48,25 +72,23 @@ async def run_device(client: EdgeClient, ask: Ask, interval_s: float, finish: Fi
         finish: function that runs the device's own steps.
     """
     start = time.monotonic()
-    all_local_s = ask.total_steps * ask.step_latency_s
-    decision, payload, edge_s, reason = None, None, 0.0, ""
-    decided = start
-    try:
-        decision = await client.ask(ask, longest_wait(interval_s, all_local_s))
-        decided = time.monotonic()
-        if decision.decision == "grant":
-            payload, edge_s = await _fetch(client, ask, decision)
-        reason = decision.reason or ""
-    except EdgeError as error:
-        reason = str(error)
-    received = time.monotonic()
-    granted = payload is not None and decision is not None
-    n = decision.local_steps if granted and decision else ask.total_steps
-    await finish(payload, n)
-    measured = _parts(start, decided, received, time.monotonic(), edge_s if granted else None)
-    if decision is not None and not reason:
-        await _report(client, decision, measured)
-    return DeviceResult(decision=decision, granted=granted, measured=measured, reason=reason)
+    received = await _from_edge(client, ask, interval_s)
+    result = await _finished(ask, received, finish, start, time.monotonic())
+    if result.decision is not None and not result.reason:
+        await _last_words(client.report(result.decision.id, result.measured))
+    return result
+
+
+async def run_alone(ask: Ask, finish: FinishLocally, reason: str, start: float) -> DeviceResult:
+    """One image without the edge.
+
+    Args:
+        ask: what would have been asked for.
+        finish: function that runs the device's own steps.
+        reason: why the edge is not asked.
+        start: monotonic time from which its latency counts.
+    """
+    return await _finished(ask, Received(reason=reason), finish, start, time.monotonic())
 
 
 def longest_wait(interval_s: float, all_local_s: float) -> float:
@@ -77,37 +99,73 @@ def longest_wait(interval_s: float, all_local_s: float) -> float:
 def longest_fetch(ask: Ask, decision: Decision) -> float:
     """Seconds that a device waits for a hand-off: twice the plan and a second, while it can still pay.
 
-    After (N - n) L_i the hand-off saves nothing any more. So a device is later than all local by these seconds at most,
-    and by those that the decision took.
+    After (N - n) L_i the hand-off saves nothing any more.
     """
     planned = decision.planned.edge_s + decision.planned.transmit_s
     return min(MARGIN * planned + 1.0, decision.offloaded_steps * ask.step_latency_s)
 
 
-async def _fetch(client: EdgeClient, ask: Ask, decision: Decision) -> tuple[bytes, float]:
-    """The hand-off of a granted request; where it comes too late, the request is cancelled."""
+async def _from_edge(client: EdgeClient, ask: Ask, interval_s: float) -> Received:
+    """Ask, and wait for the hand-off where it is granted; whatever goes wrong is a reason to go on without."""
+    start = time.monotonic()
     try:
-        return await client.handoff(decision.id, longest_fetch(ask, decision))
-    except EdgeError:
-        with contextlib.suppress(EdgeError, TimeoutError):  # an edge that is gone has nothing to cancel
-            await asyncio.wait_for(client.cancel(decision.id), 1.0)
-        raise
-
-
-def _parts(start: float, decided: float, received: float, end: float, edge_s: float | None) -> LatencyParts:
-    """The parts of a latency; `edge_s` as the server measured it, None for a request without a hand-off."""
-    remote = received - decided
-    if edge_s is None:  # what was waited for in vain is waiting
-        return LatencyParts(wait_s=received - start, edge_s=0.0, transmit_s=0.0, local_s=end - received)
-    edge = min(edge_s, remote)
-    return LatencyParts(wait_s=decided - start, edge_s=edge, transmit_s=remote - edge, local_s=end - received)
-
-
-async def _report(client: EdgeClient, decision: Decision, measured: LatencyParts) -> None:
+        decision = await client.ask(ask, longest_wait(interval_s, ask.total_steps * ask.step_latency_s))
+        _check_decision(ask, decision)
+    except EdgeError as error:
+        return Received(reason=str(error), decided_s=time.monotonic() - start)
+    decided_s = time.monotonic() - start
+    if decision.decision == "deny":
+        return Received(decision=decision, decided_s=decided_s, reason=decision.reason or "")
     try:
-        await client.report(decision.id, measured)
-    except EdgeError:
-        return  # the picture is there; a report that is lost harms nobody
+        payload, edge_s = await client.handoff(decision.id, longest_fetch(ask, decision))
+    except EdgeError as error:
+        await _last_words(client.cancel(decision.id))
+        return Received(decision=decision, decided_s=decided_s, reason=str(error))
+    return Received(decision=decision, payload=payload, decided_s=decided_s, edge_s=edge_s)
+
+
+def _check_decision(ask: Ask, decision: Decision) -> None:
+    """Refuse a grant whose steps are not those of the image.
+
+    Raises:
+        EdgeError: naming them.
+    """
+    n, offloaded, total = decision.local_steps, decision.offloaded_steps, ask.total_steps
+    if decision.decision == "grant" and not (0 <= n < total and n + offloaded == total):
+        raise EdgeError(f"the server granted {offloaded} + {n} steps of {total}; it is wrong")
+
+
+async def _finished(
+    ask: Ask, received: Received, finish: FinishLocally, start: float, received_s: float
+) -> DeviceResult:
+    """Run the device's own steps: the last n, or all of them where there is no hand-off or a wrong one."""
+    payload, reason = received.payload, received.reason
+    if payload is not None and received.decision is not None:
+        try:
+            await finish(payload, received.decision.local_steps)
+        except InputError as error:
+            payload, reason = None, str(error)
+    if payload is None:
+        await finish(None, ask.total_steps)
+    measured = _parts(received, received_s - start, time.monotonic() - received_s, payload is not None)
+    return DeviceResult(decision=received.decision, granted=payload is not None, measured=measured, reason=reason)
+
+
+def _parts(received: Received, remote_s: float, local_s: float, granted: bool) -> LatencyParts:
+    """The parts of a latency; what was waited for in vain is waiting."""
+    if not granted:
+        return LatencyParts(wait_s=remote_s, edge_s=0.0, transmit_s=0.0, local_s=local_s)
+    after = max(0.0, remote_s - received.decided_s)
+    edge = min(received.edge_s, after)
+    return LatencyParts(wait_s=received.decided_s, edge_s=edge, transmit_s=after - edge, local_s=local_s)
+
+
+async def _last_words(said: Awaitable[None]) -> None:
+    """Tell the edge something that nobody waits for; where it is gone, nothing is lost."""
+    try:
+        await asyncio.wait_for(said, LAST_WORDS_S)
+    except (EdgeError, TimeoutError):
+        return
 
 
 async def sleep_locally(ask: Ask, payload: bytes | None, n: int) -> None:  # noqa: ARG001 - it only takes time

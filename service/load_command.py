@@ -16,8 +16,6 @@ from ..common.figures import save_both
 from ..common.files import make_folder, whole_file
 from ..common.progress import progress_bar
 from ..common.tables import write_table
-from ..fitting.latency import LatencyModel
-from ..fitting.pai import PaiCurve
 from ..optimizer.inputs.scenario import overrides, resolve_scenario
 from ..optimizer.model.qoe import Scenario
 from . import outcome
@@ -71,23 +69,17 @@ def run_load(request: LoadRequest) -> None:
 async def _loaded(request: LoadRequest) -> dict[str, Any]:
     async with EdgeClient(request.server, request.token) as client:
         try:
-            facts, scenario = await client.facts(), served_scenario(await client.scenario())
+            facts, scenario = await client.facts(), await client.scenario()
         except EdgeError as error:
             raise InputError(f"--server: {error}; start one with `edgesplit serve`") from error
         world = load_world(request, scenario)
         results = await _driven(request, client, facts, world)
-        after = served_scenario(await client.scenario())
+        after = await client.scenario()
     rows = load_rows(world, results)
     report = load_totals(world, rows, _simulated(request, replace(world, scenario=after)))
     if request.output:
         _write(request, request.output, rows, report)
     return report
-
-
-def served_scenario(numbers: Mapping[str, Any]) -> Scenario:
-    """The scenario of a server's answer."""
-    known = {name: numbers[name] for name in Scenario.__dataclass_fields__ if name in numbers}
-    return Scenario(**known | {"edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
 
 
 def load_world(request: LoadRequest, scenario: Scenario) -> World:

@@ -15,8 +15,8 @@ from oracles import make_scenario
 
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
+from edgesplit.service.client import served_scenario
 from edgesplit.service.engines import EmulatedEngine
-from edgesplit.service.load_command import served_scenario
 from edgesplit.service.load_report import LEAST_S, relative_errors
 from edgesplit.service.protocol import Facts
 from edgesplit.service.rounds import Rounds, RoundSettings
@@ -108,7 +108,7 @@ def test_an_address_that_is_none_is_refused(options, said):
 def test_the_servers_scenario_comes_back_as_it_is():
     from dataclasses import asdict
 
-    assert served_scenario(json.loads(json.dumps(asdict(SCENARIO)))) == SCENARIO
+    assert served_scenario(json.dumps(asdict(SCENARIO)).encode()) == SCENARIO
 
 
 def test_errors_are_relative_to_what_was_measured():
