@@ -3,10 +3,12 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import torch
 
@@ -27,6 +29,8 @@ RETRIES = 3
 """How often a worker that died is started again and its block repeated."""
 PATIENCE_S = 10
 """How long the address of a Ray cluster may take to answer, seconds."""
+PROBE = "import os, ray; print(flush=True); ray.init(log_to_driver=False); os._exit(0)"
+"""What joins a Ray cluster, in a process that can be stopped: Ray itself would try for minutes, deaf to Ctrl-C."""
 
 
 class Engine(Protocol):
@@ -200,16 +204,38 @@ def connect() -> None:
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if port.isdecimal():  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+        if address not in ("", "local"):
+            _probe(address)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise InputError(
             f"--engine ray: RAY_ADDRESS: found {shown(address)}, where no Ray cluster answers "
             f"({reason_of(error, 80)}); start one there, or unset it for one on this machine"
         ) from error
+
+
+def _probe(address: str) -> None:
+    """Try an address.
+
+    Raises:
+        OSError: where no Ray cluster answers.
+        OverflowError: for a port that is none.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    command = [sys.executable, "-c", PROBE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
+        try:
+            cast(IO[bytes], process.stdout).readline()  # the time counts from when Ray is imported
+            failed = process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"nothing of Ray's came within {PATIENCE_S} s") from None
+        finally:
+            process.kill()
+    if failed:
+        raise OSError("what answers there is not Ray")
 
 
 def start_workers(kind: str, threads: int, most: int) -> list[Any]:

@@ -1,7 +1,11 @@
 """The sweep on a local Ray cluster, with a worker killed in the run, against the local engine."""
 
+import contextlib
 import os
 import signal
+import socket
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -123,3 +127,59 @@ def test_a_cluster_that_does_not_answer_is_refused_in_one_line(monkeypatch, addr
     with pytest.raises(InputError, match=f"RAY_ADDRESS: found '{address}', where no Ray cluster answers") as caught:
         engines.RayEngine("cpu")
     assert "\n" not in str(caught.value)
+
+
+def silent(connection):
+    time.sleep(30)
+
+
+def http(connection):
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def closing_at_once(connection):
+    pass
+
+
+def any_bytes(connection):
+    connection.sendall(bytes(range(256)) * 40)
+    time.sleep(30)
+
+
+@pytest.fixture
+def other_server(request):
+    """The address of a server on this machine that is no Ray cluster; it ends with the test."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer(connection):
+        with connection, contextlib.suppress(OSError):
+            request.param(connection)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield "{}:{}".format(*listener.getsockname())
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+@pytest.mark.parametrize("other_server", [silent, http, closing_at_once, any_bytes], indirect=True)
+@pytest.mark.parametrize("scheme", ["", pytest.param("ray://", marks=pytest.mark.slow)])
+def test_a_server_that_is_not_ray_is_refused_soon(monkeypatch, other_server, scheme):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", pytest.fail)  # in this process nobody waits for it
+    monkeypatch.setattr(engines, "PATIENCE_S", 1)
+    monkeypatch.setenv("RAY_ADDRESS", scheme + other_server)
+    with pytest.raises(InputError, match="where no Ray cluster answers") as caught:
+        engines.RayEngine("cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_answers_is_joined(cluster, monkeypatch):
+    engines._probe(cluster.get_runtime_context().gcs_address)
