@@ -128,7 +128,12 @@ class EdgeWorker:
         if batch:
             self._wait()
         ended = time.monotonic()
-        handoffs = {str(name): self._handoff(str(name), latents) for name, latents in done.items()}
+        handoffs = {}
+        for name, latents in done.items():
+            try:
+                handoffs[str(name)] = self._handoff(str(name), latents)
+            except InputError as error:  # latents that are not finite, or too large for the message
+                self._failed[str(name)] = str(error)
         joined, failed = self._new, self._failed
         self._new, self._failed = [], {}
         if batch or failed:
