@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import InputError, nearest, reason_of, shown
+from .json_text import parse_json, visible
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -230,19 +231,7 @@ def write_record(path: Path, record: Record) -> None:
 
 def record_json(record: Record) -> str:
     """The text of a record's file."""
-    return json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def parse_json(text: str | bytes, **options: Any) -> Any:
-    """What a JSON text holds; options as those of `json.loads`.
-
-    Raises:
-        ValueError: for what is no JSON, or is nested too deeply.
-    """
-    try:
-        return json.loads(text, **options)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return visible(json.dumps(record.model_dump(by_alias=True), indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def _parse_json(path: Path) -> dict[str, Any]:

@@ -283,9 +283,11 @@ def _parquet_columns(path: Path) -> tuple[list[str], list[list[str]]]:
         )
     try:
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        values = [column.to_pylist() for column in table.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two: no text, no date
         raise InputError(f"{path}: not valid Parquet ({reason_of(error, 80)}); write the file again") from error
-    return list(table.column_names), [_texts(path, name, table.column(name).to_pylist()) for name in table.column_names]
+    names = list(table.column_names)
+    return names, [_texts(path, name, column) for name, column in zip(names, values, strict=True)]
 
 
 def _other_file(folder: Path) -> str | None:

@@ -1,18 +1,21 @@
 """The table of measurements, one row per picture, and what is known of it: a Parquet file, or a CSV from elsewhere."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from .. import data
 from ..common.errors import InputError, shown
-from ..common.files import whole_file
+from ..common.files import Record, whole_file
+from ..common.json_text import parse_json
 from ..common.table_reader import TableForm, TextTable, read_table
 from ..common.tables import PARQUET, Columns
-from ..fitting.schemas import Provenance
+from ..fitting.schemas import Provenance, Steps, Text
 from .fingerprints import is_toy
 from .options import LARGEST
 from .settings import SweepSettings
@@ -37,8 +40,7 @@ WORDS = {
 VERSIONS = ("edgesplit", "torch", "diffusers", "open_clip_torch", "lpips")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableFacts:
+class TableFacts(Record):
     """What is known of a table of measurements beside its rows.
 
     Attributes:
@@ -49,23 +51,11 @@ class TableFacts:
         provenance: where the measurements come from.
     """
 
-    total_steps: int | None = None
-    scheduler: str = "unknown"
-    models: Sequence[str] = ("unknown",)
+    total_steps: Annotated[Steps, Field(ge=1)] | None = None
+    scheduler: Text = "unknown"
+    models: list[Text] = Field(default_factory=lambda: ["unknown"])
     toy: bool = False
     provenance: Provenance
-
-    def as_json(self) -> str:
-        """The facts as the table's metadata keep them."""
-        return json.dumps(
-            {
-                "total_steps": self.total_steps,
-                "scheduler": self.scheduler,
-                "models": self.models,
-                "toy": self.toy,
-                "provenance": self.provenance.model_dump(),
-            }
-        )
 
 
 def facts_of(settings: SweepSettings) -> TableFacts:
@@ -103,7 +93,7 @@ def write_measurements(path: Path, columns: Columns, facts: TableFacts) -> None:
 
     table = pa.table({name: list(values) for name, values in columns.items()})
     with whole_file(path, "wb") as handle:
-        pq.write_table(table.replace_schema_metadata({METADATA: facts.as_json()}), handle)
+        pq.write_table(table.replace_schema_metadata({METADATA: facts.model_dump_json()}), handle)
 
 
 def read_measurements(path: Path) -> tuple[Columns, TableFacts]:
@@ -180,9 +170,8 @@ def _facts(path: Path, text: bytes | None) -> TableFacts:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         return TableFacts(provenance=Provenance(kind="measured", source=path.name or "pai-sweep fit", date=today))
     try:
-        stored = json.loads(text)
-        return TableFacts(**stored | {"provenance": Provenance.model_validate(stored["provenance"])})
-    except (ValueError, TypeError, KeyError) as error:
+        return TableFacts.model_validate(parse_json(text))
+    except ValueError as error:
         raise InputError(
             f"{path}: found damaged metadata, accepted: what pai-sweep writes; name another table, or the rows as a CSV"
         ) from error

@@ -1,7 +1,6 @@
 """A plan as a CSV or Parquet file, as JSON, and as a table for people."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,16 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..common.json_text import visible
 from ..common.tables import Columns, plain_table, print_table, short_name
 from .methods.scoring import Totals
 from .model.qoe import Scenario
 from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
 
-INVISIBLE = re.compile(
-    r"[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-"""Characters that no terminal shows or that turn its text around; JSON has escapes for them."""
+NOTED_ROUNDING_S = 1e-6
+"""Seconds of a gap that rounding may hide without a word."""
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
 NUMBERS_WIDTH = 65
@@ -52,8 +50,7 @@ def method_json(outcome: Outcome) -> dict[str, Any]:
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object to stdout, numbers at full precision; of `users`, `cells` and the like one object per line."""
     entries = [f" {json.dumps(key)}: {_json_value(value)}" for key, value in result.items()]
-    text = "{\n" + ",\n".join(entries) + "\n}\n"
-    sys.stdout.write(text if text.isascii() else INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
+    sys.stdout.write(visible("{\n" + ",\n".join(entries) + "\n}\n"))
 
 
 def _json_value(value: Any) -> str:
@@ -134,7 +131,7 @@ def summary(edge_name: str, outcome: Outcome) -> list[str]:
         f"95th percentile of latency {t.p95_latency_s:.2f} s (all local {t.all_local_p95_latency_s:.2f} s)",
         f"objective {t.objective:.3f} s; all local {t.all_local_objective:.3f} s; optimum {t.optimum_objective:.3f} s",
         "(the objective is the sum over the users of alpha x PAI - latency)",
-        f"captured share {t.captured_share:.2%} of what offloading can gain; proven gap {t.gap:.3g} s",
+        f"captured share {t.captured_share:.2%} of what offloading can gain; proven gap {t.gap:.3g} s{_to_within(t)}",
     ]
 
 
@@ -142,6 +139,11 @@ def _load_lines(scenario: Scenario) -> list[str]:
     """What earlier rounds still have at work; nothing for an empty edge."""
     images, sent = scenario.in_flight, scenario.on_radio
     return [f"beside {images} images in flight and {sent} intermediates on the radio"] if images or sent else []
+
+
+def _to_within(t: Totals) -> str:
+    """How sure the gap is, where numbers are so large that rounding hides what a user might care for."""
+    return f", to within {t.gap_rounding_s:.2g} s" if t.gap_rounding_s > NOTED_ROUNDING_S else ""
 
 
 def print_uncertainty(method: str, intervals: Uncertainty) -> None:

@@ -8,6 +8,7 @@ from typing import IO, Any, Self
 
 from ..common.errors import InputError
 from ..common.files import make_folder, read_text, whole_file
+from ..common.json_text import parse_json
 from .telemetry import Reading
 from .timing import Visit
 
@@ -104,7 +105,7 @@ class Journal:
 def _loaded(line: str) -> dict[str, Any]:
     """The object in a line; an empty one where it holds none."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return {}
     return entry if isinstance(entry, dict) else {}

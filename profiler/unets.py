@@ -1,6 +1,5 @@
 """The UNets whose steps are timed: shipped configurations with random weights, or any diffusers UNet."""
 
-import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from .. import data
 from ..common.errors import InputError, nearest, reason_of, shown
 from ..common.files import read_text
+from ..common.json_text import parse_json
 from .workload import Workload
 
 VAE_FACTOR = 8
@@ -36,7 +36,7 @@ def read_config(model: str) -> dict[str, Any]:
     """
     path = _config_path(model)
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); name a diffusers UNet folder") from error
     _check_config(path, config)
