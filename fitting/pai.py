@@ -85,9 +85,10 @@ class PaiCurve:
 
 def log_odds(q: Floats) -> Floats:
     """ln(F / (1 - F)) of the F >= 1/2 with F (1 - F) = q; 0 where q > 1/4, infinite at q = 0."""
-    f = (1 + np.sqrt(np.maximum(1 - 4 * q, 0))) / 2
+    q = np.minimum(q, 0.25)
+    f = (1 + np.sqrt(1 - 4 * q)) / 2
     with np.errstate(divide="ignore"):
-        return 2 * np.log(f) - np.log(np.minimum(q, 0.25))
+        return 2 * np.log(f) - np.log(q)
 
 
 @dataclass(frozen=True, kw_only=True)

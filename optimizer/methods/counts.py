@@ -123,7 +123,7 @@ def _most_offloaded(terms: Terms, group: Group) -> int:
 
 
 def most_granted(scenario: Scenario, latency: Floats, alpha: Floats) -> Ints:
-    """A bound on the users that an optimal plan grants: the largest b whose u_i(b) exceed T (q_0 + 2 b - 1) for b users.
+    """A bound on the users that an optimal plan grants: the largest b with u_i(b) > T (q_0 + 2 b - 1) for b users.
 
     Denying one of b granted users costs its u_i(b), and saves T (q_0 + 2 b - 1) of transmission and what the others
     gain at the smaller batch. So all b users of the smallest optimal plan exceed that. Fewer do so the larger b is,

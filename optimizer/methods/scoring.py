@@ -50,7 +50,7 @@ class Totals:
         objective: value of (P1), seconds, waiting included.
         all_local_objective: value of (P1) with every request denied, seconds.
         optimum_objective: largest possible value of (P1), seconds.
-        gap: optimum_objective - objective, proven; seconds.
+        gap: optimum_objective - objective, proven to within gap_rounding_s; seconds.
         captured_share: share of the possible gain over all local that the plan captures.
         granted: number of users who offload.
         edge_step_latency_s: seconds of one edge step at that batch; None where none is granted, or for a
@@ -61,6 +61,7 @@ class Totals:
         all_local_mean_latency_s: mean latency with every request denied, seconds.
         all_local_p95_latency_s: 95th percentile of latency with every request denied, seconds.
         all_local_mean_pai: mean PAI with every request denied.
+        gap_rounding_s: what rounding may hide of the gap, seconds; far below a nanosecond but for huge numbers.
     """
 
     objective: float
@@ -76,6 +77,7 @@ class Totals:
     all_local_mean_latency_s: float
     all_local_p95_latency_s: float
     all_local_mean_pai: float
+    gap_rounding_s: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Score:
         optimum: largest possible value of (P1), shape (cells,), seconds.
         granted: number of granted users, shape (cells,).
         step_latency_s: seconds of one edge step at that batch, shape (cells,).
+        rounding: what rounding may hide of the gap, shape (cells,), seconds.
     """
 
     evaluation: Evaluation
@@ -101,6 +104,7 @@ class Score:
     optimum: Floats
     granted: Ints
     step_latency_s: Floats
+    rounding: Floats
 
     @property
     def gain(self) -> float:
@@ -190,6 +194,7 @@ def score(
         optimum=objective(users, against.optimum),
         granted=b,
         step_latency_s=edge_step_latency(scenario, b),
+        rounding=rounding(scenario, users, evaluation, against),
     )
     _check_optimum(scored)
     return scored
@@ -249,21 +254,36 @@ def quantile_by_cell(cell: Ints, values: Floats, share: float) -> Floats:
     return quantile
 
 
+def rounding(scenario: Scenario, users: Users, evaluation: Evaluation, against: Yardstick) -> Floats:
+    """What rounding may hide of the difference between two plans' objectives, shape (cells,), seconds.
+
+    A sum of n numbers is off by n times half a unit in the last place of the sum of their sizes, at most; every user
+    brings a few numbers, and the optimum was found by comparing such sums.
+    """
+    worth = np.abs(users.alpha) * (abs(scenario.pai.offset) + abs(scenario.pai.amplitude))
+    longest = np.maximum.reduce([part.latency_s for part in (evaluation, against.local, against.optimum)])
+    size = np.bincount(users.cell, weights=worth + longest, minlength=users.cells)
+    terms = 16 + 4 * np.bincount(users.cell, minlength=users.cells)
+    bound: Floats = np.finfo(float).eps * terms * size + np.finfo(float).tiny
+    return bound
+
+
 def _check_optimum(scored: Score) -> None:
-    excess = np.max(scored.objective - scored.optimum - _rounding(scored.optimum), initial=-np.inf)
+    allowed = np.maximum(_tolerance(scored.optimum), scored.rounding)
+    excess = np.max(scored.objective - scored.optimum - allowed, initial=-np.inf)
     if excess > 0:
         raise OptimumBeatenError(f"a plan beats the exact optimum by {excess:g} s")
 
 
-def _rounding(value: Floats | float) -> Floats:
-    """What rounding may add to a sum of this size, seconds."""
+def _tolerance(value: Floats | float) -> Floats:
+    """What another order of a sum of this size may add, seconds."""
     return 1e-9 * np.maximum(1, np.abs(value))
 
 
 def _totals(score: Score, cells: slice, granted: int, step_s: float | None, means: Mapping[str, float]) -> Totals:
     value, local, best = (float(sums[cells].sum()) for sums in (score.objective, score.all_local, score.optimum))
-    gap = best - value
-    if -_rounding(best) <= gap < 0:  # another plan of the same value, summed in another order
+    gap, hidden = best - value, float(score.rounding[cells].sum())
+    if -max(float(_tolerance(best)), hidden) <= gap < 0:  # another plan of the same value, summed in another order
         gap = 0.0
     share = float(captured_share(np.array(best - gap), np.array(local), np.array(best)))
-    return Totals(value, local, best, gap, share, granted, step_s, **means)
+    return Totals(value, local, best, gap, share, granted, step_s, gap_rounding_s=hidden, **means)
