@@ -23,6 +23,8 @@ from .options import (
 )
 
 MOST_LOAD = 1_000_000
+MOST_PLANS = 100_000
+"""Plans of a population: more would need gigabytes for a hundred users."""
 Users = Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")]
 MethodName = Annotated[
     str, typer.Option(metavar="METHOD", help="How to decide: a name from the list below, or package.module:function.")
@@ -46,8 +48,12 @@ TimeLimit = Annotated[
         "counts, but it is not cut short; default: 60.",
     ),
 ]
-Population = Annotated[int | None, typer.Option(min=4, help="Population of genetic and genetic-joint; default: 100.")]
-Generations = Annotated[int | None, typer.Option(min=1, help="Generations of genetic and genetic-joint; default: 200.")]
+Population = Annotated[
+    int | None, typer.Option(min=4, max=MOST_PLANS, help="Population of genetic and genetic-joint; default: 100.")
+]
+Generations = Annotated[
+    int | None, typer.Option(min=1, max=MOST_PLANS, help="Generations of genetic and genetic-joint; default: 200.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint; default: 0.")]
 PlanGpus = Annotated[
     int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")

@@ -25,6 +25,10 @@ from .counts import Group, blocks, count_values, decide, largest_count
 LEAF_RATINGS = 1 << 17
 """Number of ratings up to which all remaining users are rated at all remaining counts directly."""
 
+MOST_RATINGS = 1 << 22
+"""Number of ratings of promising users up to which they are rated at every count of an interval. Where more may be
+granted, some counts give the value reached, and only counts are discarded until the intervals are small."""
+
 CHUNK = 1 << 14
 """Number of users that are bounded at a time, so that temporary arrays stay in the processor's cache."""
 
@@ -76,10 +80,11 @@ class Search:
         first, hi = self._open_counts(low, lo, hi)
         if first > hi:
             return
-        keep = self._screen(cell, low, lo, hi)
-        if _has_many_copies(cell.take(keep)):
-            keep = keep[_first_copies(cell.take(keep), hi)]
-        cell, places = cell.take(keep), places[keep]
+        if hi * (hi - lo + 1) <= MOST_RATINGS:
+            keep = self._screen(cell, low, lo, hi)
+            if _has_many_copies(cell.take(keep)):
+                keep = keep[_first_copies(cell.take(keep), hi)]
+            cell, places = cell.take(keep), places[keep]
         middle = (first + hi) // 2
         self.run(cell, places, middle + 1, hi)
         self.run(cell, places, first, middle)
@@ -104,8 +109,9 @@ class Search:
         return out
 
     def _reach(self, pool: Group, lo: int, hi: int) -> None:
-        """Note the value of the best plan for a few users, at least hi of them, with lo..hi granted."""
-        values = count_values(self.terms, pool, np.arange(lo, hi + 1))
+        """Note the value of the best plan for some users, at least hi, with lo..hi granted, or some counts of these."""
+        step = max(1, hi * (hi - lo + 1) // MOST_RATINGS)
+        values = count_values(self.terms, pool, np.arange(lo, hi + 1, step))
         self._reached = float(np.max(values, initial=self._reached))
 
     def _open_counts(self, low: Floats, lo: int, hi: int) -> tuple[int, int]:

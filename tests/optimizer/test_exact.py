@@ -223,3 +223,16 @@ def test_a_plan_above_the_optimum_is_a_defect_that_is_raised(monkeypatch):
     monkeypatch.setattr(scoring, "optimum", deny_all)
     with pytest.raises(scoring.OptimumBeatenError):
         plan(make_scenario(), make_users([1.0, 1.0], 1.0), "offload-all")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_most_users_may_be_granted_counts_are_discarded_without_rating_all(seed, monkeypatch):
+    """A free radio and a B_max of everybody: few ratings of the promising users, and the same plan."""
+    monkeypatch.setattr("edgesplit.optimizer.methods.screening.MOST_RATINGS", 1 << 12)
+    monkeypatch.setattr("edgesplit.optimizer.methods.screening.LEAF_RATINGS", 1 << 12)
+    rng = np.random.default_rng([9, seed])
+    scenario = make_scenario(latent_bits=0.0, prompt_bits=0.0, max_batch=700, gpus=int(rng.choice([8, 60, 400])))
+    users = make_users(rng.uniform(0.02, 0.5, 700), rng.uniform(0, 20, 700))
+    screened, rated = optimum(scenario, users), optimum(scenario, users, screen=False)
+    assert np.array_equal(screened.granted, rated.granted)
+    assert np.array_equal(screened.local_steps, rated.local_steps)
