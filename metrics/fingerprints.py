@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .. import data
-from ..common.files import read_text
+from ..common.errors import InputError
+from ..common.files import read_text, whole_file
 
-ENDS = 1 << 16
-"""Bytes of the start and the end of a file of weights that are read; they tell one training from another."""
+KNOWN = ".digests.json"
+"""The file beside the results that keeps digests of files, by their size and time of change."""
+DECISIVE = (".safetensors", ".json", ".txt", ".model")
+"""Suffixes of the files that decide what a model makes: weights, configurations, tokenizers."""
 TOY_LATENT_SIDE = 32
 """Latents narrower than this are a toy model's; those of Stable Diffusion have 64 or 96."""
 
@@ -35,7 +38,9 @@ def base_of(reference: str) -> str | None:
     return str(beside) if beside.is_dir() else data.located(base)
 
 
-def fingerprints(cluster: str, users: Mapping[str, str], clip: str, lpips: str) -> dict[str, str]:
+def fingerprints(
+    cluster: str, users: Mapping[str, str], clip: str, lpips: str, kept: Path | None = None
+) -> dict[str, str]:
     """The fingerprints of all models and metrics of a sweep.
 
     Args:
@@ -43,6 +48,7 @@ def fingerprints(cluster: str, users: Mapping[str, str], clip: str, lpips: str) 
         users: user -> reference of the personal model.
         clip: reference of the CLIP model.
         lpips: backbone of LPIPS.
+        kept: folder where digests of files are kept, so that the next run reads only what has changed; None for none.
 
     Returns:
         "cluster", "clip", "lpips" and "users.NAME" -> fingerprint.
@@ -50,24 +56,74 @@ def fingerprints(cluster: str, users: Mapping[str, str], clip: str, lpips: str) 
     backbone = str(data.FOLDER / "toyworld" / "lpips") if lpips == "toyworld" else lpips
     references = {"cluster": cluster, "clip": data.located(clip), "lpips": backbone}
     references |= {f"users.{name}": reference for name, reference in users.items()}
-    return {name: fingerprint(reference) for name, reference in references.items()}
+    digests = FileDigests(kept)
+    prints = {name: fingerprint(reference, digests) for name, reference in references.items()}
+    digests.keep()
+    return prints
 
 
-def fingerprint(reference: str) -> str:
-    """What tells one training of a model from another: a digest of name, size, start and end of all its weights' files.
+def fingerprint(reference: str, digests: "FileDigests | None" = None) -> str:
+    """What tells a model from every other: a digest of all its weights, configurations and tokenizer files, whole.
 
     A LoRA's fingerprint changes with its base. The fingerprint of a hub id, or of a name that is no folder, is the
     reference itself.
     """
-    folder = Path(reference)
+    folder, digests = Path(reference), digests or FileDigests(None)
     if not folder.is_dir():
         return reference
     base = base_of(reference)
-    digest = hashlib.sha256(fingerprint(base).encode() if base else b"")
-    for path in sorted(folder.rglob("*.safetensors")):
-        with open(path, "rb") as file:
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder)} {size}".encode() + file.read(ENDS))
-            file.seek(max(0, size - ENDS))
-            digest.update(file.read(ENDS))
+    digest = hashlib.sha256(fingerprint(base, digests).encode() if base else b"")
+    for path in _decisive(folder):
+        digest.update(f"{path.relative_to(folder).as_posix()} {digests.of(path)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _decisive(folder: Path) -> Iterator[Path]:
+    """The files of a model that decide what it makes, in order; hidden ones are those of other programs."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in DECISIVE and not hidden and path.is_file():
+            yield path
+
+
+class FileDigests:
+    """SHA-256 of whole files; those that have kept size and time of change since the last run are not read again."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / KNOWN if folder else None
+        self._known: dict[str, list[object]] = _read_known(self._path) if self._path else {}
+        self._seen: dict[str, list[object]] = {}
+
+    def of(self, path: Path) -> str:
+        """The digest of a file.
+
+        Raises:
+            InputError: for a file that cannot be read.
+        """
+        name = str(path.resolve())
+        try:
+            stat = path.stat()
+            entry = self._known.get(name)
+            if not entry or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+                with open(path, "rb") as file:
+                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+        except OSError as error:
+            raise InputError(f"{path}: cannot read: {error.strerror}; make it readable") from error
+        self._seen[name] = entry
+        return str(entry[2])
+
+    def keep(self) -> None:
+        """Write what is known now, where a folder was named and is there."""
+        if self._path and self._path.parent.is_dir() and self._seen != self._known:
+            with whole_file(self._path) as handle:
+                handle.write(json.dumps(self._seen, indent=0) + "\n")
+
+
+def _read_known(path: Path) -> dict[str, list[object]]:
+    """The digests that an earlier run has kept; none where the file is missing or damaged, as they only save time."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    entries = known.items() if isinstance(known, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 3}

@@ -114,7 +114,7 @@ def resolve(request: SweepRequest) -> SweepSettings:
         cluster=data.portable(cluster),
         users={name: data.portable(reference) for name, reference in users.items()},
         **_texts(request, cluster, users, toy),
-        weights=fingerprints(cluster, users, clip, lpips),
+        weights=fingerprints(cluster, users, clip, lpips, request.output),
         seeds=request.seeds,
         splits=_splits(request, toy, sampling.total_steps),
         total_steps=sampling.total_steps,

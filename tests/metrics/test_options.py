@@ -1,5 +1,6 @@
 """What the options mean, and which are refused; test_pai_sweep_command tests the command's exit code and line."""
 
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.metrics.cli import app
-from edgesplit.metrics.fingerprints import fingerprint, is_toy
+from edgesplit.metrics.fingerprints import fingerprint, fingerprints, is_toy
 from edgesplit.metrics.options import CurveOptions, SweepRequest, on_machine, resolve
 from edgesplit.metrics.pai import PaiConstants
 from edgesplit.metrics.split_points import parse_splits
@@ -70,6 +71,49 @@ def test_a_lora_s_fingerprint_changes_with_its_base(tmp_path):
         save_model(tmp_path / "base", weights)
         prints.add(fingerprint(lora))
     assert len(prints) == 2
+
+
+def test_any_changed_file_that_decides_is_another_model(tmp_path):
+    """A byte in the middle of the weights, a setting of the scheduler, a word of the tokenizer; a README is none."""
+    model = tmp_path / "model"
+    save_model(model, bytes(300_000))
+    for name in ("scheduler/scheduler_config.json", "tokenizer/merges.txt", "README.md", ".cache/x.json"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("{}")
+    before = fingerprint(str(model))
+    for name, decides in (("README.md", False), (".cache/x.json", False), ("tokenizer/merges.txt", True),
+                          ("scheduler/scheduler_config.json", True)):  # fmt: skip
+        (model / name).write_text('{"clip_sample": true}')
+        assert (fingerprint(str(model)) != before) == decides, name
+        before = fingerprint(str(model))
+    save_model(model, bytes(150_000) + b"\1" + bytes(149_999))
+    assert fingerprint(str(model)) != before
+
+
+def test_files_that_have_not_changed_are_read_once(tmp_path, monkeypatch):
+    models = {name: save_model(tmp_path / name, name.encode() * 99) for name in ("cluster", "anna", "clip", "lpips")}
+    (tmp_path / "out").mkdir()
+    read = []
+    plain = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(file.name) or plain(file, kind))
+
+    def prints():
+        read.clear()
+        return fingerprints(
+            models["cluster"], {"anna": models["anna"]}, models["clip"], models["lpips"], tmp_path / "out"
+        )
+
+    first = prints()
+    assert len(read) == 8
+    assert prints() == first
+    assert read == []
+    weights = tmp_path / "anna" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(b"other" * 99)
+    second = prints()
+    assert read == [str(weights)]
+    assert {name for name in first if first[name] != second[name]} == {"users.anna"}
+    (tmp_path / "out" / ".digests.json").write_text("no json")
+    assert prints() == second
 
 
 def test_toy_models_are_known_by_the_size_of_their_pictures(tmp_path):
