@@ -199,7 +199,7 @@ def fit_lines(b: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
     """What `fit_line` does, for many sets of latencies at once, by the normal equations.
 
     As the latencies are positive, at most one of k and h can come out negative; the least squares under the bounds then
-    lie on that bound.
+    lie on that bound. Where latencies are so unlike that one alone decides, the line is flat.
 
     Args:
         b: batch sizes, shape (points,).
@@ -212,7 +212,10 @@ def fit_lines(b: Floats, y: Floats, w: Floats) -> tuple[Floats, Floats]:
     bb, b1, one = ((w * power / y**2).sum(axis=-1) for power in (b * b, b, np.ones_like(b)))
     yb, y1 = (w * b / y).sum(axis=-1), (w / y).sum(axis=-1)
     determinant = bb * one - b1 * b1
-    k, h = (yb * one - y1 * b1) / determinant, (bb * y1 - b1 * yb) / determinant
+    with np.errstate(divide="ignore", invalid="ignore"):
+        k, h = (yb * one - y1 * b1) / determinant, (bb * y1 - b1 * yb) / determinant
+    solved = np.isfinite(k) & np.isfinite(h)
+    k, h = np.where(solved, k, 0), np.where(solved, h, y1 / one)
     slope = np.where(h < 0, yb / bb, np.maximum(k, 0))
     intercept = np.where(k < 0, y1 / one, np.maximum(h, 0))
     return slope, intercept

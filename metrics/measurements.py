@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .. import data
-from ..common.errors import InputError, shown
+from ..common.errors import InputError, printable, shown
 from ..common.files import Record, whole_file
 from ..common.json_text import parse_json
 from ..common.table_reader import TableForm, TextTable, read_table
@@ -168,7 +168,9 @@ def _facts(path: Path, text: bytes | None) -> TableFacts:
     """The facts in a file's metadata; of a table without them only its name and the day are known."""
     if text is None:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        return TableFacts(provenance=Provenance(kind="measured", source=path.name or "pai-sweep fit", date=today))
+        return TableFacts(
+            provenance=Provenance(kind="measured", source=printable(path.name) or "pai-sweep fit", date=today)
+        )
     try:
         return TableFacts.model_validate(parse_json(text))
     except ValueError as error:

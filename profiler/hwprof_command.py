@@ -17,7 +17,7 @@ from ..common.progress import Progress, progress_bar
 from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own
 from ..fitting.names import slug
-from ..fitting.schemas import LatencyProfile
+from ..fitting.schemas import SMALLEST, LatencyProfile
 from .bench import load_unet, measure
 from .devices import check_device, device_name, instruments_for, versions
 from .journal import Journal
@@ -75,6 +75,11 @@ def run_fit(request: FitRequest) -> None:
     check_output(request.output)
     durations_s = read_samples(request.samples)
     fit = fit_samples({batch: [[s] for s in seconds] for batch, seconds in durations_s.items()})
+    if (step_s := float(fit.model.step_latency(1))) < SMALLEST:
+        raise InputError(
+            f"{request.samples}: found durations by which a step of one image takes {step_s:g} s, accepted: {SMALLEST:g} s "
+            "or more; are they in seconds?"
+        )
     profile = foreign_profile(request, durations_s, fit)
     _save(profile_path(request.output, profile.name), profile)
     _say_notes(profile, request.as_json)

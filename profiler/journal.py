@@ -1,14 +1,17 @@
 """The journal of a measurement: one flushed line per visit, so that a run that was killed can go on where it was."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from ..common.errors import InputError
-from ..common.files import make_folder, read_text, whole_file
+from ..common.console import say
+from ..common.errors import InputError, counted
+from ..common.files import Record, make_folder, read_bytes, whole_file
 from ..common.json_text import parse_json
+from .samples import MOST_SECONDS
 from .telemetry import Reading
 from .timing import Visit
 
@@ -87,40 +90,62 @@ class Journal:
         Raises:
             InputError: for what is no journal, and for visits of another configuration.
         """
-        header, *lines = read_text(self.path).split("\n") or [""]
-        old = _loaded(header).get("config")
+        try:
+            header, *lines = read_bytes(self.path).split(b"\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot read: {error.strerror}; move it away") from error
+        signed = any(b'"digest"' in line for line in (header, *lines))  # journals of an old version are not
+        old = _loaded(header, signed).get("config")
         if not isinstance(old, dict):
             raise InputError(f"{self.path}: not a journal of hwprof bench; move it away, or begin anew with --fresh")
-        done = list(_whole(lines))
+        entries = [_loaded(line, signed) for line in lines]
+        done = list(_whole(entries))
         if done and old != config:
             raise InputError(
                 f"{self.path}: an interrupted run had other options: {_difference(old, config)}; repeat them to go on "
                 "with it, or begin anew with --fresh"
             )
+        if damaged := sum(map(bool, lines[:-1])) - len(done) - sum("threads" in entry for entry in entries):
+            say(f"hwprof: {self.path} was damaged: {counted(damaged, 'visit')} of it are measured again")
         if done:
-            chosen = [entry["threads"] for entry in map(_loaded, lines) if "threads" in entry]
+            chosen = [entry["threads"] for entry in entries if type(entry.get("threads")) is int]
             self.done, self.threads = done, chosen[0] if chosen else None
 
 
-def _loaded(line: str) -> dict[str, Any]:
-    """The object in a line; an empty one where it holds none."""
+class _Measured(Record):
+    """A line of a finished visit."""
+
+    visit: Visit
+    reading: Reading
+
+
+def _loaded(line: bytes, signed: bool) -> dict[str, Any]:
+    """The object in a line; an empty one where it holds none, or not the one that was written."""
     try:
         entry = parse_json(line)
     except ValueError:
         return {}
-    return entry if isinstance(entry, dict) else {}
+    if not isinstance(entry, dict) or (signed and entry.pop("digest", None) != _digest(entry)):
+        return {}
+    return entry
 
 
-def _whole(lines: Sequence[str]) -> Iterator[Measured]:
-    """The visits up to the line that was being written when the run was killed."""
-    for line in lines:
-        entry = _loaded(line)
+def _whole(entries: Sequence[dict[str, Any]]) -> Iterator[Measured]:
+    """The visits up to the line that was being written when the run was killed, or the first one that is damaged.
+
+    What follows it is left out: a reading tells the energy since the visit before.
+    """
+    for entry in entries:
         if "threads" in entry:
             continue
         try:
-            yield Visit(**entry["visit"]), Reading(**entry["reading"])
-        except (TypeError, KeyError):
+            measured = _Measured.model_validate_json(json.dumps(entry))
+        except ValueError:
             return
+        seconds = measured.visit.durations_s
+        if not seconds or not all(0 < s <= MOST_SECONDS for s in seconds):
+            return
+        yield measured.visit, measured.reading
 
 
 def _entry(measured: Measured) -> dict[str, Any]:
@@ -129,7 +154,12 @@ def _entry(measured: Measured) -> dict[str, Any]:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    return json.dumps(entry) + "\n"
+    return json.dumps({**entry, "digest": _digest(entry)}) + "\n"
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    """What tells whether a line has changed since it was written."""
+    return hashlib.sha256(json.dumps(entry).encode()).hexdigest()[:16]
 
 
 def _difference(old: dict[str, Any], config: dict[str, Any]) -> str:

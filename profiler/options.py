@@ -1,11 +1,13 @@
 """What the options of `hwprof` mean: the step to time, when to stop, and where the profile goes."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.errors import InputError
+from ..common.errors import InputError, shown
 from ..common.figures import FORMATS
+from ..common.files import resolved
 from ..common.ranges import parse_ranges
 from ..fitting.library import own_folder
 from .samples import MOST_BATCH
@@ -13,6 +15,8 @@ from .timing import TimingSettings
 from .unets import read_config
 from .workload import Dtype, Workload
 
+INVALID = re.compile("[\ud800-\udfff]")
+"""What stands for bytes of the command line that are no text."""
 RESOLUTION_STEP, MOST_RESOLUTION = 64, 4096
 """Pixels of a side: all multiples of the first up to the second are accepted."""
 
@@ -67,8 +71,17 @@ class FitRequest:
 
     def __post_init__(self) -> None:
         for option, value in (("--device", self.device), ("--model", self.model)):
-            if not value:
-                raise InputError(f"{option}: found '', accepted: a name")
+            _check_name(option, value)
+
+
+def _check_name(option: str, value: str) -> None:
+    """Refuse a name that no profile can hold.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not value or INVALID.search(value):
+        raise InputError(f"{option}: found {shown(value)}, accepted: a name in UTF-8")
 
 
 def workload_of(request: BenchRequest) -> Workload:
@@ -78,6 +91,7 @@ def workload_of(request: BenchRequest) -> Workload:
         InputError: for an unknown model, or a resolution out of range.
     """
     read_config(request.model)
+    _check_name("--model", request.model)
     side = request.resolution
     if side is not None and not (0 < side <= MOST_RESOLUTION and side % RESOLUTION_STEP == 0):
         raise InputError(
@@ -135,11 +149,12 @@ def profile_path(output: Path | None, name: str) -> Path:
 
 
 def check_writable(file: Path) -> None:
-    """Refuse a file, or a picture beside it, that is no regular file before anything is measured or drawn.
+    """Refuse a file, or a picture beside it, that cannot be a regular file, before anything is measured or drawn.
 
     Raises:
         InputError: naming the file.
     """
     for path in (file, *(file.with_suffix(f".{kind}") for kind in FORMATS)):
+        resolved(path)
         if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{path}: cannot write: it is not a regular file; choose another place with -o")

@@ -9,6 +9,8 @@ from ..common.files import record_json
 from ..common.tables import plain_table, print_table, short_name
 from ..fitting.schemas import LatencyProfile
 
+NAME_CELLS = 80
+"""Most cells of a terminal that the name of a profile's file takes in a list; those of profiles are shorter."""
 MODEL_CELLS = 16
 """Most cells of a terminal that the name of a model takes in a list."""
 
@@ -48,7 +50,13 @@ def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_
     table = plain_table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
     for name, profile in profiles.items():
         origin = "own, " + profile.provenance.kind if name in own else profile.provenance.kind
-        table.add_row(name, short_name(profile.model, MODEL_CELLS), profile.dtype, *_fit_ms(profile), origin)
+        table.add_row(
+            short_name(name, NAME_CELLS),
+            short_name(profile.model, MODEL_CELLS),
+            profile.dtype,
+            *_fit_ms(profile),
+            origin,
+        )
     print_table(table)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arrays import Floats
+from ..common.errors import printable
 from ..fitting.doubts import profile_doubts
 from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.names import slug
@@ -74,7 +75,7 @@ def foreign_profile(request: FitRequest, durations_s: Mapping[int, Sequence[floa
         fit=LatencyFitRecord.of(fit),
         max_batch=None,
         telemetry=None,
-        provenance=Provenance(kind="measured", source=f"hwprof fit {request.samples.name}", date=_today()),
+        provenance=Provenance(kind="measured", source=f"hwprof fit {printable(request.samples.name)}", date=_today()),
     )
     return _noted(profile, fit_notices(fit, profile))
 

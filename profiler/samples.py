@@ -10,6 +10,8 @@ MOST_BATCH = 4096
 """Largest batch size that is accepted."""
 MOST_SECONDS = 1e6
 """Bound of a step's duration that no real step comes near."""
+MOST_UNLIKE = 1e9
+"""Largest ratio of two durations; with others the sums of a fit lose their digits."""
 COLUMNS = ("batch", "duration_s")
 FORM = TableForm(rows="timed steps", known=COLUMNS, strict=False, needed=COLUMNS)
 
@@ -32,6 +34,11 @@ def read_samples(path: Path) -> dict[int, list[float]]:
         durations.setdefault(int(batch), []).append(duration_s)
     if not durations:
         raise InputError(f"{path}: no rows below the header; add one row per timed step")
+    if (shortest := seconds.min()) * MOST_UNLIKE < (longest := seconds.max()):
+        raise InputError(
+            f"{path}: column 'duration_s': found {shortest:g} and {longest:g}, accepted: less unlike ones; "
+            "are all of them in seconds?"
+        )
     if len(durations) < 2:
         raise InputError(f"{path}: found one batch size, accepted: two or more; a line needs them")
     return durations

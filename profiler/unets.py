@@ -1,5 +1,6 @@
 """The UNets whose steps are timed: shipped configurations with random weights, or any diffusers UNet."""
 
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def _config_path(model: str) -> Path:
     known, folder = model_names(), Path(model)
     if model in known:
         return known[model]
-    if not model or not folder.is_dir():
+    if not model or not os.path.isdir(model):  # whatever the name
         raise InputError(f"--model: found {shown(model)}, accepted: a name or a folder; {nearest(model, known)}")
     return folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"
 

@@ -1,5 +1,7 @@
 """The journal of a run: what an interrupted one leaves, and what the next one takes from it."""
 
+import json
+
 import pytest
 
 from edgesplit.common.errors import InputError
@@ -86,3 +88,24 @@ def test_the_file_stays_only_after_an_error_and_with_a_visit(tmp_path, visits, f
     except KeyboardInterrupt:
         pass
     assert path.exists() == stays
+
+
+def test_a_journal_of_a_version_without_digests_is_gone_on_with(tmp_path):
+    path = interrupted(tmp_path / "j.jsonl", visits=2)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        del entry["digest"]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    journal = Journal(path, CONFIG)
+    assert (journal.done, journal.threads) == ([(VISIT, HOT)] * 2, 3)
+    journal.close(remove=True)
+
+
+def test_a_changed_visit_and_what_follows_it_are_measured_again_which_is_said(tmp_path, capsys):
+    path = interrupted(tmp_path / "j.jsonl", visits=3)
+    first, second, _ = path.read_text().splitlines(keepends=True)[2:]
+    path.write_text(path.read_text().replace(first + second, first + second.replace("0.25", "0.26")))
+    journal = Journal(path, CONFIG)
+    assert journal.done == [(VISIT, HOT)]
+    journal.close(remove=True)
+    assert f"{path} was damaged: 2 visits of it are measured again" in capsys.readouterr().err
