@@ -98,10 +98,12 @@ class EdgeWorker:
                 message, _ = receive(pipe)
                 if "stop" in message:
                     return
-                self._obey(message)
-            self._tick(pipe)
+                self.obey(message)
+            if told := self.tick():
+                send(pipe, *told)
 
-    def _obey(self, message: dict[str, Any]) -> None:
+    def obey(self, message: dict[str, Any]) -> None:
+        """Add and cancel images, as a message says."""
         for image in message.get("add", ()):
             self._add(image)
         for name in message.get("cancel", ()):
@@ -121,8 +123,8 @@ class EdgeWorker:
         self._asked[name] = asked
         self._new.append(name)
 
-    def _tick(self, pipe: Connection) -> None:
-        """One step of everything, and the hand-offs of what has left."""
+    def tick(self) -> tuple[dict[str, Any], dict[str, bytes]] | None:
+        """One step of everything: the fields of `engines.Tick`, and the hand-offs; None where nothing happened."""
         batch, start = len(self.engine), time.monotonic()
         done = self.engine.tick() if batch else {}
         if batch:
@@ -136,9 +138,10 @@ class EdgeWorker:
                 self._failed[str(name)] = str(error)
         joined, failed = self._new, self._failed
         self._new, self._failed = [], {}
-        if batch or failed:
-            send(pipe, {"ended_s": ended, "seconds": ended - start if batch else 0.0, "batch": batch, "joined": joined,
-                        "failed": failed}, handoffs)  # fmt: skip
+        if not batch and not failed:
+            return None
+        seconds = ended - start if batch else 0.0
+        return {"ended_s": ended, "seconds": seconds, "batch": batch, "joined": joined, "failed": failed}, handoffs
 
     def _handoff(self, name: str, latents: Any) -> bytes:
         from ..diffusion.inference.handoff import Handoff

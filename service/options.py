@@ -1,4 +1,4 @@
-"""The command-line options of `simulate`, `trace`, `serve` and `load`."""
+"""The command-line options of `simulate`, `trace`, `serve`, `load` and `device`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,8 +99,12 @@ Sampler = Annotated[str, typer.Option("--scheduler", help="ddim, euler, euler-an
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")]
 ServeEngine = Annotated[
-    Literal["process", "emulated"],
-    typer.Option("--engine", help="The model in a process of its own, or a clock that only takes the time of steps."),
+    Literal["process", "ray", "emulated"],
+    typer.Option(
+        "--engine",
+        help="The model in a process of its own, on every GPU of a Ray cluster (--gpus of them), or only a clock that "
+        "takes the time of its steps.",
+    ),
 ]
 EmulateRadio = Annotated[
     bool, typer.Option("--emulate-radio", help="Pace hand-offs as on the scenario's shared radio, for experiments.")
@@ -122,3 +126,37 @@ TokenText = Annotated[
     str | None, typer.Option("--token", envvar="EDGESPLIT_TOKEN", help="Bearer token, where the server wants one.")
 ]
 LoadOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the report and the requests.")]
+
+OwnUser = Annotated[str | None, typer.Option("--user", help="User of the toy world: anna, ben or cleo.")]
+OwnModelFolder = Annotated[
+    str | None, typer.Option("--model", help="Personal model of your own: folder or hub id; a LoRA's folder too.")
+]
+OwnPrompt = Annotated[
+    str | None, typer.Option("--prompt", help="Template with {subject}, or a prompt with the subject's words.")
+]
+PictureFile = Annotated[Path, typer.Option("-o", "--output", help="The picture, .png.")]
+NoiseSeed = Annotated[int, typer.Option("--seed", help="Seed of the initial noise.")]
+OwnStepLatency = Annotated[
+    float | None,
+    typer.Option(
+        "--step-latency-s", min=1e-9, max=1e9, help="L_i, seconds of a step on this device; default: measured."
+    ),
+]
+OwnProfile = Annotated[str | None, typer.Option("--profile", help="Latency profile, name or file, to take L_i of.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Measure L_i anew, though a measurement is kept.")]
+OwnAlpha = Annotated[
+    float | None, typer.Option("--alpha", min=0, max=1e9, help="Seconds of latency that a PAI of 1 is worth to you.")
+]
+OwnEmphasis = Annotated[
+    float | None,
+    typer.Option(
+        "--emphasis", min=0, max=1, help="From fast (0) to one's own (1), in place of --alpha; default: 0.25."
+    ),
+]
+OwnSteps = Annotated[
+    int | None, typer.Option("--steps", help="N, number of steps in all; default: 50 for the toy world, else 200.")
+]
+Listen = Annotated[
+    int | None,
+    typer.Option(min=1, max=65_535, help="Be a gateway on this port of this machine: /v1/images/generations."),
+]

@@ -115,6 +115,10 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
         "measure": "edge" not in request.changes,
         "threads": None,
     }
+    if request.engine == "ray":
+        from .ray_engine import RayEngine
+
+        return RayEngine(settings, resolved.scenario.gpus, settings["device"] != "cpu"), guidance
     return ProcessEngine(work, settings), guidance
 
 
