@@ -22,7 +22,11 @@ demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped inp
 	$(BIN)/plan --users data/users.csv --compare -o demo/plan.csv
 	@echo
 	$(BIN)/plan --users data/users.csv --gpu-sweep 1:16 -o demo/gpus.png
-	@echo; echo "Look at: demo/edge.png (Fig. 3), demo/sweep/fig4a.png and fig4b.png (Fig. 4), demo/gpus.png,"
+	@echo; echo "4. The service itself, for a quarter of a minute: planned seconds against measured ones."
+	@$(BIN)/edgesplit serve --port 8449 --emulate-radio & server=$$!; \
+		$(BIN)/edgesplit load --server http://127.0.0.1:8449 --wait 120 --users data/phones.csv --arrivals poisson:1 \
+		--duration 15 -o demo/load; status=$$?; kill $$server; wait $$server; exit $$status
+	@echo; echo "Look at: demo/load/load.html, demo/edge.png (Fig. 3), demo/sweep/fig4a.png and fig4b.png (Fig. 4), demo/gpus.png,"
 	@echo "demo/phones.csv and demo/plan.csv (every user's decision)."
 
 # Two processes share the tests, file by file; more threads in each would only wait for each other.
@@ -89,7 +93,7 @@ $(VENV)/core: $(VENV)/pip $(SOURCES)
 
 $(VENV)/models: $(VENV)/core
 	@echo "installing torch, diffusers and more (several GB) ..."
-	@$(PIP) --no-build-isolation '.[models]'
+	@$(PIP) --no-build-isolation '.[models,serve]'
 	@touch $@
 
 $(VENV)/test: $(VENV)/core

@@ -10,6 +10,7 @@ COMMANDS = {
     "simulate": "edgesplit.service.cli:simulate_app",
     "trace": "edgesplit.service.cli:trace_app",
     "serve": "edgesplit.service.cli:serve_app",
+    "device": "edgesplit.service.cli:device_app",
     "load": "edgesplit.service.cli:load_app",
     "reproduce": "edgesplit.reports.cli:app",
     "hwprof": "edgesplit.profiler.cli:app",

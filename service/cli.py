@@ -1,4 +1,4 @@
-"""`simulate`: a service over time. `trace`: request times for it. `serve`, `load`: the service itself, and its test."""
+"""`simulate`: a service over time. `trace`: request times for it. `serve`, `device`, `load`: the service itself."""
 
 from pathlib import Path
 
@@ -43,14 +43,26 @@ from .options import (
     Host,
     Hours,
     ImagesColumn,
+    Listen,
     LoadOutput,
     LoadPrompt,
     Log,
+    Measure,
     MethodName,
     MostWaiting,
+    NoiseSeed,
     Output,
+    OwnAlpha,
+    OwnEmphasis,
+    OwnModelFolder,
+    OwnProfile,
+    OwnPrompt,
+    OwnStepLatency,
+    OwnSteps,
+    OwnUser,
     Patience,
     PhysicsName,
+    PictureFile,
     Port,
     PriceOutput,
     Prices,
@@ -75,6 +87,7 @@ from .options import (
     TunedWorlds,
     UserColumn,
     Users,
+    Wait,
     Worlds,
 )
 
@@ -230,6 +243,7 @@ def load(
     method: MethodName = "price",
     prices: Prices = "mixed",
     token: TokenText = None,
+    wait: Wait = 0.0,
     output: LoadOutput = None,
     as_json: AsJson = False,
 ) -> None:
@@ -237,7 +251,45 @@ def load(
     from .load_command import LoadRequest, run_load
 
     run_load(LoadRequest(server=server, users=users, arrivals=arrivals, duration=duration, seed=seed, prompt=prompt,
-                         method=method, prices=prices, token=token, output=output, as_json=as_json))  # fmt: skip
+                         method=method, prices=prices, token=token, wait=wait, output=output,
+                         as_json=as_json))  # fmt: skip
+
+
+device_app = console.make_app(
+    "Make a picture of your own with the help of an edge server: it runs the first steps, this device the last ones on "
+    "your personal model. Where the edge cannot help, all steps run here, from the same seed."
+)
+
+
+@device_app.command("device")
+def own_device(
+    server: Server = "http://127.0.0.1:8440",
+    user: OwnUser = None,
+    model: OwnModelFolder = None,
+    prompt: OwnPrompt = None,
+    output: PictureFile = Path("picture.png"),
+    seed: NoiseSeed = 0,
+    step_latency_s: OwnStepLatency = None,
+    profile: OwnProfile = None,
+    measure: Measure = False,
+    alpha: OwnAlpha = None,
+    emphasis: OwnEmphasis = None,
+    steps: OwnSteps = None,
+    guidance: Guidance = None,
+    scheduler: Sampler = "ddim",
+    dtype: Dtype = "fp32",
+    device: Device = "",
+    token: TokenText = None,
+    listen: Listen = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a picture."""
+    from .device_command import DeviceRequest, run_own_device
+
+    run_own_device(DeviceRequest(
+        server=server, user=user, model=model, prompt=prompt, output=output, seed=seed, step_latency_s=step_latency_s,
+        profile=profile, measure=measure, alpha=alpha, emphasis=emphasis, steps=steps, guidance=guidance,
+        scheduler=scheduler, dtype=dtype, device=device, token=token, listen=listen, as_json=as_json))  # fmt: skip
 
 
 trace_app = console.make_app(

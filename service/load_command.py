@@ -29,6 +29,8 @@ from .simulator import Simulation, World, decider
 from .worlds import WorldSettings, make_world, read_settings
 
 MOST_REQUESTS = 100_000
+POLL_S = 0.5
+"""Seconds between two looks whether the server answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class LoadRequest:
     method: str
     prices: str
     token: str | None
+    wait: float
     output: Path | None
     as_json: bool
 
@@ -68,11 +71,8 @@ def run_load(request: LoadRequest) -> None:
 
 async def _loaded(request: LoadRequest) -> dict[str, Any]:
     async with EdgeClient(request.server, request.token) as client:
-        try:
-            facts, scenario = await client.facts(), await client.scenario()
-        except EdgeError as error:
-            raise InputError(f"--server: {error}; start one with `edgesplit serve`") from error
-        world = load_world(request, scenario)
+        facts = await _ready_facts(client, request.wait)
+        world = load_world(request, await client.scenario())
         results = await _driven(request, client, facts, world)
         after = await client.scenario()
     rows = load_rows(world, results)
@@ -80,6 +80,22 @@ async def _loaded(request: LoadRequest) -> dict[str, Any]:
     if request.output:
         _write(request, request.output, rows, report)
     return report
+
+
+async def _ready_facts(client: EdgeClient, wait_s: float) -> Facts:
+    """What the server serves, once it answers.
+
+    Raises:
+        InputError: where it does not within so many seconds.
+    """
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            return await client.facts()
+        except EdgeError as error:
+            if time.monotonic() >= end:
+                raise InputError(f"--server: {error}; start one with `edgesplit serve`") from error
+        await asyncio.sleep(POLL_S)
 
 
 def load_world(request: LoadRequest, scenario: Scenario) -> World:

@@ -125,6 +125,7 @@ LoadPrompt = Annotated[str, typer.Option("--prompt", help="Template with {subjec
 TokenText = Annotated[
     str | None, typer.Option("--token", envvar="EDGESPLIT_TOKEN", help="Bearer token, where the server wants one.")
 ]
+Wait = Annotated[float, typer.Option("--wait", min=0, max=3600, help="Seconds to wait until the server answers.")]
 LoadOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the report and the requests.")]
 
 OwnUser = Annotated[str | None, typer.Option("--user", help="User of the toy world: anna, ben or cleo.")]
