@@ -164,11 +164,14 @@ def _binds(found: Contents, table: ResultTable) -> bool:
 def _replace(path: Path, table: ResultTable, settings: str, rows: Iterable[Row], command: str) -> None:
     """Put a database with these rows in the place of another, if there is one."""
     new = path.with_name(f".{path.name}.tmp")
-    with closing(make_database(new, table, _number(command))) as database:
-        _fill(database, table, settings, rows)
-    for left in database_files(path)[1:]:  # the log of the old database must not be read into the new one
-        left.unlink(missing_ok=True)
-    os.replace(new, path)
+    try:
+        with closing(make_database(new, table, _number(command))) as database:
+            _fill(database, table, settings, rows)
+        for left in database_files(path)[1:]:  # the log of the old database must not be read into the new one
+            left.unlink(missing_ok=True)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _fill(database: sqlite3.Connection, table: ResultTable, settings: str, rows: Iterable[Row]) -> None:

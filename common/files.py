@@ -1,6 +1,7 @@
 """Files: written whole or not at all, and read with errors that name the file and the place in it."""
 
 import codecs
+import errno
 import json
 import os
 import select
@@ -62,8 +63,8 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 temporary.unlink()
             raise
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot write: {reason}; choose another place with -o") from error
+        space = "free some space, or " if error.errno == errno.ENOSPC else ""
+        raise InputError(f"{path}: cannot write: {reason_of(error)}; {space}choose another place with -o") from error
 
 
 def _temporary(target: Path) -> tuple[Path, int]:

@@ -77,8 +77,8 @@ def run_fit(request: FitRequest) -> None:
     fit = fit_samples({batch: [[s] for s in seconds] for batch, seconds in durations_s.items()})
     if (step_s := float(fit.model.step_latency(1))) < SMALLEST:
         raise InputError(
-            f"{request.samples}: found durations by which a step of one image takes {step_s:g} s, accepted: {SMALLEST:g} s "
-            "or more; are they in seconds?"
+            f"{request.samples}: found durations by which a step of one image takes {step_s:g} s, "
+            f"accepted: {SMALLEST:g} s or more; are they in seconds?"
         )
     profile = foreign_profile(request, durations_s, fit)
     _save(profile_path(request.output, profile.name), profile)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -71,7 +72,8 @@ class Journal:
 
     def close(self, remove: bool) -> None:
         """Close the file and, if asked, remove it."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk has not taken was told when it was written
+            self._file.close()
         if remove:
             self.path.unlink(missing_ok=True)
 

@@ -49,3 +49,15 @@ def test_a_folder_that_may_not_be_written_says_so(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match=r"may not be written|cannot be opened"), opened(tmp_path):
         pass
+
+
+def test_a_disk_that_is_full_at_the_beginning_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="No space left"):
+        patch.setattr("os.replace", full)
+        open_results(tmp_path / "results.sqlite", TABLE, {"a": 1}, "work")
+    assert list(tmp_path.iterdir()) == []
+    with opened(tmp_path):
+        pass

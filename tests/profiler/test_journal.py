@@ -109,3 +109,20 @@ def test_a_changed_visit_and_what_follows_it_are_measured_again_which_is_said(tm
     assert journal.done == [(VISIT, HOT)]
     journal.close(remove=True)
     assert f"{path} was damaged: 2 visits of it are measured again" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_of_the_journal_and_not_of_stdout(tmp_path):
+    class Full:
+        def full(self, *_):
+            raise OSError(28, "No space left on device")
+
+        write = flush = close = full
+
+    path = interrupted(tmp_path / "j.jsonl")
+    with pytest.raises(InputError, match=r"j\.jsonl: cannot write: No space left"), Journal(path, CONFIG) as journal:
+        journal.close(remove=False)
+        journal._file = Full()
+        journal.add(VISIT, HOT)
+    again = Journal(path, CONFIG)
+    assert again.done == [(VISIT, HOT)]
+    again.close(remove=True)
