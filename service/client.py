@@ -14,7 +14,7 @@ import httpx
 from pydantic import ValidationError
 
 from ..common.errors import InputError, reason_of, shown
-from ..common.files import parse_json
+from ..common.json_text import parse_json
 from ..fitting.latency import LatencyModel
 from ..fitting.pai import PaiCurve
 from ..optimizer.model.qoe import Scenario

@@ -18,8 +18,9 @@ from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .asgi import bounded, hung_up, too_large
 from .dashboard import PAGE
 from .protocol import (
     DIGEST_HEADER,
@@ -194,7 +195,7 @@ async def _while_there(
     Raises:
         ProblemError: as the future has it; 504 where it takes too long.
     """
-    gone = asyncio.create_task(_hung_up(request))
+    gone = asyncio.create_task(hung_up(request))
     try:
         await asyncio.wait({future, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
@@ -205,12 +206,6 @@ async def _while_there(
         raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
     finally:
         gone.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    """Return when the other side closes the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 # -- operators ----------------------------------------------------------------------------------------------
@@ -318,7 +313,7 @@ class Guard:
         if problem is not None:
             await problem_response(problem)(scope, receive, send)
             return
-        await self.app(scope, _bounded(receive), send)
+        await self.app(scope, bounded(receive), send)
 
     def _problem(self, path: str, headers: dict[bytes, bytes]) -> ProblemError | None:
         length = headers.get(b"content-length", b"0")
@@ -329,26 +324,6 @@ class Guard:
             detail = "a bearer token that this server knows is needed; it may have expired"
             return ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": "Bearer"})
         return None
-
-
-def too_large() -> ProblemError:
-    """The answer to a body that is too large."""
-    return ProblemError(413, "too-large", f"body: accepted: {MOST_BODY} bytes at most")
-
-
-def _bounded(receive: Receive) -> Receive:
-    """The same, but a body that grows too large ends in a problem."""
-    size = 0
-
-    async def bounded() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > MOST_BODY:
-            raise too_large()
-        return message
-
-    return bounded
 
 
 def _known(tokens: tuple[Token, ...], header: bytes) -> bool:
