@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import io
 import json
 import os
 import select
@@ -165,7 +166,7 @@ def _check_length(path: Path, length: int) -> None:
         raise InputError(f"{path}: found more than {MOST_BYTES >> 20} MiB, accepted: a smaller file")
 
 
-def _piped(path: Path, handle: IO[bytes]) -> bytes:
+def _piped(path: Path, handle: io.RawIOBase) -> bytes:
     """What somebody writes to a pipe."""
     parts: list[bytes] = []
     begun = time.monotonic()

@@ -67,9 +67,16 @@ def write_table(path: Path, columns: Columns) -> None:
         _write_parquet(path, columns)
         return
     with whole_file(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
+        quoting = csv.QUOTE_ALL if _has_returns(columns) else csv.QUOTE_MINIMAL
+        writer = csv.writer(handle, lineterminator="\n", quoting=quoting)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _has_returns(columns: Columns) -> bool:
+    """Whether a text holds a carriage return, which `csv` does not quote before Python 3.13: it would end the row."""
+    texts = (values for values in columns.values() if len(values) and isinstance(values[0], str))
+    return any("\r" in text for values in texts for text in values)
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:

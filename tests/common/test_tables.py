@@ -1,10 +1,12 @@
 """Tables on narrow terminals: names are shortened by the terminal's cells, numbers never."""
 
+import csv
+
 import pytest
 from rich.cells import cell_len
 
 from edgesplit.common.errors import counted, printable
-from edgesplit.common.tables import plain_table, print_table, short_name
+from edgesplit.common.tables import plain_table, print_table, short_name, write_table
 
 NAMES = [
     "plain",
@@ -42,3 +44,10 @@ def test_joiners_are_left_out_and_what_else_is_not_seen_is_a_question_mark():
 
 def test_one_is_singular():
     assert [counted(number, "GPU") for number in (0, 1, 2, 1000)] == ["0 GPUs", "1 GPU", "2 GPUs", "1,000 GPUs"]
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", 'a"\r"', "=1+1", "a\nb,c"])
+def test_a_text_with_ends_of_lines_comes_back_as_one(tmp_path, text):
+    write_table(tmp_path / "t.csv", {"cell": ["x", text], "value": [1.5, 2]})
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as handle:
+        assert list(csv.reader(handle)) == [["cell", "value"], ["x", "1.5"], [text, "2"]]
