@@ -1,6 +1,7 @@
 """The report as Markdown; docs/reproduction.md is a fixed introduction followed by one of these."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 from .basis.checks import FINDING, Check, overall
 from .page import JudgedExhibit
@@ -17,8 +18,8 @@ def _section(entry: JudgedExhibit) -> str:
     claims = [check for check in entry.checks if check.verdict != FINDING]
     rows = ((check.claim, check.verdict, check.evidence) for check in claims)
     parts = [
-        f"### {title}: {overall(entry.checks)}",
-        f"![{title}]({name}.png)",
+        f"### {_plain(title)}: {overall(entry.checks)}",
+        f"![{_plain(title)}]({name}.png)",
         _table(["the paper's claim", "verdict", "our numbers"], rows) if claims else "",
         *map(_finding, (check for check in entry.checks if check.verdict == FINDING)),
         _table(entry.table.head, entry.table.rows) if entry.table else "",
@@ -28,10 +29,15 @@ def _section(entry: JudgedExhibit) -> str:
 
 def _finding(check: Check) -> str:
     evidence = check.evidence
-    return f"{check.claim} {evidence[0].upper()}{evidence[1:]}."
+    return _plain(f"{check.claim} {evidence[0].upper()}{evidence[1:]}.")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_plain(cell).replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """A text in which nothing is HTML or a new line, wherever its names come from."""
+    return escape(" ".join(text.split()), quote=False)

@@ -5,7 +5,6 @@ texts there is the SHA-256 of the whole message, with zeros in the place of thes
 unnoticed. Messages of version 1, which have none, are read with a notice.
 """
 
-import hashlib
 import json
 import re
 import struct
@@ -21,13 +20,12 @@ from torch import Tensor
 
 from ...common.console import say
 from ...common.errors import InputError, reason_of, shown
+from ...common.seals import UNSEALED, seal_holds, sealed
 from .models import torch_dtype
 from .sampling import check_seed
 from .templates import PLAIN, check_template
 
 SCHEMA, FIRST_SCHEMA = "edgesplit/hand-off@2", "edgesplit/hand-off@1"
-UNSEALED = "0" * 64
-"""What stands in the place of the digest while it is computed."""
 MOST_STEPS = 1000
 """The largest N that a hand-off may have."""
 _FIELDS = ("step", "total_steps", "scheduler_hash", "shape", "dtype", "prompt_template", "seed")
@@ -82,7 +80,7 @@ class Handoff:
             "prompt_template": self.prompt_template,
             "seed": str(self.seed),
         }
-        return _sealed(save({"latents": latents}, metadata))
+        return sealed(save({"latents": latents}, metadata))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -157,21 +155,8 @@ def handoff_bits(shape: Sequence[int], dtype: str = "fp16", prompt_template: str
 # -- the message --------------------------------------------------------------------------------------------
 
 
-def _sealed(message: bytes) -> bytes:
-    """The message with its digest."""
-    return message.replace(_digest_text(UNSEALED), _digest_text(hashlib.sha256(message).hexdigest()), 1)
-
-
-def _digest_text(digest: str) -> bytes:
-    """How a digest stands in the header; no other text can look so, as the quotes within one are escaped."""
-    return f'"sha256":"{digest}"'.encode()
-
-
 def _check_seal(data: bytes, digest: str) -> None:
-    if not re.fullmatch("[0-9a-f]{64}", digest) or data.count(_digest_text(digest)) != 1:
-        raise InputError(f"hand-off: sha256: found {shown(digest)}, accepted: the digest of the message; {_SAID}")
-    message = data.replace(_digest_text(digest), _digest_text(UNSEALED), 1)
-    if hashlib.sha256(message).hexdigest() != digest:
+    if not seal_holds(data, digest):
         raise InputError("hand-off: damaged, as its digest says; send it again")
 
 

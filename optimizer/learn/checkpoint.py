@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...common.errors import InputError, reason_of
 from ...common.files import whole_file
+from ...common.seals import UNSEALED, seal_holds, sealed
 from .dqn import DivergedError, Learner
 
 
@@ -40,7 +41,8 @@ def save_checkpoint(learner: Learner, path: Path, note: Mapping[str, Any]) -> No
         "note": dict(note),
     }
     with whole_file(path, "wb") as handle:
-        handle.write(save({k: v.clone() for k, v in tensors.items()}, {"scalars": json.dumps(scalars)}))
+        metadata = {"sha256": UNSEALED, "scalars": json.dumps(scalars)}
+        handle.write(sealed(save({k: v.clone() for k, v in tensors.items()}, metadata)))
 
 
 def load_checkpoint(learner: Learner, path: Path) -> dict[str, Any]:
@@ -70,11 +72,14 @@ def load_checkpoint(learner: Learner, path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The scalars and the tensors of a checkpoint."""
+    """The scalars and the tensors of a checkpoint, whose digest holds."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            return json.loads(file.metadata()["scalars"]), tensors
+            metadata = file.metadata()
+        if not seal_holds(path.read_bytes(), metadata["sha256"]):
+            raise ValueError("it is damaged, as its digest says")
+        return json.loads(metadata["scalars"]), tensors
     except Exception as error:  # whatever a damaged file makes of the reader
         raise InputError(f"{path}: no checkpoint ({reason_of(error, 80)}); delete it") from error
 
