@@ -71,9 +71,8 @@ def measured(cohort, tmp_path_factory):
 
 def left_behind(folder):
     """Files that no finished run leaves."""
-    return [
-        path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(("-wal", "-shm"))
-    ]
+    hidden = [path for path in folder.rglob(".*") if path.name != CACHE]
+    return [*hidden, *folder.rglob("*-wal"), *folder.rglob("*-shm")]
 
 
 def check_pair(command):
