@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 def reason_of(error: BaseException, width: int = 100) -> str:
     """What another library says of its error, as one short line for a message of ours."""
     said = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(said).split())[:width]
+    return printable(" ".join(str(said).split()))[:width]
 
 
 def counted(count: int, noun: str) -> str:
