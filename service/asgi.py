@@ -1,7 +1,7 @@
 """What every HTTP application here needs of a connection: bodies with a bound, and whether the other side is there."""
 
 from fastapi import Request
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from .protocol import MOST_BODY, ProblemError
 
@@ -9,6 +9,12 @@ from .protocol import MOST_BODY, ProblemError
 def too_large() -> ProblemError:
     """The answer to a body that is too large."""
     return ProblemError(413, "too-large", f"body: accepted: {MOST_BODY} bytes at most")
+
+
+def says_too_large(scope: Scope) -> bool:
+    """Whether a request says of itself that its body is too large, or not how large it is in digits."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return not length.isdigit() or int(length[:12]) > MOST_BODY
 
 
 def bounded(receive: Receive) -> Receive:
