@@ -20,6 +20,8 @@ TOKENS = 77
 """Tokens of a prompt, the same in every Stable Diffusion."""
 SDXL_SIZES = 6
 """Numbers of SDXL that describe the picture: height and width, place of the crop, target height and width."""
+LARGEST_SIDE, MOST_LAYERS, MOST_BLOCKS, MOST_CHANNELS = 4096, 200, 100, 1_000_000
+"""Bounds that no UNet comes near: side of its latents, layers of a block, blocks, and all other numbers."""
 GUIDANCE_SCALE = 7.5
 SEED = 0
 
@@ -59,12 +61,28 @@ def _check_config(path: Path, config: Any) -> None:
     added = config.get("addition_embed_type")
     if added not in (None, "text_time") or config.get("class_embed_type") or config.get("encoder_hid_dim"):
         raise InputError(f"{path}: found conditions beyond text and SDXL's sizes, accepted: SD 1.x, 2.x, XL UNets")
+    _check_sizes(path, config)
     channels = config.get("in_channels", 4), config.get("out_channels", 4)
     if channels[0] != channels[1]:
         raise InputError(
             f"{path}: found in_channels {channels[0]} and out_channels {channels[1]}, accepted: as many out as in "
             "(an inpainting UNet also needs a mask and a picture); name a text-to-image UNet"
         )
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse sizes that no UNet has, and of which one would take hours to make."""
+    side = config.get("sample_size")
+    for number in side if isinstance(side, list) and side else [side]:
+        if not (side is None or (type(number) is int and 0 < number <= LARGEST_SIDE)):
+            raise InputError(f"{path}: sample_size: found {shown(side)}, accepted: 1 to {LARGEST_SIDE}")
+    for name, value in config.items():
+        most = MOST_LAYERS if name.endswith("layers_per_block") else MOST_CHANNELS
+        values = [value, *value] if isinstance(value, list) else [value]
+        if len(values) > MOST_BLOCKS or any(isinstance(each, int) and abs(each) > most for each in values):
+            raise InputError(
+                f"{path}: {name}: found {shown(value)}, accepted: {most} at most; name another UNet folder"
+            )
 
 
 def resolution_of(workload: Workload, config: Mapping[str, Any]) -> int:
@@ -137,7 +155,7 @@ class TimedUnet:
         with torch.device(self.workload.device), _default_dtype(self.dtype):  # memory may just hold fp16, never fp32
             try:
                 unet = UNet2DConditionModel.from_config(self.config)
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
                 raise InputError(
                     f"{_config_path(self.workload.model)}: diffusers can make no UNet of it ({reason_of(error)}); name "
                     "another UNet folder"

@@ -195,3 +195,19 @@ def test_a_configuration_that_makes_no_unet_is_one_line(tmp_path, change):
     ) as caught:
         TimedUnet(tiny(model=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers_per_block": 10**6}, {"layers_per_block": [10**6]}, {"layers_per_block": 10**30},
+        {"transformer_layers_per_block": 10**5}, {"block_out_channels": [8] * 1000}, {"norm_num_groups": 10**400},
+        {"sample_size": 10**30}, {"sample_size": "x"}, {"sample_size": 1.5}, {"sample_size": {"a": 1}},
+        {"sample_size": 0},
+    ],
+)  # fmt: skip
+def test_sizes_that_no_unet_has_are_refused_before_it_is_made(tmp_path, change):
+    config = json.loads(model_names()["tiny"].read_text(encoding="utf-8")) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"{next(iter(change))}: found .*, accepted: "):
+        read_config(str(tmp_path))
