@@ -21,10 +21,12 @@ def work(pipe: Connection, settings: dict[str, Any]) -> None:
         settings: cluster, dtype, device, total_steps, guidance_scale, scheduler, most, threads, measure.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends it
-    worker = EdgeWorker(settings)
-    send(pipe, {"facts": worker.facts(bool(settings["measure"]))})
     try:
+        worker = EdgeWorker(settings)
+        send(pipe, {"facts": worker.facts(bool(settings["measure"]))})
         worker.run(pipe)
+    except InputError as error:
+        send(pipe, {"error": str(error)})
     except (EOFError, OSError):
         return
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,9 @@ class Tick:
     done: dict[str, bytes] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
+
+STOP_S = 5.0
+"""Seconds that a process has to end by itself."""
 
 OnTick = Callable[[Tick], None]
 OnDeath = Callable[[str], None]
@@ -147,9 +151,8 @@ class ProcessEngine:
 
     def __init__(self, target: Callable[[Connection, dict[str, Any]], None], settings: dict[str, Any]) -> None:
         self.target, self.settings = target, settings
-        self._pipe: Connection | None = None
         self._process: Any = None
-        self._sending = threading.Lock()
+        self._unsent: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     @property
     def pid(self) -> int | None:
@@ -157,16 +160,21 @@ class ProcessEngine:
         return self._process.pid if self._process else None
 
     async def start(self, on_tick: OnTick, on_death: OnDeath) -> dict[str, Any]:
-        """Start the process and wait until its model is loaded."""
+        """Start the process and wait until its model is loaded.
+
+        Raises:
+            EngineError: where it ends before.
+        """
         loop = asyncio.get_running_loop()
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=self.target, args=(theirs, self.settings), daemon=True)
-        self._pipe = ours
+        self._unsent = queue.SimpleQueue()
         await loop.run_in_executor(None, self._process.start)
         theirs.close()
         listener = Listener(loop, on_tick, on_death)
         threading.Thread(target=listener.run, args=(ours,), daemon=True).start()
+        threading.Thread(target=send_all, args=(ours, self._unsent), daemon=True).start()
         return await listener.ready
 
     def add(self, images: Sequence[EdgeImage]) -> None:
@@ -178,20 +186,31 @@ class ProcessEngine:
         self._send({"cancel": list(names)})
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._sending, contextlib.suppress(OSError, ValueError):  # where it is dead, `on_death` says so
-            if self._pipe:
-                send(self._pipe, message)
+        self._unsent.put(message)
 
     async def stop(self) -> None:
         """End the process."""
         self._send({"stop": True})
-        if self._process:
-            process = self._process
-            await asyncio.get_running_loop().run_in_executor(None, lambda: process.join(5))
-            if process.is_alive():
-                process.kill()
-        if self._pipe:
-            self._pipe.close()
+        self._unsent.put(None)
+        if self._process and self._process.pid is not None:
+            await asyncio.get_running_loop().run_in_executor(None, end, self._process)
+        self._process = None
+
+
+def end(process: Any) -> None:
+    """Wait until a process has ended; one that does not is killed."""
+    process.join(STOP_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    process.close()
+
+
+def send_all(pipe: Connection, messages: "queue.SimpleQueue[dict[str, Any] | None]") -> None:
+    """Send messages until one is None; in a thread of its own, because a process at work lets the pipe fill up."""
+    with contextlib.suppress(OSError, ValueError):  # where it is dead, `on_death` says so
+        while (message := messages.get()) is not None:
+            send(pipe, message)
 
 
 class Listener:
@@ -212,6 +231,8 @@ class Listener:
                 message, payloads = receive(pipe)
                 if "facts" in message:
                     self._tell(self._loaded, message["facts"])
+                elif "error" in message:
+                    self._tell(self._gone, message["error"])
                 else:
                     self._tell(self._on_tick, Tick(**message, done=payloads))
         except (EOFError, OSError):
@@ -227,7 +248,8 @@ class Listener:
 
     def _gone(self, reason: str) -> None:
         if self.ready.done():
-            self._on_death(reason)
+            if self.ready.exception() is None:
+                self._on_death(reason)
         else:
             self.ready.set_exception(EngineError(reason))
 

@@ -15,7 +15,7 @@ MOST_BODY = 64 * 1024
 
 Latency = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Alpha = Annotated[float, Field(ge=0, le=LARGEST)]
-Part = Annotated[float, Field(ge=0, le=LARGEST)]
+Part = Annotated[float, Field(ge=0, le=1000 * LARGEST)]
 
 
 class Ask(Record):

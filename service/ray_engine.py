@@ -40,7 +40,7 @@ class RayActor:
         return self._worker.tick()
 
 
-class RayEngine:
+class RayEdgeEngine:
     """An engine with one actor a GPU.
 
     Attributes:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ..common.console import say
+from ..common.errors import reason_of
 from ..fitting.latency import LatencyModel, fit_latency
 from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
-from .engines import EdgeEngine, EdgeImage, Tick
+from .engines import EdgeEngine, EdgeImage, EngineError, Tick
 from .protocol import Ask, Decision, LatencyParts, ProblemError
 from .resources import NEVER, SharedRadio
 from .scheduler import Load, added_arrivals, decide
@@ -28,11 +31,15 @@ FEWEST_TICKS = 20
 """Ticks below which it stays the profile's."""
 KEPT_S = 600.0
 """Seconds for which a finished request is known by its key."""
+MOST_KEPT = 20_000
+"""Finished requests that are known at most; those that ended first are forgotten first."""
 SWEEP_S = 5.0
 """Seconds between two looks for what is to be forgotten."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+"""Seconds before an engine is started again: the first time, and after it ended again and again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A request and what became of it.
 
@@ -41,6 +48,7 @@ class Entry:
         ask: what the device asked for.
         asked_s: when it came.
         decision: what was decided; set at the end of its round.
+        key: its Idempotency-Key, where it has one.
         payload: its hand-off while it is on the radio.
         handoff: its hand-off as bytes, or a problem; set once it is on the device's side of the radio.
         steps_left: steps left at the edge; 0 before it is granted and after it has left.
@@ -48,6 +56,9 @@ class Entry:
         left_s: when it left the edge.
         arrived_s: when its hand-off had crossed the radio.
         over_s: when it was finished, cancelled or had failed; None while it is at work.
+        stepping: whether the engine has taken a step of it.
+        waiting: calls that wait for one of its answers now.
+        reported: whether its device has said what it measured.
     """
 
     name: str
@@ -55,12 +66,16 @@ class Entry:
     asked_s: float
     decision: asyncio.Future[Decision]
     handoff: asyncio.Future[bytes]
+    key: str | None = None
     steps_left: int = 0
     decided_s: float | None = None
     left_s: float | None = None
     arrived_s: float | None = None
     over_s: float | None = None
     payload: bytes = b""
+    stepping: bool = False
+    waiting: int = 0
+    reported: bool = False
 
     @property
     def edge_s(self) -> float:
@@ -118,6 +133,7 @@ class Rounds:
         calls: listeners to the scheduler's calls, as dictionaries.
         estimate: the step latency that plans reckon with.
         ready: whether the engine can take images.
+        stopping: whether the server is about to end.
     """
 
     def __init__(self, prepare: Callable[[dict[str, Any]], RoundSettings], engine: EdgeEngine) -> None:
@@ -134,43 +150,61 @@ class Rounds:
         self.calls: list[Callable[[dict[str, Any]], None]] = []
         self.ticks: list[Callable[[Tick], None]] = []
         self.ready = False
-        self._pending: list[Entry] = []
+        self._facts: dict[str, Any] | None = None
+        self._begins: list[Callable[[RoundSettings], object]] = []
+        self._pending: dict[str, Entry] = {}
         self._in_flight: dict[str, Entry] = {}
         self._radio_moved = asyncio.Event()
         self._sending: dict[int, Entry] = {}
         self._numbers = itertools.count()
         self._rate, self._last_round = 0.0, -1
-        self._start_s = self._swept_s = 0.0
+        self._start_s = self._swept_s = self._engine_s = 0.0
+        self._pause_s = FIRST_PAUSE_S
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self.stopping = False
+
+    def watch(self, begin: Callable[[RoundSettings], object], call: Callable[[dict[str, Any]], None]) -> None:
+        """Tell a listener of the settings, once they are known, and of every call of the scheduler."""
+        self._begins.append(begin)
+        self.calls.append(call)
 
     # -- life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> dict[str, Any]:
-        """Start the engine and the rounds; returns what the engine says of its model."""
-        facts = await self.engine.start(self._on_tick, self._on_death)
+        """Start the engine and the rounds, once; returns what the engine says of its model.
+
+        Raises:
+            EngineError: where the engine cannot start.
+        """
+        if self._facts is not None:
+            return self._facts
+        self._facts = facts = await self.engine.start(self._on_tick, self._on_death)
         self.settings = self._prepare(facts)
+        for begin in self._begins:
+            begin(self.settings)
         scenario = self.settings.scenario
         self.estimate = LatencyEstimate(scenario.edge, scenario.gpus)
         self._radio = SharedRadio(float(transmit_time(scenario, 1)))
         self.ready, self._start_s = True, time.monotonic()
+        self._engine_s = self._start_s
         self._tasks = [asyncio.create_task(self._run_rounds()), asyncio.create_task(self._run_radio())]
         return facts
 
     async def stop(self, grace_s: float = 10.0) -> None:
-        """Answer everybody: requests that wait are denied, images in flight have some time to be finished."""
-        self._stopping = True
-        for entry in self._pending:
+        """Answer everybody, once: who waits is denied, images in flight have some time to be finished."""
+        if self.stopping:
+            return
+        self.stopping = True
+        for entry in self._pending.values():
             self._deny(entry, "the server stops")
         self._pending.clear()
         end = time.monotonic() + grace_s
         while (self._in_flight or self._sending) and time.monotonic() < end:
             await asyncio.sleep(0.02)
-        self._fail(list(self._in_flight.values()) + list(self._sending.values()), "stopping", "the server stops")
+        self._fail([*self._in_flight.values(), *self._sending.values()], "stopping", "the server stops")
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
 
     # -- what devices do ------------------------------------------------------------------------------------
@@ -186,20 +220,30 @@ class Rounds:
             if known.ask != ask:
                 raise ProblemError(422, "key-reused", "Idempotency-Key: found one of another request; take a new one")
             return known
-        if len(self._pending) >= self.settings.most_pending or self._stopping:
-            self.counters.rejected += 1
-            delta = self.settings.scenario.interval_s
-            raise ProblemError(429, "queue-full", f"found {len(self._pending)} requests waiting; ask again later",
-                               {"Retry-After": str(max(1, math.ceil(delta)))})  # fmt: skip
+        self._check_room()
         loop = asyncio.get_running_loop()
-        name = f"r{next(self._numbers)}"
-        entry = Entry(name, ask, time.monotonic(), loop.create_future(), loop.create_future())
+        name = secrets.token_urlsafe(9)  # nobody else can guess it
+        entry = Entry(name, ask, time.monotonic(), loop.create_future(), loop.create_future(), key)
         entry.handoff.add_done_callback(_seen)
         self.entries[name] = entry
         if key is not None:
             self.by_key[key] = entry
-        self._pending.append(entry)
+        self._pending[name] = entry
         return entry
+
+    def _check_room(self) -> None:
+        """Refuse a request that cannot wait for the end of a round.
+
+        Raises:
+            ProblemError: with the seconds after which it may be asked again.
+        """
+        if self.stopping:
+            raise ProblemError(503, "stopping", "the server stops; run all steps locally", {"Retry-After": "60"})
+        if len(self._pending) >= self.settings.most_pending:
+            self.counters.rejected += 1
+            again_s = max(1, math.ceil(self.settings.scenario.interval_s))
+            detail = f"found {len(self._pending)} requests waiting; ask again later, or run all steps locally"
+            raise ProblemError(429, "queue-full", detail, {"Retry-After": str(again_s)})
 
     def find(self, name: str) -> Entry:
         """A request by its name.
@@ -219,13 +263,18 @@ class Rounds:
         """Let a request go, wherever it is."""
         if entry.over_s is not None:
             return
-        if entry in self._pending:
-            self._pending.remove(entry)
+        self._pending.pop(entry.name, None)
         self._drop(entry)
         self.counters.cancelled += 1
         _refuse(entry.handoff, ProblemError(409, "cancelled", "this request was cancelled; ask anew"))
         _refuse(entry.decision, ProblemError(409, "cancelled", "this request was cancelled; ask anew"))
         entry.over_s = time.monotonic()
+
+    def hung_up(self, entry: Entry) -> None:
+        """Let a request go whose device is gone; the same key makes a new one, for a device that tries again."""
+        self.cancel(entry)
+        if entry.key is not None and self.by_key.get(entry.key) is entry:
+            del self.by_key[entry.key]
 
     def fetched(self, entry: Entry) -> None:
         """Note that the device has its hand-off."""
@@ -275,15 +324,25 @@ class Rounds:
             number = max(number + 1, int((time.monotonic() - self._start_s) / delta))
 
     def _end_round(self, number: int, end_s: float) -> None:
-        requests = [entry for entry in self._pending if entry.asked_s <= end_s]
-        self._pending = [entry for entry in self._pending if entry.asked_s > end_s]
+        requests = [entry for entry in self._pending.values() if entry.asked_s <= end_s]
+        for entry in requests:
+            del self._pending[entry.name]
         self._rate = added_arrivals(
             self._rate, len(requests), number - self._last_round, self.settings.scenario.interval_s
         )
         self._last_round = number
         self.counters.rounds += 1
-        if requests:
+        if not requests:
+            return
+        try:
             self._decide(requests, end_s)
+        except Exception as error:  # noqa: BLE001 - a round that cannot be planned must not be the last one
+            what = f"{type(error).__name__}: {reason_of(error)}"
+            say(f"serve: a round of {len(requests)} requests was not planned ({what}); all of them are denied")
+            self._fail([entry for entry in requests if entry.name in self._in_flight], "edge-failed", "no plan")
+            for entry in requests:
+                if not entry.decision.done():
+                    self._deny(entry, "the round could not be planned")
 
     def _decide(self, requests: list[Entry], end_s: float) -> None:
         scenario, load = self.scenario(), self.load()
@@ -358,8 +417,7 @@ class Rounds:
     # -- the engine -----------------------------------------------------------------------------------------
 
     def _on_tick(self, tick: Tick) -> None:
-        for entry in self._in_flight.values():
-            entry.steps_left = max(0, entry.steps_left - 1)
+        self._count_steps(tick)
         if tick.batch and tick.seconds:
             self.estimate.note(tick.batch, tick.seconds)
         for name, payload in tick.done.items():
@@ -373,18 +431,41 @@ class Rounds:
         for listener in self.ticks:
             listener(tick)
 
+    def _count_steps(self, tick: Tick) -> None:
+        """Count the step of every image that was in a tick."""
+        for name in tick.joined:
+            if name in self._in_flight:
+                self._in_flight[name].stepping = True
+        for entry in self._in_flight.values():
+            entry.steps_left = max(0, entry.steps_left - entry.stepping)
+
     def _on_death(self, reason: str) -> None:
         """The engine is gone: its requests go on locally, and a new one is started."""
+        if not self.ready or self.stopping:
+            return  # one of several workers said so already
         self.ready = False
         self.counters.deaths += 1
-        self._fail(list(self._in_flight.values()), "edge-failed", reason)
+        entries = list(self._in_flight.values())
         self._in_flight.clear()
-        if not self._stopping:
-            self._tasks.append(asyncio.create_task(self._restart()))
+        self._fail(entries, "edge-failed", reason)
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._restart(reason)))
 
-    async def _restart(self) -> None:
-        await self.engine.start(self._on_tick, self._on_death)
-        self.ready = True
+    async def _restart(self, reason: str) -> None:
+        """Start the engine again, after pauses that double while it does not live longer than they last."""
+        lived_s = time.monotonic() - self._engine_s
+        self._pause_s = FIRST_PAUSE_S if lived_s > LONGEST_PAUSE_S else min(2 * self._pause_s, LONGEST_PAUSE_S)
+        while True:
+            say(f"serve: {reason}; it is started again in {self._pause_s:g} s, and everybody is denied until then")
+            await self.engine.stop()
+            await asyncio.sleep(self._pause_s)
+            try:
+                await self.engine.start(self._on_tick, self._on_death)
+            except (EngineError, OSError) as error:
+                reason, self._pause_s = str(error), min(2 * self._pause_s, LONGEST_PAUSE_S)
+                continue
+            self.ready, self._engine_s = True, time.monotonic()
+            return
 
     def _fail(self, entries: list[Entry], kind: str, reason: str) -> None:
         for entry in entries:
@@ -397,6 +478,7 @@ class Rounds:
         """Take a request out of the engine and off the radio."""
         if self._in_flight.pop(entry.name, None) is not None:
             self.engine.cancel([entry.name])
+        entry.payload = b""
         for number, other in list(self._sending.items()):
             if other is entry:
                 self._radio.remove(time.monotonic(), number)
@@ -426,11 +508,13 @@ class Rounds:
             wait_s = None if next_s == NEVER else max(0.0, next_s - time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._radio_moved.wait(), wait_s)
+            if self._radio_moved.is_set():
                 continue  # somebody joined or left: look again
             now = max(next_s, self._radio.next_time())
             entry = self._sending.pop(self._radio.fire(now))
             entry.arrived_s = now
             _resolve(entry.handoff, entry.payload)
+            entry.payload = b""
 
     # -- keeping --------------------------------------------------------------------------------------------
 
@@ -440,14 +524,17 @@ class Rounds:
         if now - self._swept_s < SWEEP_S:
             return
         self._swept_s = now
-        for entry in list(self.entries.values()):
+        for entry in self.entries.values():
             if entry.over_s is None and entry.arrived_s is not None and now - entry.arrived_s > self.settings.expiry_s:
                 self.counters.expired += 1
-                entry.over_s = now
+                entry.over_s = entry.arrived_s
             if entry.over_s is not None and now - entry.over_s > self.settings.expiry_s:
                 _expire(entry)
-            if entry.over_s is not None and now - entry.over_s > KEPT_S:
-                del self.entries[entry.name]
+        over = sorted((entry.over_s, name) for name, entry in self.entries.items() if entry.over_s is not None)
+        surplus = len(over) - MOST_KEPT
+        for number, (over_s, name) in enumerate(over):
+            if number < surplus or now - over_s > KEPT_S:
+                del self.entries[name]
         self.by_key = {key: entry for key, entry in self.by_key.items() if entry.name in self.entries}
 
 

@@ -1,8 +1,7 @@
 """What `serve` does: put model, rounds and HTTP together, and listen."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,9 @@ from ..common.errors import InputError, require
 from ..common.files import read_text
 from ..fitting.latency import LatencyModel, fit_latency
 from ..optimizer.inputs.scenario import Resolved, overrides, resolve_scenario
-from ..optimizer.model.qoe import Scenario
+from .call_log import CallLog
 from .comparison import Way, find_way
-from .engines import EdgeEngine, EmulatedEngine, ProcessEngine
+from .engines import EdgeEngine, EmulatedEngine, EngineError, ProcessEngine
 from .price_file import load_prices
 from .protocol import Facts
 from .rounds import Rounds, RoundSettings
@@ -65,27 +64,41 @@ def run_serve(request: ServeRequest) -> None:
         InputError: one line, before anything listens.
     """
     require("serve", *MODULES)
-    import uvicorn
+    from .listening import check_tls
 
     toy = request.cluster is None
     changes = ({"pai": "toyworld", "gpus": 1} if toy else {}) | request.changes
     resolved = resolve_scenario(request.scenario, overrides(**changes))
     way = find_way(request.method, lambda: load_prices(request.prices).rule(), {})
     tokens = read_tokens(request.token_file) if request.token_file else ()
-    if bool(request.tls_cert) != bool(request.tls_key):
-        raise InputError("--tls-cert, --tls-key: found one of them, accepted: both or none")
+    check_tls(request.tls_cert, request.tls_key)
     engine, guidance = make_engine(request, resolved, toy)
     rounds = Rounds(lambda facts: round_settings(request, resolved, way, facts), engine)
-    if request.log:
-        rounds.calls.append(logger(request.log, resolved.scenario, request.method))
     app = make_app(rounds, lambda facts: server_settings(request, resolved, guidance, tokens, facts))
-    scheme = "https" if request.tls_cert else "http"
-    say(f"serve: {scheme}://{request.host}:{request.port} once its model is loaded; Ctrl-C stops it")
-    uvicorn.run(
-        app, host=request.host, port=request.port, log_level="warning", access_log=False, timeout_keep_alive=65,
-        ssl_certfile=request.tls_cert, ssl_keyfile=request.tls_key,
-        timeout_graceful_shutdown=int(request.grace_s) + 1,
-    )  # fmt: skip
+    with ExitStack() as stack:
+        if request.log:
+            log = stack.enter_context(closing(CallLog(request.log, request.method, request.prices)))
+            rounds.watch(log.begin, log.write)
+        _listen(request, rounds, app)
+
+
+def _listen(request: ServeRequest, rounds: Rounds, app: Any) -> None:
+    """Take the address, load the model, and serve.
+
+    Raises:
+        InputError: for an address that is taken, or a model that cannot be loaded.
+    """
+    from .listening import EdgeServer, bound_socket, config_of
+
+    with bound_socket(request.host, request.port) as taken:
+        scheme = "https" if request.tls_cert else "http"
+        host = f"[{request.host}]" if ":" in request.host else request.host
+        say(f"serve: {scheme}://{host}:{taken.getsockname()[1]} once its model is loaded; Ctrl-C stops it")
+        server = EdgeServer(config_of(app, request.tls_cert, request.tls_key), rounds, request.grace_s)
+        try:
+            server.run(sockets=[taken])
+        except EngineError as error:
+            raise InputError(f"serve: {error}") from error
 
 
 def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[EdgeEngine, float]:
@@ -116,9 +129,9 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
         "threads": None,
     }
     if request.engine == "ray":
-        from .ray_engine import RayEngine
+        from .ray_engine import RayEdgeEngine
 
-        return RayEngine(settings, resolved.scenario.gpus, settings["device"] != "cpu"), guidance
+        return RayEdgeEngine(settings, resolved.scenario.gpus, settings["device"] != "cpu"), guidance
     return ProcessEngine(work, settings), guidance
 
 
@@ -196,17 +209,3 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
     if not tokens:
         raise InputError(f"{path}: found no token, accepted: one a line")
     return tuple(tokens)
-
-
-def logger(path: Path, scenario: Scenario, method: str) -> Callable[[dict[str, Any]], None]:
-    """A listener that writes every call of the scheduler as a line of JSON; the first line is what all calls share."""
-    try:
-        handle = path.open("w", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise InputError(f"--log: {path}: cannot write: {error.strerror}; name another file") from error
-    handle.write(json.dumps({"method": method, "scenario": asdict(scenario)}) + "\n")
-
-    def write(call: dict[str, Any]) -> None:
-        handle.write(json.dumps(call) + "\n")
-
-    return write

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request, Response
@@ -20,14 +20,13 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .asgi import bounded, hung_up, too_large
+from .asgi import bounded, hung_up, says_too_large, too_large
 from .dashboard import PAGE
 from .protocol import (
     DIGEST_HEADER,
     KEY_HEADER,
     MEDIA_HANDOFF,
     MEDIA_PROBLEM,
-    MOST_BODY,
     Ask,
     Decision,
     Facts,
@@ -39,6 +38,8 @@ from .telemetry import ServerTelemetry
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What needs no token."""
+MOST_SHOWN = 200
+"""Characters of a device's own that an answer repeats at most."""
 EVENT_S = 1.0
 """Seconds between two events of the dashboard."""
 
@@ -79,8 +80,7 @@ class ServerState:
 
     rounds: Rounds
     settings: ServerSettings
-    telemetry: ServerTelemetry = field(default_factory=ServerTelemetry)
-    reports: dict[str, LatencyParts] = field(default_factory=dict)
+    telemetry: ServerTelemetry
 
 
 def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings]) -> FastAPI:
@@ -134,7 +134,13 @@ def _add_device_routes(app: FastAPI) -> None:
 
 
 def _add_handoff_routes(app: FastAPI) -> None:
-    @app.get("/v1/requests/{name}/handoff", responses=_problems(401, 404, 409, 410, 503, 504), response_class=Response)
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    message: dict[int | str, dict[str, Any]] = {
+        200: {"description": "safetensors message", "content": {MEDIA_HANDOFF: binary}}
+    }
+    problems = _problems(401, 404, 409, 410, 422, 503, 504)
+
+    @app.get("/v1/requests/{name}/handoff", responses=message | problems, response_class=Response)
     async def handoff(request: Request, name: str) -> Response:
         """Wait for the hand-off of a granted request: a safetensors message, with its SHA-256 as Repr-Digest."""
         served = _served(request)
@@ -154,11 +160,12 @@ def _add_handoff_routes(app: FastAPI) -> None:
         """Tell what the device measured of a request."""
         served = _served(request)
         entry = served.rounds.find(name)
-        served.telemetry.reported(entry, body)
-        served.reports[name] = body
+        if not entry.reported:
+            entry.reported = True
+            served.telemetry.reported(entry, body)
         return Response(status_code=204)
 
-    @app.delete("/v1/requests/{name}", status_code=204, responses=_problems(401, 404), response_class=Response)
+    @app.delete("/v1/requests/{name}", status_code=204, responses=_problems(401, 404, 422), response_class=Response)
     async def cancel(request: Request, name: str) -> Response:
         """Cancel a request, wherever it is."""
         served = _served(request)
@@ -195,17 +202,22 @@ async def _while_there(
     Raises:
         ProblemError: as the future has it; 504 where it takes too long.
     """
+    if future.done():
+        return future.result()
     gone = asyncio.create_task(hung_up(request))
+    entry.waiting += 1
     try:
         await asyncio.wait({future, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
-        if gone.done():
-            rounds.cancel(entry)
-            raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled")
-        raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
+        if gone.done() and entry.waiting == 1:
+            rounds.hung_up(entry)
     finally:
+        entry.waiting -= 1
         gone.cancel()
+    if gone.done():
+        raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled unless it waits elsewhere")
+    raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
 
 
 # -- operators ----------------------------------------------------------------------------------------------
@@ -249,7 +261,7 @@ def _add_operator_routes(app: FastAPI) -> None:
 
 
 async def _events(served: ServerState) -> AsyncIterator[str]:
-    while True:
+    while not served.rounds.stopping:
         yield f"data: {json.dumps(served.telemetry.snapshot())}\n\n"
         await asyncio.sleep(EVENT_S)
 
@@ -286,12 +298,14 @@ async def _on_problem(request: Request, error: Exception) -> Response:  # noqa: 
 async def _on_malformed(request: Request, error: Exception) -> Response:  # noqa: ARG001
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"])[:MOST_SHOWN]
     return problem_response(ProblemError(422, "malformed", f"{place}: {first['msg']}"))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:  # noqa: ARG001
     assert isinstance(error, HTTPException)  # noqa: S101
+    if isinstance(error.__cause__, ProblemError):  # what FastAPI met while it read the body
+        return problem_response(error.__cause__)
     kind = {404: "not-found", 405: "method-not-allowed", 400: "malformed"}.get(error.status_code, "http")
     headers = dict(error.headers or {})
     return problem_response(ProblemError(error.status_code, kind, str(error.detail), headers))
@@ -308,19 +322,18 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        problem = self._problem(scope["path"], headers)
+        problem = self._problem(scope)
         if problem is not None:
             await problem_response(problem)(scope, receive, send)
             return
         await self.app(scope, bounded(receive), send)
 
-    def _problem(self, path: str, headers: dict[bytes, bytes]) -> ProblemError | None:
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:12]) > MOST_BODY:
+    def _problem(self, scope: Scope) -> ProblemError | None:
+        if says_too_large(scope):
             return too_large()
         tokens = self.state.served.settings.tokens
-        if tokens and path not in OPEN_PATHS and not _known(tokens, headers.get(b"authorization", b"")):
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if tokens and scope["path"] not in OPEN_PATHS and not _known(tokens, given):
             detail = "a bearer token that this server knows is needed; it may have expired"
             return ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": "Bearer"})
         return None

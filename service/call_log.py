@@ -1,0 +1,83 @@
+"""The server's log of its scheduler's calls, and their replay: the same calls must give the same decisions."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import InputError
+from ..fitting.latency import LatencyModel
+from ..fitting.pai import PaiCurve
+from ..optimizer.model.qoe import Plan, Scenario, Users
+from .rounds import RoundSettings
+from .scheduler import Load
+
+
+class CallLog:
+    """A file with a line for every call of the scheduler; its first line is what all calls share."""
+
+    def __init__(self, path: Path, method: str, prices: str) -> None:
+        """An empty log.
+
+        Args:
+            path: the file; what it had is lost.
+            method: how the server decides.
+            prices: name or file of its prices.
+
+        Raises:
+            InputError: for a file that cannot be written.
+        """
+        self._way = {"method": method, "prices": prices}
+        try:
+            self._handle = path.open("w", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise InputError(f"--log: {path}: cannot write: {error.strerror}; name another file") from error
+
+    def begin(self, settings: RoundSettings) -> None:
+        """Write the first line."""
+        shared = {"scenario": asdict(settings.scenario), "images_each": settings.images_each}
+        self._handle.write(json.dumps(self._way | shared) + "\n")
+
+    def write(self, call: dict[str, Any]) -> None:
+        """Write a call."""
+        self._handle.write(json.dumps(call) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def replay(path: Path, plan: Callable[..., Plan]) -> list[tuple[dict[str, Any], Plan]]:
+    """Decide every call of a log again.
+
+    Args:
+        path: a log of `serve --log`.
+        plan: how the server decided, such as `scheduler.decide`.
+
+    Returns:
+        Every call as it was logged, and the plan of now.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    shared = json.loads(lines[0])
+    scenario = logged_scenario(shared["scenario"])
+    return [(call, _again(call, scenario, shared["images_each"], plan)) for call in map(json.loads, lines[1:])]
+
+
+def logged_scenario(numbers: dict[str, Any]) -> Scenario:
+    """The scenario of a log's first line."""
+    return Scenario(**numbers | {"edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
+
+
+def _again(call: dict[str, Any], scenario: Scenario, images_each: int | None, plan: Callable[..., Plan]) -> Plan:
+    now = replace(scenario, edge=LatencyModel(**call["edge"]))
+    count = len(call["requests"])
+    users = Users(
+        np.array(call["step_latency_s"]),
+        np.array(call["alpha"]),
+        np.full(count, now.slots),
+        np.zeros(count, np.int64),
+    )
+    return plan(now, Load(**call["load"]), users, images_each=images_each)

@@ -1,0 +1,124 @@
+"""Edge servers for the tests: a core with a quick engine, and one on a port of this machine."""
+
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+from oracles import make_scenario
+
+from edgesplit.fitting.latency import LatencyModel
+from edgesplit.fitting.pai import PaiCurve
+from edgesplit.service.engines import EmulatedEngine, receive, send
+from edgesplit.service.listening import EdgeServer, bound_socket, config_of
+from edgesplit.service.protocol import Ask, Facts
+from edgesplit.service.rounds import Rounds, RoundSettings
+from edgesplit.service.server import ServerSettings, make_app
+
+SCENARIO = make_scenario(
+    edge=LatencyModel(0.0001, 0.001, 0.0), gpus=1, interval_s=0.05, total_steps=20, min_local_steps=5,
+    bandwidth_hz=1e9, pai=PaiCurve(0.4, 7.0),
+)  # fmt: skip
+SLOW = LatencyModel(0.0, 0.2, 0.0)
+"""A step of 0.2 s, for images that must still be there."""
+
+
+def make_ask(**changes):
+    """A request that is granted: a slow device whose user does not mind the picture."""
+    values = {"prompt_template": "a photo of {subject}", "seed": 1, "step_latency_s": 1.0, "alpha": 0.1}
+    return Ask(**values | {"total_steps": SCENARIO.total_steps} | changes)
+
+
+DENIED = {"step_latency_s": 1e-6, "alpha": 100.0}
+"""What makes a request one that is denied."""
+
+
+def make_rounds(engine=None, scenario=SCENARIO, **settings):
+    """A core that has not started."""
+    return Rounds(
+        lambda facts: RoundSettings(scenario=scenario, **settings),
+        engine or EmulatedEngine(SCENARIO.edge, payload=b"x"),
+    )
+
+
+def make_server(rounds, scenario=SCENARIO, **settings):
+    """Its application."""
+
+    def server_settings(facts):
+        served = Facts(
+            model=facts["name"], total_steps=scenario.total_steps, min_local_steps=scenario.min_local_steps,
+            guidance_scale=3.0, scheduler="ddim", scheduler_hash=facts["scheduler_hash"],
+            latent_shape=facts["latent_shape"], interval_s=scenario.interval_s, version="0",
+        )  # fmt: skip
+        return ServerSettings(facts=served, **settings)
+
+    return make_app(rounds, server_settings)
+
+
+@contextmanager
+def serving(rounds, grace_s=1.0, **settings):
+    """A server on this machine while the block runs; yields its address and what stops it."""
+    config = config_of(make_server(rounds, **settings))
+    with bound_socket("127.0.0.1", 0) as taken:
+        server = EdgeServer(config, rounds, grace_s)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 120
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}", server
+        finally:
+            server.should_exit = True
+            thread.join(60)
+    assert not thread.is_alive()
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+# -- workers for `ProcessEngine`, importable by the process that it starts -----------------------------------
+
+
+def dying_worker(pipe, settings):
+    """A model's process that does steps of some milliseconds, and ends at once where a prompt says `die`."""
+    send(pipe, {"facts": {"name": "tiny", "scheduler_hash": "tiny", "latent_shape": [1, 1, 1]}})
+    left = {}
+    while True:
+        joined = []
+        while pipe.poll(None if not left else settings.get("tick_s", 0.005)):
+            message, _ = receive(pipe)
+            if "stop" in message:
+                return
+            for image in message.get("add", ()):
+                if "die" in image["prompt_template"]:
+                    os._exit(1)
+                left[image["name"]] = image["total_steps"] - image["local_steps"]
+                joined.append(image["name"])
+            for name in message.get("cancel", ()):
+                left.pop(name, None)
+        batch = len(left)
+        left = {name: steps - 1 for name, steps in left.items()}
+        done = {name: b"made" for name, steps in left.items() if steps <= 0}
+        left = {name: steps for name, steps in left.items() if steps > 0}
+        tick = {"ended_s": time.monotonic(), "seconds": 0.005, "batch": batch, "joined": joined, "failed": {}}
+        send(pipe, tick, done)
+
+
+def stillborn_worker(pipe, settings):
+    """A model's process that cannot load it."""
+    send(pipe, {"error": "unet: the weights are damaged"})
+
+
+DEAF_S = 20
+
+
+def deaf_worker(pipe, settings):
+    """A model's process that reads nothing for a long time."""
+    send(pipe, {"facts": {"name": "deaf", "scheduler_hash": "deaf", "latent_shape": [1, 1, 1]}})
+    time.sleep(DEAF_S)
