@@ -92,10 +92,12 @@ def _like(parameter: Tensor, moment: Tensor) -> Tensor:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, whole or not at all.
 
+    The temporary file always has the same name, so that the next run takes what a killed one has left.
+
     Raises:
         InputError: for a file that cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         try:
             save_file(dict(tensors), temporary, dict(metadata))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from ...common.errors import InputError, reason_of
 from ...common.files import make_folder
 from ..inference.batch import timed_step
@@ -122,7 +124,9 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write: {reason_of(error)}; choose another output") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{folder}: cannot write: {reason_of(error)}; free some space or choose another output"
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

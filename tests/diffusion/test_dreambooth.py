@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -411,6 +413,38 @@ def test_weights_that_fp16_cannot_hold_are_not_written(tmp_path, command, monkey
     assert not (path.with_suffix("") / "cluster").exists()
 
 
+@contextmanager
+def files_up_to(size):
+    """No file of this process may grow beyond a size: the system refuses the write, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_written_is_one_line_and_the_next_run_goes_on(tmp_path, command, dreambooth, monkeypatch):
+    """At a checkpoint, and while the finished model is saved."""
+    path = save_cohort(tmp_path, names=("anna",))
+    folder = path.with_suffix("")
+
+    def refused():
+        with files_up_to(20_000):
+            code, output, talk = command(dreambooth_main, path, "--device", "cpu")
+        assert (code, output) == (2, "")
+        assert re.search("cluster: .*cannot write: .*[Ff]ile too large.*; free some space", talk.splitlines()[-1]), talk
+        assert not [left for left in folder.rglob(".*") if left.suffix == ".tmp"]
+        assert not (folder / "cluster").exists()
+
+    refused()
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingState, "save", lambda *_: None)
+        refused()
+    dreambooth(path)
+    assert sorted(folder.iterdir()) == sorted(folder.glob("[!.]*"))
+
+
 # -- one run at a time, threads -------------------------------------------------------------------------------
 
 
@@ -479,6 +513,15 @@ def kill_in_training(path, steps, checkpoints, delay_s):
     assert all(step < steps for step in left.values()), left
 
 
+def be_quiet():
+    """Let a copy of this process say nothing, and end where it would wait for ever."""
+    signal.alarm(PATIENCE_S)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+
+
 def die_in_training(path, steps, checkpoints, delay_s):
     save, seen = TrainingState.save, []
 
@@ -490,11 +533,7 @@ def die_in_training(path, steps, checkpoints, delay_s):
             signal.setitimer(signal.ITIMER_VIRTUAL, delay_s)  # its signal ends a process as hard as a kill
 
     TrainingState.save = saved
-    signal.alarm(PATIENCE_S)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+    be_quiet()
     sys.argv = ["dreambooth", str(path), "--device", "cpu"]
     dreambooth_main()
 
@@ -526,6 +565,7 @@ def kill_and_resume(dreambooth, folder, times, seed, steps, names=("anna", "ben"
             assert seen.setdefault(model.name, stamps(model)) == stamps(model)
     dreambooth(path)
     assert {p.relative_to(finished): p.read_bytes() for p in finished.rglob("*.safetensors")} == expected
+    assert not list(finished.rglob(".*"))
     assert all(
         stamps(finished / name if name == "cluster" else finished / "users" / name) == s for name, s in seen.items()
     )
@@ -538,8 +578,50 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, dreambooth):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_twenty_kills_at_random_moments_of_the_training_harm_nothing(tmp_path, dreambooth):
-    kill_and_resume(dreambooth, tmp_path, times=20, seed=1, steps=100)
+def test_thirty_kills_at_random_moments_of_the_training_harm_nothing(tmp_path, dreambooth):
+    kill_and_resume(dreambooth, tmp_path, times=30, seed=1, steps=150)
+
+
+def exit_codes_of_two(path):
+    """The exit codes of two runs that begin at once, in copies of this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        children = [os.fork() or run_quietly(path) for _ in range(2)]
+    return sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+def run_quietly(path):
+    """Run the command and end this process with its exit code."""
+    try:
+        be_quiet()
+        sys.argv = ["dreambooth", str(path), "--device", "cpu"]
+        dreambooth_main()
+    except SystemExit as left:
+        os._exit(int(left.code or 0))
+    finally:
+        os._exit(99)
+
+
+def run_pairs(folder, cohort, trained, pairs):
+    expected = {p.relative_to(trained): p.read_bytes() for p in trained.rglob("*.safetensors")}
+    for number in range(pairs):
+        path = folder / str(number) / "cohort.toml"
+        shutil.copytree(cohort.with_name("photos"), path.with_name("photos"))
+        shutil.copy(cohort, path)
+        assert exit_codes_of_two(path) == [0, 2]
+        made = path.with_suffix("")
+        assert {p.relative_to(made): p.read_bytes() for p in made.rglob("*.safetensors")} == expected
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_of_two_runs_at_once_one_works_and_one_says_so(tmp_path, cohort, trained):
+    run_pairs(tmp_path, cohort, trained[0], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_so_it_is_with_twenty_pairs(tmp_path, cohort, trained):
+    run_pairs(tmp_path, cohort, trained[0], 20)
 
 
 # -- refusals -------------------------------------------------------------------------------------------------
