@@ -67,8 +67,8 @@ def write_table(path: Path, columns: Columns) -> None:
         _write_parquet(path, columns)
         return
     with whole_file(path) as handle:
-        quoting = csv.QUOTE_ALL if _has_returns(columns) else csv.QUOTE_MINIMAL
-        writer = csv.writer(handle, lineterminator="\n", quoting=quoting)
+        plain, quoted = (csv.writer(handle, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+        writer = quoted if _has_returns(columns) else plain
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
 
