@@ -1,16 +1,12 @@
 """`edgesplit load`: emulated devices against a server on this machine, and the report of planned against measured."""
 
 import json
-import socket
-import threading
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
 from commands import call_root, refused
+from edges import free_port, make_server, serving
 from oracles import make_scenario
 
 from edgesplit.fitting.latency import LatencyModel
@@ -18,9 +14,6 @@ from edgesplit.fitting.pai import PaiCurve
 from edgesplit.service.client import served_scenario
 from edgesplit.service.engines import EmulatedEngine
 from edgesplit.service.load_report import LEAST_S, relative_errors
-from edgesplit.service.protocol import Facts
-from edgesplit.service.rounds import Rounds, RoundSettings
-from edgesplit.service.server import ServerSettings, make_app
 
 SCENARIO = make_scenario(
     edge=LatencyModel(0.001, 0.002, 0.0), gpus=1, interval_s=0.2, total_steps=20, min_local_steps=5, bandwidth_hz=2e7,
@@ -28,50 +21,14 @@ SCENARIO = make_scenario(
 )  # fmt: skip
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def make_server(**settings):
-    rounds = Rounds(
-        lambda facts: RoundSettings(scenario=SCENARIO, emulate_radio=True, **settings),
-        EmulatedEngine(SCENARIO.edge, SCENARIO.gpus),
-    )
-
-    def server_settings(facts):
-        served = Facts(
-            model=facts["name"], total_steps=SCENARIO.total_steps, min_local_steps=SCENARIO.min_local_steps,
-            guidance_scale=3.0, scheduler="ddim", scheduler_hash=facts["scheduler_hash"],
-            latent_shape=facts["latent_shape"], interval_s=SCENARIO.interval_s, version="0",
-        )  # fmt: skip
-        return ServerSettings(facts=served, grace_s=1.0)
-
-    return make_app(rounds, server_settings), rounds
-
-
-@contextmanager
-def serving(app):
-    """A server on this machine while the block runs; yields its address."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
+def make_load_server(**settings):
+    return make_server(SCENARIO, EmulatedEngine(SCENARIO.edge, SCENARIO.gpus), emulate_radio=True, **settings)
 
 
 def test_every_request_of_a_load_gets_its_image_and_the_report_says_how(tmp_path):
     users = tmp_path / "users.csv"
-    users.write_text("user_id,step_latency_s,alpha\n" + "".join(f"u{i},{0.01 + 0.005 * i},1\n" for i in range(6)))
-    app, rounds = make_server()
+    users.write_text("user_id,step_latency_s,alpha\n" + "".join(f"u{i},{0.05 + 0.005 * i},1\n" for i in range(6)))
+    app, rounds = make_load_server()
     with serving(app) as address:
         options = ["--server", address, "--users", users, "--arrivals", "poisson:15", "--duration", "2"]
         result = call_root("load", *options, "--json", "-o", tmp_path / "out")
