@@ -192,9 +192,9 @@ class ProcessEngine:
         """End the process."""
         self._send({"stop": True})
         self._unsent.put(None)
-        if self._process and self._process.pid is not None:
-            await asyncio.get_running_loop().run_in_executor(None, end, self._process)
-        self._process = None
+        process, self._process = self._process, None  # at once, as a restart may stop it too
+        if process and process.pid is not None:
+            await asyncio.get_running_loop().run_in_executor(None, end, process)
 
 
 def end(process: Any) -> None:

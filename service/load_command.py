@@ -74,7 +74,7 @@ async def _loaded(request: LoadRequest) -> dict[str, Any]:
         facts = await _ready_facts(client, request.wait)
         world = load_world(request, await client.scenario())
         results = await _driven(request, client, facts, world)
-        after = await client.scenario()
+        after = await _scenario_after(client, world.scenario)
     rows = load_rows(world, results)
     report = load_totals(world, rows, _simulated(request, replace(world, scenario=after)))
     if request.output:
@@ -96,6 +96,15 @@ async def _ready_facts(client: EdgeClient, wait_s: float) -> Facts:
             if time.monotonic() >= end:
                 raise InputError(f"--server: {error}; start one with `edgesplit serve`") from error
         await asyncio.sleep(POLL_S)
+
+
+async def _scenario_after(client: EdgeClient, before: Scenario) -> Scenario:
+    """The server's numbers at the end of a load; those of its start where it answers no more."""
+    try:
+        return await client.scenario()
+    except EdgeError as error:
+        say(f"load: {error}; the simulation has its numbers of the start")
+        return before
 
 
 def load_world(request: LoadRequest, scenario: Scenario) -> World:
