@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from ... import data
-from ...common.errors import InputError, shown
+from ...common.errors import InputError, reason_of, shown
 from ...common.files import Record, first_problem, read_text
 from ..inference.references import NAME
 from ..inference.sampling import Sampling
@@ -238,10 +238,13 @@ def read_cohort(path: Path) -> CohortFile:
     Raises:
         InputError: one line naming the file and the field or line.
     """
+    text = read_text(path)
     try:
-        cohort = Cohort.model_validate(tomllib.loads(read_text(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML ({error}); mend that line") from error
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError, OverflowError) as error:  # TOML's own errors are ValueErrors
+        raise InputError(f"{path}: not valid TOML ({reason_of(error)}); mend that line") from error
+    try:
+        cohort = Cohort.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error, Cohort)}") from error
     _check_names(path, cohort)
