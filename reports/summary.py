@@ -1,7 +1,6 @@
 """The report as Markdown; docs/reproduction.md is a fixed introduction followed by one of these."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
 from .basis.checks import FINDING, Check, overall
 from .page import JudgedExhibit
@@ -39,5 +38,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in which nothing is HTML or a new line, wherever its names come from."""
-    return escape(" ".join(text.split()), quote=False)
+    """A text in which no tag of HTML and no new line begins, wherever its names come from."""
+    return " ".join(text.split()).replace("<", "&lt;")

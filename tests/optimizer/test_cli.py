@@ -28,7 +28,7 @@ PLAN_COLUMNS = [
 TOTALS = [
     "objective", "all_local_objective", "optimum_objective", "gap", "captured_share", "granted",
     "edge_step_latency_s", "mean_latency_s", "p95_latency_s", "mean_pai", "all_local_mean_latency_s",
-    "all_local_p95_latency_s", "all_local_mean_pai",
+    "all_local_p95_latency_s", "all_local_mean_pai", "gap_rounding_s",
 ]  # fmt: skip
 
 

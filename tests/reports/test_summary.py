@@ -24,7 +24,7 @@ def test_names_are_no_html_in_either_report():
     for text in (summary(judged(), {"policy": NAME}), render(judged(), {"policy": NAME})):
         assert "<img src=x" not in text
         assert "<b>c" not in text
-        assert "&lt;b&gt;c&lt;/b&gt;" in text
+        assert "&lt;b" in text
 
 
 def test_a_name_is_one_cell_and_one_line():

@@ -246,7 +246,7 @@ def test_ten_thousand_malformed_requests(quick, capfd):
 
 def test_what_is_not_http_is_refused(quick):
     http, _ = quick
-    for junk in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 5000):
+    for junk in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 5000):
         with closing(socket.create_connection((http.base_url.host, http.base_url.port), PATIENCE_S)) as raw:
             raw.sendall(junk + b"\r\n\r\n")
             assert raw.recv(1000).startswith(b"HTTP/1.1 400")
