@@ -123,10 +123,10 @@ def read_trace(path: Path, scenario: Scenario, speed_up: float = 1.0) -> Trace:
         InputError: one line naming file, row, column and what is accepted.
     """
     table = read_table(path, TRACE)
-    time_s = _times(table) / speed_up
-    images = _whole(table, "images", MOST_IMAGES, 1)
+    time_s = times(table) / speed_up
+    images = whole_numbers(table, "images", MOST_IMAGES, 1)
     patience = table.numbers("patience_s", "a number of seconds, 0 or more", 0, LARGEST)
-    steps = _whole(table, "total_steps", MOST_STEPS, scenario.total_steps)
+    steps = whole_numbers(table, "total_steps", MOST_STEPS, scenario.total_steps)
     names, user = _users_of(table)
     own = _own_users(table, scenario)
     row = np.repeat(np.arange(len(table)), images)
@@ -207,16 +207,16 @@ def read_gpus(path: Path) -> list[tuple[float, int]]:
         InputError: one line naming file, row, column and what is accepted.
     """
     table = read_table(path, GPUS)
-    time_s = _times(table)
+    time_s = times(table)
     gpus = table.numbers("gpus", f"a whole number from 0 to {MOST_GPUS}", 0, MOST_GPUS, whole=True)
     table.refuse_first(np.isnan(gpus), "gpus", f"a whole number from 0 to {MOST_GPUS}")
     return list(zip(time_s.tolist(), gpus.astype(int).tolist(), strict=True))
 
 
-def _times(table: TextTable) -> Floats:
+def times(table: TextTable) -> Floats:
     """The column time_s, which no row may leave out or take back."""
     if not len(table):
-        raise InputError(f"{table.source}: no rows below the header; add one row per entry of {table.source}")
+        raise InputError(f"{table.source}: no rows below the header; add one row per entry")
     accepted = "a number of seconds since the start, 0 or more"
     time_s = table.numbers("time_s", accepted, 0, LARGEST)
     table.refuse_first(np.isnan(time_s), "time_s", accepted)
@@ -225,7 +225,8 @@ def _times(table: TextTable) -> Floats:
     return time_s
 
 
-def _whole(table: TextTable, column: str, most: int, blank: int) -> Ints:
+def whole_numbers(table: TextTable, column: str, most: int, blank: int) -> Ints:
+    """A column of whole numbers from 1 to `most`, with a number in place of blanks; shape (rows,)."""
     values = table.numbers(column, f"a whole number from 1 to {most}", 1, most, whole=True)
     return np.where(np.isnan(values), blank, values).astype(np.int64)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..common.errors import InputError
 from ..fitting.latency import LatencyModel
-from ..fitting.pai import PaiCurve
 from ..optimizer.model.qoe import Plan, Scenario, Users
+from .protocol import scenario_of
 from .rounds import RoundSettings
 from .scheduler import Load
 
@@ -62,13 +62,8 @@ def replay(path: Path, plan: Callable[..., Plan]) -> list[tuple[dict[str, Any], 
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     shared = json.loads(lines[0])
-    scenario = logged_scenario(shared["scenario"])
+    scenario = scenario_of(shared["scenario"])
     return [(call, _again(call, scenario, shared["images_each"], plan)) for call in map(json.loads, lines[1:])]
-
-
-def logged_scenario(numbers: dict[str, Any]) -> Scenario:
-    """The scenario of a log's first line."""
-    return Scenario(**numbers | {"edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
 
 
 def _again(call: dict[str, Any], scenario: Scenario, images_each: int | None, plan: Callable[..., Plan]) -> Plan:

@@ -15,10 +15,8 @@ from pydantic import ValidationError
 
 from ..common.errors import InputError, reason_of, shown
 from ..common.json_text import parse_json
-from ..fitting.latency import LatencyModel
-from ..fitting.pai import PaiCurve
 from ..optimizer.model.qoe import Scenario
-from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, LatencyParts
+from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, LatencyParts, scenario_of
 
 T = TypeVar("T")
 TIMEOUT_S = 10.0
@@ -203,7 +201,7 @@ def served_scenario(content: bytes) -> Scenario:
     try:
         numbers = parse_json(content)
         known = {name: numbers[name] for name in Scenario.__dataclass_fields__ if name in numbers}
-        return Scenario(**known | {"edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
+        return scenario_of(known)
     except (ValueError, LookupError, TypeError, InputError) as error:
         raise EdgeError(f"the server's scenario is none of this version ({reason_of(error)})") from error
 

@@ -1,16 +1,15 @@
 """Several ways to decide on equal arrivals, with all local and hindsight as yardsticks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from ..common.errors import InputError, nearest, require, shown
 from ..common.progress import Progress
 from ..optimizer.methods.registry import find_method, known_methods
 from ..optimizer.model.qoe import Plan, all_local
 from .hindsight import SWEEPS, hindsight
-from .price_file import load_prices
+from .price_file import DEFAULT, load_prices
 from .runs import Run, play
 from .scheduler import RULES, Rule, TrainedPrices, by_method, decide
 from .simulator import Decide, Simulation, World, decider, fixed
@@ -45,21 +44,20 @@ class Way:
         return f"{self.name} {rule}" if isinstance(rule, TrainedPrices) else self.name
 
 
-def find_way(name: str, trained: Callable[[], Rule], options: Mapping[str, Any]) -> Way:
+def find_way(name: str, prices: str = DEFAULT) -> Way:
     """A way to decide by its name: a price rule, or a method of the registry.
 
     Args:
         name: the name.
-        trained: function that reads the rule `trained`.
-        options: options of registry methods.
+        prices: prices of the rule `trained`: a shipped name or a file.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or prices that cannot be read.
     """
     if name in RULES:
         return Way(name, partial(decide, rule=RULES[name]), counts_steps=name == "aware-delay")
     if name == TRAINED:
-        return Way(name, partial(decide, rule=trained()))
+        return Way(name, partial(decide, rule=load_prices(prices).rule()))
     if name == ALL_LOCAL:
         return Way(name, by_method(all_local))
     if name == HINDSIGHT:
@@ -69,7 +67,7 @@ def find_way(name: str, trained: Callable[[], Rule], options: Mapping[str, Any])
         raise InputError(
             f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
         )
-    return Way(name, by_method(find_method(name, options)), own_steps=False)
+    return Way(name, by_method(find_method(name)), own_steps=False)
 
 
 def check_way(way: Way, world: World) -> None:
@@ -128,7 +126,7 @@ def simulate(world: World, method: str | Rule = "price") -> Run:
     if not isinstance(method, str):
         way = Way(getattr(method, "__name__", "own"), partial(decide, rule=method), counts_steps=True)
     else:
-        way = find_way(method, lambda: load_prices().rule(), {})
+        way = find_way(method)
     check_way(way, world)
     return play_way(world, way, 0)
 
@@ -227,8 +225,8 @@ def _on_ray(comparison: Comparison, worlds: Sequence[World]) -> Iterator[list[Ru
 
 
 def _runs_there(comparison: Comparison, world: World, number: int) -> list[Run]:
-    return comparison.runs(world, number, _say_nothing)
+    return comparison.runs(world, number, say_nothing)
 
 
-def _say_nothing(completed: float, text: str = "", /) -> None:
+def say_nothing(completed: float, text: str = "", /) -> None:
     """Progress that nobody sees."""

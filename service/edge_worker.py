@@ -18,7 +18,7 @@ def work(pipe: Connection, settings: dict[str, Any]) -> None:
 
     Args:
         pipe: connection to the server.
-        settings: cluster, dtype, device, total_steps, guidance_scale, scheduler, most, threads, measure.
+        settings: cluster, dtype, device, total_steps, guidance_scale, scheduler, most, measure.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends it
     try:
@@ -35,14 +35,10 @@ class EdgeWorker:
     """The model and what is in flight on it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        import torch
-
         from ..diffusion.inference.in_flight import InFlight
         from ..diffusion.inference.models import load_model
         from ..diffusion.inference.sampling import Sampling
 
-        if settings.get("threads"):
-            torch.set_num_threads(settings["threads"])
         self.model = load_model(settings["cluster"], dtype=settings["dtype"], device=settings["device"])
         self.sampling = Sampling(
             total_steps=settings["total_steps"],

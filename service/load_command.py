@@ -23,7 +23,6 @@ from .client import EdgeClient, EdgeError
 from .comparison import find_way
 from .device import DeviceResult, run_device, sleep_locally
 from .load_report import Rows, load_page, load_rows, load_totals, print_load, relative_errors
-from .price_file import load_prices
 from .protocol import Ask, Facts
 from .simulator import Simulation, World, decider
 from .worlds import WorldSettings, make_world, read_settings
@@ -153,7 +152,7 @@ async def _one(request: LoadRequest, client: EdgeClient, facts: Facts, world: Wo
 
 def _simulated(request: LoadRequest, world: World) -> Floats:
     """Everybody's latency as the simulator predicts it for the same arrivals, seconds."""
-    way = find_way(request.method, lambda: load_prices(request.prices).rule(), {})
+    way = find_way(request.method, request.prices)
     records = Simulation(world, counts_steps=way.counts_steps).run(decider(world, way.plan))
     return outcome.latency(world, records)
 

@@ -1,11 +1,15 @@
 """What devices and the edge server say to each other: JSON records, and problem documents (RFC 9457)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..common.files import Record
+from ..fitting.latency import LatencyModel
+from ..fitting.pai import PaiCurve
 from ..fitting.schemas import LARGEST, SMALLEST
+from ..optimizer.model.qoe import Scenario
 
 MEDIA_HANDOFF = "application/vnd.edgesplit.handoff"
 MEDIA_PROBLEM = "application/problem+json"
@@ -98,6 +102,11 @@ class Facts(Record):
     latent_shape: list[int]
     interval_s: float
     version: str
+
+
+def scenario_of(numbers: Mapping[str, Any]) -> Scenario:
+    """A scenario from its numbers as JSON has them."""
+    return Scenario(**{**numbers, "edge": LatencyModel(**numbers["edge"]), "pai": PaiCurve(**numbers["pai"])})
 
 
 class ProblemError(Exception):

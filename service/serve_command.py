@@ -15,7 +15,6 @@ from ..optimizer.inputs.scenario import Resolved, overrides, resolve_scenario
 from .call_log import CallLog
 from .comparison import Way, find_way
 from .engines import EdgeEngine, EmulatedEngine, EngineError, ProcessEngine
-from .price_file import load_prices
 from .protocol import Facts
 from .rounds import Rounds, RoundSettings
 from .server import ServerSettings, Token, make_app
@@ -69,7 +68,7 @@ def run_serve(request: ServeRequest) -> None:
     toy = request.cluster is None
     changes = ({"pai": "toyworld", "gpus": 1} if toy else {}) | request.changes
     resolved = resolve_scenario(request.scenario, overrides(**changes))
-    way = find_way(request.method, lambda: load_prices(request.prices).rule(), {})
+    way = find_way(request.method, request.prices)
     tokens = read_tokens(request.token_file) if request.token_file else ()
     check_tls(request.tls_cert, request.tls_key)
     engine, guidance = make_engine(request, resolved, toy)
@@ -126,7 +125,6 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
         "scheduler": request.sampler,
         "most": resolved.edge.max_batch or 64,
         "measure": "edge" not in request.changes,
-        "threads": None,
     }
     if request.engine == "ray":
         from .ray_engine import RayEdgeEngine

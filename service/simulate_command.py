@@ -16,7 +16,6 @@ from ..optimizer.inputs.scenario import overrides, resolve_scenario
 from .arrivals import parse_process
 from .comparison import MOST_HINDSIGHT, Comparison, Way, check_way, find_way, play_way, play_worlds
 from .output import print_fewest, print_totals, totals_json, write_calls, write_report
-from .price_file import load_prices
 from .runs import Run
 from .simulator import Physics, World
 from .store import RunFiles, world_digest
@@ -133,7 +132,7 @@ def _seconds(request: SimulateRequest, interval_s: float) -> float | None:
 def _ways(request: SimulateRequest) -> list[Way]:
     """The ways to decide, all local before them."""
     names = list(dict.fromkeys([ALL_LOCAL, *request.methods]))
-    return [find_way(name, lambda: load_prices(request.prices).rule(), {}) for name in names]
+    return [find_way(name, request.prices) for name in names]
 
 
 def _compare(request: SimulateRequest, settings: WorldSettings, ways: Sequence[Way], goal: Goal | None) -> None:
@@ -228,7 +227,7 @@ def _fewest_gpus(request: SimulateRequest, settings: WorldSettings, way: Way, gp
         if number not in judged:
             own = settings.with_gpus(number)
             worlds = [make_world(own, place) for place in range(request.worlds)]
-            local_way = find_way(ALL_LOCAL, lambda: load_prices().rule(), {})
+            local_way = find_way(ALL_LOCAL)
             local = [play_way(world, local_way, place) for place, world in enumerate(worlds)]
             runs = [play_way(world, way, place) for place, world in enumerate(worlds)]
             judged[number] = totals(runs, local, None)

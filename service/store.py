@@ -56,7 +56,7 @@ class RunFiles:
         make_folder(self.folder)
         for path in sorted(self.folder.glob("*.parquet")):
             number, known = _number(path), self._header(path)
-            if number >= len(self.digests) or known.get("world") != self.digests[number]:
+            if not 0 <= number < len(self.digests) or known.get("world") != self.digests[number]:
                 raise InputError(
                     f"{path}: found requests of another simulation; choose another folder with -o, or remove it"
                 )
@@ -109,6 +109,6 @@ class RunFiles:
 
 
 def _number(path: Path) -> int:
-    """The number of the world in a file's name."""
+    """The number of the world in a file's name; -1 where it has none."""
     tail = path.stem.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else len(str(path)) + 10**9
+    return int(tail) if tail.isdigit() else -1

@@ -16,7 +16,7 @@ from ..common.arrays import Floats, Ints
 from ..common.errors import InputError, nearest, shown
 from ..common.table_reader import TableForm, TextTable, plain_title, read_table
 from ..common.tables import Columns
-from .arrivals import MOST_IMAGES, MOST_STEPS, TRACE
+from .arrivals import MOST_IMAGES, MOST_STEPS, TRACE, times, whole_numbers
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 
@@ -176,15 +176,8 @@ def read_rows(path: Path) -> TraceRows:
         InputError: naming file, row and column.
     """
     table = read_table(path, TRACE)
-    if not len(table):
-        raise InputError(f"{path}: no rows below the header; add one row per request")
-    accepted = "a number of seconds since the start, 0 or more"
-    time_s = table.numbers("time_s", accepted, 0, 1e12)
-    table.refuse_first(np.isnan(time_s), "time_s", accepted)
-    table.refuse_first(np.diff(time_s, prepend=time_s[0]) < 0, "time_s", "times in order; sort the rows by time_s")
-    images = table.numbers("images", f"a whole number from 1 to {MOST_IMAGES}", 1, MOST_IMAGES, whole=True)
     users = len(set(table["user_id"])) if "user_id" in table.columns else None
-    return TraceRows(time_s, np.where(np.isnan(images), 1, images).astype(np.int64), users)
+    return TraceRows(times(table), whole_numbers(table, "images", MOST_IMAGES, 1), users)
 
 
 def trace_facts(rows: TraceRows) -> TraceFacts:

@@ -9,8 +9,7 @@ import pandas as pd
 
 from ...optimizer.agent.instances import Range, paper_instance
 from ...service.arrivals import MovingGpus, Process, draw_requests
-from ...service.comparison import Comparison, find_way
-from ...service.price_file import load_prices
+from ...service.comparison import Comparison, find_way, say_nothing
 from ...service.runs import Run
 from ...service.simulator import World
 from ...service.summary import ALL_LOCAL, HINDSIGHT
@@ -34,8 +33,8 @@ def rows_of(setup: Setup, arrivals: int, number: int) -> Iterator[Row]:
     """One case: a minute of so many arrivals a second, with G fixed and moving, under every way to decide."""
     for words, moving in ((FIXED_WORDS, None), (MOVING_WORDS, MOVING)):
         world = make_world(setup, arrivals, number, moving)
-        comparison = Comparison([find_way(name, load_prices().rule, {}) for name in WAYS], hindsight=True)
-        runs = comparison.runs(world, number, _say_nothing)
+        comparison = Comparison([find_way(name) for name in WAYS], hindsight=True)
+        runs = comparison.runs(world, number, say_nothing)
         local = runs[0]
         possible = _gain(runs[-1], local)
         for run in runs[1:]:
@@ -61,10 +60,6 @@ def make_world(setup: Setup, arrivals: int, number: int, moving: MovingGpus | No
 def _gain(run: Run, local: Run) -> float:
     """The mean rise of a request's QoE over all local, seconds."""
     return float(np.mean(run.rows["qoe"].astype(float) - local.rows["qoe"].astype(float)))
-
-
-def _say_nothing(completed: float, text: str = "", /) -> None:
-    """Progress that nobody sees."""
 
 
 def draw(table: pd.DataFrame) -> Any:

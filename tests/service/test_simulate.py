@@ -245,10 +245,10 @@ def test_the_shipped_prices_name_what_they_gain():
 
 
 def test_a_way_to_decide_is_a_rule_or_a_method():
-    assert find_way("aware-delay", lambda: price, {}).counts_steps
-    assert not find_way("ilp-joint", lambda: price, {}).own_steps
+    assert find_way("aware-delay").counts_steps
+    assert not find_way("ilp-joint").own_steps
     with pytest.raises(InputError):
-        find_way("no-such", lambda: price, {})
+        find_way("no-such")
     with pytest.raises(InputError):
         parse_goal("gain_ci < 3")
     assert parse_goal(" mean_pai>=0.9 ").held(ServiceTotals(**dict.fromkeys(KEYS - {"gain_ci"}, 0.95), gain_ci=None))
