@@ -15,9 +15,10 @@ from rich.console import Console
 
 from edgesplit import data
 from edgesplit.common.tables import plain_table
-from edgesplit.diffusion.inference.batch import denoise, initial_noise
+from edgesplit.diffusion.inference.batch import denoise
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
 from edgesplit.diffusion.inference.models import load_model
+from edgesplit.diffusion.inference.noise import initial_noise
 from edgesplit.diffusion.inference.sampling import Sampling
 
 USERS, STEPS, TURNS, GUIDANCE = 16, 50, 3, 3.0

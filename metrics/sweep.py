@@ -6,10 +6,11 @@ CLIP and LPIPS judge the pictures.
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,11 @@ from torch import Tensor
 from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError, shown
-from ..diffusion.inference.batch import NotFiniteError, StepCount, denoise, initial_noise, intermediates
+from ..diffusion.inference.batch import StepCount, denoise, intermediates
 from ..diffusion.inference.gpu import free_memory, gpu_memory, out_of_memory
+from ..diffusion.inference.in_flight import NotFiniteError
 from ..diffusion.inference.models import Model, load_model, paired, weights_digest
+from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.pictures import as_pil
 from ..diffusion.inference.threads import fastest_threads
 from .clip import Clip, load_clip, similarity
@@ -114,7 +117,8 @@ class SweepModels:
         """What `measure` returns; where memory does not suffice, with torch's own error."""
         settings = self.settings
         prompts, seeds = [self.edge.prompt(settings.templates[p]) for p, _ in block], [seed for _, seed in block]
-        with self._named("the cluster-wide model", [(None, group) for group in block]):
+        places = {(i, n): (None, group) for i, group in enumerate(block) for n in settings.splits}
+        with self._named("the cluster-wide model", places):
             kept = intermediates(self.edge, prompts, seeds, settings.splits, settings.sampling, self.count)
         latents = {name: self._finish(name, kept, block) for name in self.personal}
         rows: list[MeasuredPicture] = []
@@ -124,7 +128,7 @@ class SweepModels:
         return rows
 
     def _finish(self, name: str, kept: Mapping[int, Tensor], block: Block) -> dict[int, Tensor]:
-        """x_0 of every split on one user's model; later splits join the same pass as far as the batch allows."""
+        """x_0 of every split on one user's model; several splits share a pass as far as the batch allows."""
         settings, model = self.settings, self.personal[name]
         hand_offs = [(n, i) for n in settings.splits if n > 0 for i in range(len(block))]
         prompts = [model.prompt(settings.templates[p]) for p, _ in block]
@@ -132,7 +136,7 @@ class SweepModels:
         for part in chunks(hand_offs, settings.batch):
             x = torch.stack([kept[n][i] for n, i in part])
             steps, texts, noise = [n for n, _ in part], [prompts[i] for _, i in part], [block[i][1] for _, i in part]
-            with self._named(f"user {name!r}", [(n, block[i]) for n, i in part]):
+            with self._named(f"user {name!r}", dict(enumerate((n, block[i]) for n, i in part))):
                 finished = denoise(model, x, texts, steps, 0, settings.sampling, noise, self.count)
             done |= dict(zip(part, finished, strict=True))
         return {n: torch.stack([done[n, i] for i in range(len(block))]) for n in settings.splits}
@@ -195,17 +199,17 @@ class SweepModels:
                 raise InputError(f"{where}: {metric} {reference} gave {score}; its weights may be damaged")
 
     @contextmanager
-    def _named(self, whose: str, samples: Sequence[tuple[int | None, Group]]) -> Iterator[None]:
+    def _named(self, whose: str, places: Mapping[Any, tuple[int | None, Group]]) -> Iterator[None]:
         """Name the picture whose latents stopped being finite.
 
         Args:
             whose: words for the model that runs the steps.
-            samples: for each sample of the batch its split, if it has one, and its group.
+            places: image -> its split, if it has one, and its group.
         """
         try:
             yield
         except NotFiniteError as error:
-            raise InputError(f"{self._place(whose, *samples[error.sample])}: {error}") from error
+            raise InputError(f"{self._place(whose, *places[error.image])}: {error}") from error
 
     def _place(self, whose: str, split: int | None, group: Group) -> str:
         prompt, seed = group

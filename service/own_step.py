@@ -13,7 +13,8 @@ from pydantic import Field
 from ..common.console import say
 from ..common.errors import InputError
 from ..common.files import Record, make_folder, read_record, write_record
-from ..diffusion.inference.batch import denoise, initial_noise
+from ..diffusion.inference.batch import denoise
+from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.templates import PLAIN
 from ..fitting.library import own_folder
 from ..fitting.schemas import Count, PositiveSeconds

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..common.errors import InputError
-from ..diffusion.inference.batch import denoise, initial_noise
+from ..diffusion.inference.batch import denoise
 from ..diffusion.inference.gpu import gpu_memory
 from ..diffusion.inference.handoff import Handoff
 from ..diffusion.inference.hybrid import check_handoff
 from ..diffusion.inference.models import Model
+from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.pictures import as_pil
 from ..diffusion.inference.sampling import Sampling
 from ..diffusion.inference.templates import check_template, with_subject

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...common.errors import InputError
-from .batch import NotFiniteError, StepCount, denoise, initial_noise, intermediates
+from .batch import StepCount, denoise, finished, intermediates
 from .handoff import Handoff
+from .in_flight import Image, InFlight, NotFiniteError
 from .models import Model, paired
 from .sampling import DEFAULT, Sampling, check_seed
 from .schedules import completed
@@ -75,20 +76,20 @@ def edge_prefix(
 ) -> list[Handoff]:
     """The edge's part: steps N to n*+1 of all requests in one batch that shrinks as users are done.
 
-    It runs exactly sum(N - n_i) sample-steps.
+    It runs exactly sum(N - n_i) sample-steps, less those that requests of equal prompt and seed share.
 
     Returns:
         one hand-off per request, in their order.
     """
     if not requests:
         return []
-    seeds = [request.seed for request in requests]
-    prompts = [model.prompt(request.prompt_template) for request in requests]
-    splits = [request.local_steps for request in requests]
-    noise = initial_noise(model, seeds, sampling)
-    with _naming_split(lambda error: splits[error.sample]):
-        latents = denoise(model, noise, prompts, sampling.total_steps, splits, sampling, seeds, count)
-    return _handoffs(model, requests, latents, sampling)
+    images = [
+        Image(name=i, prompt=model.prompt(r.prompt_template), seed=r.seed, to_step=r.local_steps)
+        for i, r in enumerate(requests)
+    ]
+    with _naming_split(lambda error: requests[error.image].local_steps):
+        latents = finished(InFlight(model, sampling), images, count)
+    return _handoffs(model, requests, [latents[i] for i in range(len(requests))], sampling)
 
 
 def edge_sweep(
@@ -100,7 +101,7 @@ def edge_sweep(
         one hand-off per split, in their order.
     """
     requests = [Request(prompt_template=template, local_steps=n, seed=seed) for n in splits]
-    with _naming_split(lambda error: max(n for n in splits if n < error.step)):
+    with _naming_split(lambda error: error.image[1]):
         latents = intermediates(model, [model.prompt(template)], [seed], splits, sampling, count)
     return _handoffs(model, requests, [latents[n][0] for n in splits], sampling)
 
@@ -110,7 +111,7 @@ def finish_local(
 ) -> Tensor:
     """A device's part: steps n* to 1 on the personal model.
 
-    Several hand-offs of one user, from several splits, run as one batch that grows as later splits join.
+    Several hand-offs of one user, from several splits, run as one batch that shrinks as they are done.
 
     Returns:
         x_0, shape (hand-offs, channels, height, width); `Model.decode` makes pictures of it.
@@ -124,7 +125,7 @@ def finish_local(
     if not received:
         return torch.empty(0, *model.latent_shape)
     splits = [handoff.step for handoff in received]
-    with _naming_split(lambda error: splits[error.sample]):
+    with _naming_split(lambda error: splits[error.image]):
         return denoise(
             model,
             torch.stack([handoff.latents for handoff in received]),
@@ -143,7 +144,7 @@ def _naming_split(split_of: Callable[[NotFiniteError], int]) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        raise NotFiniteError(f"split n = {split_of(error)}: {error}", error.sample, error.step) from error
+        raise NotFiniteError(f"split n = {split_of(error)}: {error}", error.image, error.step) from error
 
 
 def check_handoff(handoff: Handoff, model: Model, sampling: Sampling) -> None:

@@ -1,8 +1,11 @@
-"""The batch engine of a running edge, paper section 3.3: images at steps of their own share the passes of one model.
+"""The batch engine, paper section 3.3: images at steps of their own share the passes of one model.
 
 One pass of the UNet a tick serves all images in flight; noise, step indexes and prompts are its three inputs. The
 scheduler then steps every group of images with equal steps left. Images join and leave between two ticks, and no image
-can tell who else was there. Steps count down, as in `batch`.
+can tell who else was there.
+
+Steps count down as in the paper: step N runs first, step 1 last. x_s is the intermediate with s steps left, so x_N is
+the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -13,28 +16,48 @@ import torch
 from torch import Tensor
 
 from ...common.errors import InputError
-from .batch import initial_noise, step_noise
 from .models import Model
+from .noise import initial_noise, step_noise
 from .sampling import Sampling, check_seed
 from .step import predict_noise
+
+HOST = "cpu"
+"""The kind of device whose tensors can be looked at without waiting for it."""
+
+
+class NotFiniteError(InputError):
+    """Latents became NaN or infinite.
+
+    Attributes:
+        image: name of the image.
+        step: the first step after which it was so.
+    """
+
+    def __init__(self, message: str, image: Any, step: int) -> None:
+        super().__init__(message)
+        self.image, self.step = image, step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image whose first steps run here.
+    """An image some of whose steps run here.
 
     Attributes:
         name: what the caller knows it by; unique among the images in flight.
         prompt: prompt with the subject's words in it.
         seed: seed of the initial noise, and of each step's noise where the scheduler adds some.
         to_step: n, the steps that are left when it leaves.
+        from_step: the steps that are left when it joins; None for N.
+        latents: x_from, shape (channels, height, width), on the model's device; None for the noise of the seed.
         guidance_scale: scale of classifier-free guidance; None for that of the engine's settings.
     """
 
     name: Hashable
     prompt: str
-    seed: int
-    to_step: int
+    seed: int = 0
+    to_step: int = 0
+    from_step: int | None = None
+    latents: Tensor | None = None
     guidance_scale: float | None = None
 
 
@@ -43,20 +66,31 @@ class Trajectory:
     """The latents that one or more images of equal prompt, seed and guidance share.
 
     Attributes:
-        key: prompt, seed and guidance.
-        latents: x_left, shape (channels, height, width).
-        condition: embeddings, shape (1, tokens, width); with guidance (2, ...), the unconditional one first.
+        prompt: prompt with the subject's words in it.
+        seed: seed of the noise.
         guidance: guidance scale; 1 for none.
+        latents: x_left, shape (channels, height, width).
+        finite: number of its steps after which the latents were finite, on the model's device.
         left: steps left.
+        taken: steps taken here.
+        shareable: whether it began from the noise of its seed, so that others may join it.
         leaving: image -> steps left when it leaves.
     """
 
-    key: tuple[str, int, float]
-    latents: Tensor
-    condition: Tensor
+    prompt: str
+    seed: int
     guidance: float
+    latents: Tensor
+    finite: Tensor
     left: int
+    taken: int = 0
+    shareable: bool = True
     leaving: dict[Hashable, int] = field(default_factory=dict)
+
+    def serves(self, other: "Trajectory") -> bool:
+        """Whether it comes by all steps at which the images of another one leave."""
+        same = (self.prompt, self.seed, self.guidance) == (other.prompt, other.seed, other.guidance)
+        return same and self.shareable and other.shareable and self.left >= max(other.leaving.values())
 
 
 class InFlight:
@@ -65,16 +99,18 @@ class InFlight:
     Attributes:
         model: the model.
         sampling: settings that all images share, but for their guidance.
-        most: most trajectories in one pass of the UNet; more take several passes a tick.
+        most: most trajectories in one pass of the UNet; more take several passes a tick. None for no bound.
         share: whether images of equal prompt, seed and guidance share one trajectory.
         shared: images so far that found their trajectory on its way.
+        stepped: trajectories that the last tick stepped.
     """
 
-    def __init__(self, model: Model, sampling: Sampling, most: int = 64, share: bool = True) -> None:
-        self.model, self.sampling, self.most, self.share, self.shared = model, sampling, most, share, 0
+    def __init__(self, model: Model, sampling: Sampling, most: int | None = None, share: bool = True) -> None:
+        self.model, self.sampling, self.most, self.share = model, sampling, most, share
+        self.shared = self.stepped = 0
         self._trajectories: list[Trajectory] = []
-        self._embedded: dict[str, Tensor] = {}
-        self._clock = SchedulerPool(model, sampling)
+        self._conditions = Conditions(model, sampling.negative_prompt)
+        self._schedulers = SchedulerPool(model, sampling)
 
     def __len__(self) -> int:
         return sum(len(trajectory.leaving) for trajectory in self._trajectories)
@@ -88,25 +124,18 @@ class InFlight:
         }
 
     def add(self, image: Image) -> None:
-        """Let an image join before the next tick; it takes N - to_step steps.
+        """Let an image join before the next tick; it takes its steps from - to.
 
         Raises:
-            InputError: for a split out of range, a seed or a prompt that the model cannot take.
+            InputError: for steps out of range, a seed or a prompt that the model cannot take.
         """
-        total = self.sampling.total_steps
-        if not 0 <= image.to_step < total:
-            raise InputError(f"local steps: found {image.to_step}, accepted: 0 to N - 1 = {total - 1}")
-        check_seed(image.seed)
-        guidance = self.sampling.guidance_scale if image.guidance_scale is None else image.guidance_scale
-        known = self._on_its_way((image.prompt, image.seed, guidance), image.to_step) if self.share else None
-        if known is not None:
+        new = self._begun(image)
+        known = next((t for t in self._trajectories if t.serves(new)), None) if self.share else None
+        if known is None:
+            self._trajectories.append(new)
+        else:
             self.shared += 1
-            known.leaving[image.name] = image.to_step
-            return
-        noise = initial_noise(self.model, [image.seed], self.sampling)[0]
-        key = image.prompt, image.seed, guidance
-        condition = self._condition(image.prompt, guidance > 1)
-        self._trajectories.append(Trajectory(key, noise, condition, guidance, total, {image.name: image.to_step}))
+            known.leaving |= new.leaving
 
     def cancel(self, name: Hashable) -> None:
         """Let an image go, if it is here; others that share its trajectory go on."""
@@ -114,50 +143,81 @@ class InFlight:
             trajectory.leaving.pop(name, None)
         self._forget()
 
-    def tick(self) -> dict[Hashable, Tensor]:
+    def tick(self) -> dict[Hashable, Tensor | NotFiniteError]:
         """One step of every image; returns the latents x_n of those that leave, on the model's device.
 
-        An image that joined a trajectory exactly at its own split leaves with the next tick's images, one step earlier
-        on that trajectory's way.
+        An image whose latents became NaN or infinite leaves with the error in their place: on the CPU at once, on a GPU
+        with its last step, so that no step makes the host wait. An image that takes no step here, or joined a
+        trajectory exactly at its own split, leaves with this tick's images.
         """
         done = self._leave()
-        self._clock.turn()
-        for start in range(0, len(self._trajectories), self.most):
-            self._step(self._trajectories[start : start + self.most])
-        return done | self._leave()
+        self._schedulers.turn()
+        self.stepped, most = len(self._trajectories), self.most or max(1, len(self._trajectories))
+        for start in range(0, self.stepped, most):
+            self._step(self._trajectories[start : start + most])
+        return done | self._broken() | self._leave()
 
     # -- trajectories ---------------------------------------------------------------------------------------
 
-    def _on_its_way(self, key: tuple[str, int, float], to_step: int) -> Trajectory | None:
-        """A trajectory of this key that has not passed the split."""
-        return next((t for t in self._trajectories if t.key == key and t.left >= to_step), None)
+    def _begun(self, image: Image) -> Trajectory:
+        """The trajectory of an image that shares none."""
+        total = self.sampling.total_steps
+        first = total if image.from_step is None else image.from_step
+        if not 0 <= image.to_step <= first <= total:
+            raise InputError(f"steps: found {first} to {image.to_step}, accepted: from N = {total} down to 0")
+        check_seed(image.seed)
+        self._conditions.check(image.prompt)
+        own = image.latents is None
+        return Trajectory(
+            prompt=image.prompt,
+            seed=image.seed,
+            guidance=self.sampling.guidance_scale if image.guidance_scale is None else image.guidance_scale,
+            latents=initial_noise(self.model, [image.seed], self.sampling)[0]
+            if image.latents is None
+            else image.latents,
+            finite=torch.zeros((), dtype=torch.int32, device=self.model.device),
+            left=first,
+            shareable=own and first == total,
+            leaving={image.name: image.to_step},
+        )
 
-    def _leave(self) -> dict[Hashable, Tensor]:
+    def _leave(self) -> dict[Hashable, Tensor | NotFiniteError]:
         """Let images go that have reached their split."""
-        done: dict[Hashable, Tensor] = {}
-        for trajectory in self._trajectories:
+        leaving = [t for t in self._trajectories if t.left in t.leaving.values()]
+        done: dict[Hashable, Tensor | NotFiniteError] = {}
+        for trajectory, finite in zip(leaving, self._finite_steps(leaving), strict=True):
             for name in [name for name, to_step in trajectory.leaving.items() if to_step == trajectory.left]:
                 del trajectory.leaving[name]
-                done[name] = trajectory.latents
+                done[name] = trajectory.latents if finite == trajectory.taken else self._error(trajectory, finite, name)
         self._forget()
         return done
 
+    def _broken(self) -> dict[Hashable, NotFiniteError]:
+        """Let images go whose latents are not finite, where looking at them costs nothing."""
+        if self.model.device.type != HOST:
+            return {}
+        broken: dict[Hashable, NotFiniteError] = {}
+        for trajectory, finite in zip(self._trajectories, self._finite_steps(self._trajectories), strict=True):
+            if finite < trajectory.taken:
+                broken |= {name: self._error(trajectory, finite, name) for name in trajectory.leaving}
+                trajectory.leaving.clear()
+        self._forget()
+        return broken
+
+    def _finite_steps(self, trajectories: Sequence[Trajectory]) -> list[int]:
+        steps: list[int] = torch.stack([t.finite for t in trajectories]).cpu().tolist() if trajectories else []
+        return steps
+
+    def _error(self, trajectory: Trajectory, finite: int, name: Hashable) -> NotFiniteError:
+        """The error of an image that was finite after some steps, and not after the next one."""
+        step = trajectory.left + trajectory.taken - finite
+        return NotFiniteError(_not_finite(self.model, self.sampling, step), name, step)
+
     def _forget(self) -> None:
-        """Drop trajectories that nobody waits for, and embeddings that none of them needs."""
-        if all(trajectory.leaving for trajectory in self._trajectories):
-            return
-        self._trajectories = [trajectory for trajectory in self._trajectories if trajectory.leaving]
-        needed = {trajectory.key[0] for trajectory in self._trajectories} | {self.sampling.negative_prompt}
-        self._embedded = {prompt: value for prompt, value in self._embedded.items() if prompt in needed}
-
-    def _condition(self, prompt: str, guided: bool) -> Tensor:
-        conditional = self._embedding(prompt)
-        return torch.cat([self._embedding(self.sampling.negative_prompt), conditional]) if guided else conditional
-
-    def _embedding(self, prompt: str) -> Tensor:
-        if prompt not in self._embedded:
-            self._embedded[prompt] = self.model.embed([prompt])
-        return self._embedded[prompt]
+        """Drop trajectories that nobody waits for."""
+        if not all(trajectory.leaving for trajectory in self._trajectories):
+            self._trajectories = [trajectory for trajectory in self._trajectories if trajectory.leaving]
+            self._conditions.forget(self._trajectories)
 
     # -- a tick ---------------------------------------------------------------------------------------------
 
@@ -171,30 +231,95 @@ class InFlight:
 
     def _step_alike(self, trajectories: list[Trajectory], guided: bool) -> None:
         """The same for trajectories that all have guidance, or none."""
-        groups = list(self._clock.groups(trajectories))
+        groups = list(self._schedulers.groups(trajectories))
         ordered = [trajectory for group in groups for trajectory in group.trajectories]
         inputs = torch.cat([group.scaled() for group in groups])
-        timesteps = torch.cat([group.timesteps(self.model.device) for group in groups])
-        conditions = torch.stack([trajectory.condition for trajectory in ordered], dim=1).flatten(0, 1)
-        scale = self._scale(ordered) if guided else None
-        predictions = predict_noise(self.model.unet, inputs, _doubled(timesteps, guided), conditions, scale)
+        timesteps = torch.cat([group.timesteps() for group in groups])
+        embeddings, scale = self._conditions.of(ordered, guided)
+        predictions = predict_noise(self.model.unet, inputs, _doubled(timesteps, guided), embeddings, scale)
         start = 0
         for group in groups:
             end = start + len(group.trajectories)
             group.step(predictions[start:end], self.sampling.noisy)
             start = end
 
-    def _scale(self, trajectories: Sequence[Trajectory]) -> Any:
-        """The guidance scale, of each trajectory where they differ; broadcast against latents."""
-        scales = [trajectory.guidance for trajectory in trajectories]
-        if len(set(scales)) == 1:
-            return scales[0]
-        return torch.tensor(scales, device=self.model.device, dtype=self.model.dtype)[:, None, None, None]
-
 
 def _doubled(timesteps: Tensor, guided: bool) -> Tensor:
     """The timesteps of both halves of a guided pass."""
     return torch.cat([timesteps, timesteps]) if guided else timesteps
+
+
+def _not_finite(model: Model, sampling: Sampling, step: int) -> str:
+    """The message of a step that made NaN or infinity."""
+    if sampling.lacks_signal(model.scheduler_config):
+        remedy = (
+            "its scheduler_config.json leaves no signal in the first step (rescale_betas_zero_snr), of which a model "
+            "with prediction_type epsilon can make nothing; correct one of the two"
+        )
+    elif model.dtype == torch.float16:
+        remedy = "numbers were too large for fp16; try --dtype fp32 or bf16"
+    else:
+        remedy = "its weights or its scheduler_config.json are damaged, or belong to another model; export it again"
+    return f"{model.name}: step {step} of {sampling.total_steps} made latents that are not finite; {remedy}"
+
+
+class Conditions:
+    """The embeddings of the prompts in flight; those of a whole pass are kept while the same images take part."""
+
+    def __init__(self, model: Model, negative_prompt: str) -> None:
+        self._model, self._negative = model, negative_prompt
+        self._new: list[str] = []
+        self._embedded: dict[str, Tensor] = {}
+        self._passes: dict[tuple[bool, tuple[int, ...]], tuple[Tensor, Any]] = {}
+
+    def check(self, prompt: str) -> None:
+        """Note the prompt of a new image for the next pass.
+
+        Raises:
+            InputError: for one that the model cannot take.
+        """
+        self._passes.clear()
+        if prompt not in self._embedded and prompt not in self._new:
+            self._model.tokens([prompt])
+            self._new.append(prompt)
+
+    def forget(self, trajectories: Sequence[Trajectory]) -> None:
+        """Drop what none of the trajectories needs."""
+        needed = {trajectory.prompt for trajectory in trajectories} | {self._negative}
+        self._new = [prompt for prompt in self._new if prompt in needed]
+        self._embedded = {prompt: value for prompt, value in self._embedded.items() if prompt in needed}
+        self._passes.clear()
+
+    def of(self, trajectories: Sequence[Trajectory], guided: bool) -> tuple[Tensor, Any]:
+        """The conditions of a pass.
+
+        Returns:
+            embeddings, shape (trajectories, tokens, width), with guidance (2 trajectories, ...), the unconditional ones
+            first; and the guidance scale, one of each trajectory where they differ.
+        """
+        key = guided, tuple(map(id, trajectories))
+        if key not in self._passes:
+            self._passes[key] = self._embeddings(trajectories, guided), self._scale(trajectories) if guided else None
+        return self._passes[key]
+
+    def _embeddings(self, trajectories: Sequence[Trajectory], guided: bool) -> Tensor:
+        self._embed([*self._new, self._negative] if guided else self._new)
+        conditional = [self._embedded[trajectory.prompt] for trajectory in trajectories]
+        unconditional = [self._embedded[self._negative]] * len(conditional) if guided else []
+        return torch.stack(unconditional + conditional)
+
+    def _embed(self, prompts: Sequence[str]) -> None:
+        """Embed what is new, all at once."""
+        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embedded]:
+            self._embedded |= dict(zip(new, self._model.embed(new), strict=True))
+        self._new = []
+
+    def _scale(self, trajectories: Sequence[Trajectory]) -> Any:
+        """The guidance scale; broadcast against latents where it is a tensor."""
+        scales = [trajectory.guidance for trajectory in trajectories]
+        if len(set(scales)) == 1:
+            return scales[0]
+        return torch.tensor(scales, device=self._model.device, dtype=self._model.dtype)[:, None, None, None]
 
 
 @dataclass
@@ -203,12 +328,14 @@ class StepGroup:
 
     Attributes:
         scheduler: a diffusers scheduler.
-        timestep: timestep of the step, in the host's memory.
+        timestep: timestep of the step, in the host's memory, for the scheduler.
+        on_device: the same in the model's memory; a copy in every step would make the host wait.
         trajectories: the trajectories.
     """
 
     scheduler: Any
     timestep: Tensor
+    on_device: Tensor
     trajectories: list[Trajectory]
 
     @property
@@ -221,18 +348,20 @@ class StepGroup:
         scaled: Tensor = self.scheduler.scale_model_input(self.latents, self.timestep)
         return scaled
 
-    def timesteps(self, device: torch.device) -> Tensor:
+    def timesteps(self) -> Tensor:
         """The timestep of each, shape (trajectories,)."""
-        return self.timestep.to(device).expand(len(self.trajectories))
+        return self.on_device.expand(len(self.trajectories))
 
     def step(self, predictions: Tensor, noisy: bool) -> None:
         """Take the scheduler's step of all of them."""
         noise = {}
         if noisy:
-            noise = {"generator": [step_noise(t.key[1], t.left) for t in self.trajectories]}
+            noise = {"generator": [step_noise(t.seed, t.left) for t in self.trajectories]}
         stepped = self.scheduler.step(predictions, self.timestep, self.latents, **noise, return_dict=False)[0]
-        for trajectory, latents in zip(self.trajectories, stepped, strict=True):
-            trajectory.latents, trajectory.left = latents, trajectory.left - 1
+        finite = torch.stack([t.finite for t in self.trajectories]) + stepped.isfinite().flatten(1).all(1)
+        for trajectory, latents, count in zip(self.trajectories, stepped, finite, strict=True):
+            trajectory.latents, trajectory.finite = latents, count
+            trajectory.left, trajectory.taken = trajectory.left - 1, trajectory.taken + 1
 
 
 class SchedulerPool:
@@ -246,6 +375,7 @@ class SchedulerPool:
         self._model, self._sampling = model, sampling
         self._ready: dict[int, list[Any]] = {}  # steps left -> schedulers that are ready for that step
         self._next: dict[int, list[Any]] = {}  # the same for the next tick
+        self._on_device: Any = None  # all timesteps, where the UNet is
 
     def turn(self) -> None:
         """Begin a tick; schedulers that the last one did not need are dropped."""
@@ -260,10 +390,12 @@ class SchedulerPool:
             index, ready = self._sampling.total_steps - left, self._ready.get(left)
             scheduler = ready.pop() if ready else self._fresh(index)
             self._next.setdefault(left - 1, []).append(scheduler)
-            yield StepGroup(scheduler, scheduler.timesteps[index], by_left[left])
+            yield StepGroup(scheduler, scheduler.timesteps[index], self._on_device[index], by_left[left])
 
     def _fresh(self, index: int) -> Any:
         scheduler = self._sampling.make_scheduler(self._model.scheduler_config)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
+        if self._on_device is None:
+            self._on_device = scheduler.timesteps.to(self._model.device)
         return scheduler

@@ -8,8 +8,10 @@ from models import as_model, explicit, make_pipeline, save_finished_cohort
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.cli import hybrid_main
-from edgesplit.diffusion.inference.batch import NotFiniteError, denoise, generate, initial_noise
+from edgesplit.diffusion.inference.batch import denoise, generate
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, edge_sweep, finish_local
+from edgesplit.diffusion.inference.in_flight import NotFiniteError
+from edgesplit.diffusion.inference.noise import initial_noise
 from edgesplit.diffusion.inference.sampling import Sampling
 
 N = 6
@@ -27,16 +29,13 @@ def breaking(monkeypatch):
     """Call it with step numbers: the samples that take these steps are spoilt by them."""
 
     def arm(value, steps):
-        from edgesplit.diffusion.inference import batch
+        from edgesplit.diffusion.inference import in_flight
 
-        left = {}
+        def broken(group, predictions, noisy, own=in_flight.StepGroup.step):
+            step = group.trajectories[0].left
+            own(group, predictions * value if step in steps else predictions, noisy)
 
-        def broken(unet, scheduler, latents, timestep, *arguments, own=batch.denoise_step, **options):
-            stepped = own(unet, scheduler, latents, timestep, *arguments, **options)
-            step = left.setdefault(int(timestep.host), N - len(left))
-            return stepped * value if step in steps else stepped
-
-        monkeypatch.setattr(batch, "denoise_step", broken)
+        monkeypatch.setattr(in_flight.StepGroup, "step", broken)
 
     return arm
 
@@ -50,7 +49,7 @@ def test_the_first_step_with_latents_that_are_not_finite_is_named(model, breakin
         NotFiniteError, match=f"mine: step {step} of {N} made latents that are not finite; its"
     ) as caught:
         denoise(model, noise, ["a photo of dog"] * 2, N, 0, SAMPLING)
-    assert (caught.value.sample, caught.value.step) == (0, step)
+    assert (caught.value.image, caught.value.step) == (0, step)
 
 
 def test_steps_that_nobody_takes_harm_nobody(model, breaking):
@@ -60,9 +59,7 @@ def test_steps_that_nobody_takes_harm_nobody(model, breaking):
 
 def test_on_a_gpu_the_check_waits_for_the_last_step(model, breaking, monkeypatch):
     """No step may make the host wait; what it says is the same."""
-    from edgesplit.diffusion.inference import batch
-
-    monkeypatch.setattr(batch, "HOST", "somewhere else")
+    monkeypatch.setattr("edgesplit.diffusion.inference.in_flight.HOST", "somewhere else")
     breaking(torch.nan, {4})
     done = []
     with pytest.raises(NotFiniteError, match=f"step 4 of {N}") as caught:

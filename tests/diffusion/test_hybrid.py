@@ -9,10 +9,11 @@ import torch
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.batch import denoise, generate, initial_noise
+from edgesplit.diffusion.inference.batch import denoise, generate
 from edgesplit.diffusion.inference.handoff import Handoff
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, edge_sweep, finish_local, hybrid
 from edgesplit.diffusion.inference.models import paired
+from edgesplit.diffusion.inference.noise import initial_noise
 from edgesplit.diffusion.inference.sampling import LARGEST_SEED, SCHEDULERS, Sampling
 
 TEMPLATE = "a photo of {subject} on the beach"
@@ -99,16 +100,26 @@ def test_the_batch_and_the_order_of_users_do_not_matter(edge, personal, schedule
 def test_the_edge_runs_exactly_the_offloaded_steps(edge, personal):
     splits = [0, 2, 2, 4, N, N - 1]
     batches, local = [], []
-    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=n) for n in splits]
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=i) for i, n in enumerate(splits)]
     handoffs = edge_prefix(edge, requests, sampling(), batches.append)
     assert sum(batches) == sum(N - n for n in splits)
     assert batches == sorted(batches, reverse=True)  # it shrinks
     finish_local(personal, handoffs, sampling(), local.append)
     assert sum(local) == sum(splits)
-    assert local == sorted(local)  # later splits join
+    assert local == sorted(local, reverse=True)  # so does this one
     everybody_local = []
     edge_prefix(edge, [Request(prompt_template=TEMPLATE, local_steps=N)], sampling(), everybody_local.append)
     assert everybody_local == []
+
+
+def test_equal_prompts_and_seeds_are_stepped_once_at_the_edge(edge):
+    batches = []
+    requests = [Request(prompt_template=TEMPLATE, local_steps=n, seed=3) for n in (0, 2, 2, N)]
+    handoffs = edge_prefix(edge, requests, sampling(), batches.append)
+    assert batches == [1] * N
+    for request, handoff in zip(requests, handoffs, strict=True):
+        (alone,) = edge_prefix(edge, [request], sampling())
+        torch.testing.assert_close(handoff.latents, alone.latents, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -358,7 +358,7 @@ def lora_of_another_base(folder):
 @pytest.mark.parametrize("make", [other_latents, other_prediction, pickled, checkpoint, lora_of_another_base])
 def test_a_model_that_cannot_take_part_is_refused_before_any_step(refusal, cohort, tmp_path, monkeypatch, make):
     monkeypatch.setattr(
-        "edgesplit.diffusion.inference.batch.denoise_step", lambda *_, **__: pytest.fail("a step was run")
+        "edgesplit.diffusion.inference.in_flight.predict_noise", lambda *_, **__: pytest.fail("a step was run")
     )
     message = make(tmp_path / "stranger")
     options = ["--cluster", cohort / "cluster", "--user", f"anna={tmp_path / 'stranger'}", "--prompt", TEMPLATE]

@@ -6,8 +6,9 @@ import torch
 from models import as_model, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.batch import denoise, initial_noise
-from edgesplit.diffusion.inference.in_flight import Image, InFlight
+from edgesplit.diffusion.inference.batch import denoise
+from edgesplit.diffusion.inference.in_flight import Image, InFlight, NotFiniteError
+from edgesplit.diffusion.inference.noise import initial_noise
 from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling
 
 N = 8
@@ -152,7 +153,7 @@ def test_a_cancelled_image_is_out_before_the_next_step(model):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"to_step": N}, "found 8, accepted: 0 to N - 1 = 7"),
+        ({"to_step": N + 1}, "steps: found 8 to 9, accepted: from N = 8 down to 0"),
         ({"seed": -1}, "seed: found -1"),
         ({"prompt": "dog " * 200}, "tokens"),
     ],
@@ -164,3 +165,15 @@ def test_what_cannot_run_is_refused_and_nobody_else_is_harmed(model, change, sai
         engine.add(Image(**({"name": "bad", "prompt": PROMPTS[0], "seed": 0, "to_step": 1} | change)))
     assert list(engine.steps_left()) == ["good"]
     assert set(engine.tick()) == {"good"}
+
+
+def test_an_image_that_is_not_finite_leaves_alone_and_at_once(model):
+    engine = InFlight(model, sampling())
+    engine.add(Image(name="good", prompt=PROMPTS[0], seed=0, to_step=N - 2))
+    spoilt = torch.full(model.latent_shape, torch.nan)
+    engine.add(Image(name="bad", prompt=PROMPTS[1], latents=spoilt, from_step=5))
+    (left,) = engine.tick().values()
+    assert isinstance(left, NotFiniteError)
+    assert (left.image, left.step) == ("bad", 5)
+    assert engine.tick()["good"].isfinite().all()
+    assert len(engine) == 0

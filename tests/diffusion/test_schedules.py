@@ -11,9 +11,10 @@ from documents import ROOT, rows, section
 from models import as_model, explicit, make_pipeline
 
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.batch import denoise, initial_noise
+from edgesplit.diffusion.inference.batch import denoise
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local, hybrid
 from edgesplit.diffusion.inference.models import load_model, paired
+from edgesplit.diffusion.inference.noise import initial_noise
 from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling, scheduler_to_save
 from edgesplit.diffusion.inference.schedules import OPTIONS, completed
 

@@ -189,8 +189,8 @@ def test_latents_that_are_not_finite_stop_the_sweep_with_user_split_prompt_and_s
     edge, personal, *metrics = parts
     ben = personal | {"ben": replace(personal["ben"], unet=harmed(personal["ben"].unet))}
     place = "prompt 'a photo of {subject} in snow', seed 0: m"
-    assert refusal((edge, ben, *metrics)).startswith(f"user 'ben', n = 7, {place}")  # the first step is that of n = 7
-    assert refusal((edge, ben, *metrics), splits=[0, 2, 4]).startswith(f"user 'ben', n = 4, {place}")
+    assert refusal((edge, ben, *metrics)).startswith(f"user 'ben', n = 2, {place}2: step 2")  # all of the pass are so
+    assert refusal((edge, ben, *metrics), splits=[0, 4, 7]).startswith(f"user 'ben', n = 4, {place}2: step 4")
     broken = replace(edge, unet=harmed(edge.unet))
     assert refusal((broken, personal, *metrics)).startswith(f"the cluster-wide model, {place}")
 
