@@ -21,7 +21,12 @@ def profile_doubts(profile: LatencyProfile) -> Iterator[str]:
             f"one step of one image takes {step_s:.3g} s by this profile, which is implausible; are the measurements "
             "in seconds?"
         )
-    if sizes == 2:
+    if profile.one_size:
+        yield (
+            "measured at one batch size alone, so that k and h are unknown: every further image counts as taking as "
+            "long as the first"
+        )
+    elif sizes == 2:
         yield "a line goes through two batch sizes whatever was measured, so R2 tells nothing; measure three or more"
     elif sizes and not model.slope_s:
         yield "by these measurements further images in a batch take no time (k = 0); measure larger batches"

@@ -45,6 +45,24 @@ def bare(name: str) -> str:
     return MAKER.sub("", plain(text))
 
 
+def network_of(model: str) -> str:
+    """The network that a model's name in a profile means, whatever its checkpoint is called.
+
+    All models of Stable Diffusion 1 have one UNet, and all of Stable Diffusion 2; other names mean themselves.
+
+    Args:
+        model: name as profiles have it, such as "SD1.5", "sd21" or "SDXL".
+
+    Returns:
+        "SD 1.x", "SD 2.x", or the name in lower case without anything but letters and digits.
+    """
+    text = "".join(character for character in model.casefold() if character.isalnum())
+    for start, network in (("sd1", "SD 1.x"), ("sd2", "SD 2.x")):
+        if text.startswith(start):
+            return network
+    return text
+
+
 def matching(name: str, known: Iterable[str]) -> str | None:
     """The one of some profiles' names that a name means; None where it means none of them.
 

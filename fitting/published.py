@@ -1,8 +1,8 @@
 """Make the shipped latency profiles from published step latencies: `python -m edgesplit.fitting.published DIR`.
 
 There is one profile per card of `CARDS`, fitted to the rows of `data/published/step_latency.csv` from the cleanest
-source that names exactly this card (`PREFERENCE`), and an estimate for the H100 NVL, of which no measurement is public.
-`data/published/README.md` describes the sources.
+source that names exactly this card (`PREFERENCE`), an estimate for the H100 NVL, of which no measurement is public, and
+what `further` makes of `data/published/more_step_latency.csv`. `data/published/README.md` describes the sources.
 """
 
 import csv
@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 from .. import data
 from ..common.files import read_text, write_record
+from .further import FurtherRow, further_profiles, held_out, shipped_rows
 from .latency import fit_latency
 from .names import slug
 from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
+from .sources import DECODE, PREFERENCE
 
 CARDS = (
     "GTX 1060 6GB", "GTX 1070", "GTX 1070 Ti", "GTX 1080", "GTX 1080 Ti",
@@ -44,41 +45,6 @@ S1_SLOPE_FACTOR = 0.87
 SPILL_RATIO = 1.25
 """Ratio of a latency per image to that of a smaller batch above which GPU memory must have run over: (k b + h) / b only
 falls with b, and noise lets published medians rise by a factor of up to 1.14."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One published table: where it stands, its date, and the dtype and backend of the rows that are taken from it."""
-
-    title: str
-    date: str
-    dtype: Literal["fp16", "bf16"] = "fp16"
-    backend: str = ""
-
-
-PREFERENCE = {
-    "S2": Source(
-        "huggingface/diffusers docs/source/en/optimization/torch2.0.md: loop iterations/s, SD1.5",
-        "2023",
-        backend="diffusers torch2.0 eager",
-    ),
-    "S4": Source(
-        "microsoft/onnxruntime onnxruntime/python/tools/transformers/models/stable_diffusion/README.md: "
-        "end-to-end seconds / 50 steps, SD1.5",
-        "2023",
-        backend="torch2.0",
-    ),
-    "S3": Source("LambdaLabsML/lambda-diffusers benchmarks/*.csv: end-to-end seconds / 31 UNet calls, SD1.4", "2023"),
-    "S1": Source(
-        "vladmandic/sd-data pages/benchmark-data.json: medians over community records, whole-image time / steps",
-        "2023-08",
-    ),
-    "S1-single": Source(
-        "vladmandic/sd-data input/benchmark-raw-2025-*.json: one record, whole-image time / steps",
-        "2025",
-        dtype="bf16",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -191,8 +157,26 @@ def estimated_h100_nvl() -> LatencyProfile:
 
 def all_profiles() -> list[LatencyProfile]:
     """Every shipped latency profile."""
-    rows = read_rows(data.sample("published/step_latency.csv"))
-    return [published_profile(card, best_rows(card, rows)) for card in CARDS] + [estimated_h100_nvl()]
+    rows, further = read_rows(data.sample("published/step_latency.csv")), shipped_rows()
+    cards = [published_profile(card, best_rows(card, rows)) for card in CARDS] + [estimated_h100_nvl()]
+    return [_with_what_others_measured(card, further) for card in cards] + further_profiles(further)
+
+
+def _with_what_others_measured(card: LatencyProfile, further: Sequence[FurtherRow]) -> LatencyProfile:
+    """The profile with the held-out measurements of its card, and with the time in which its VAE decodes a picture."""
+    decoded = decode_times(data.sample("published/decode.csv")).get(card.device)
+    decode_s, notes = decoded or (None, [])
+    provenance = card.provenance.model_copy(update={"notes": [*card.provenance.notes, *notes]})
+    changes = {"held_out": held_out(card.device, further), "decode_s": decode_s, "provenance": provenance}
+    return card.model_copy(update=changes)
+
+
+def decode_times(path: Path) -> dict[str, tuple[float, list[str]]]:
+    """Card -> seconds in which its VAE decodes one picture of 512 x 512 pixels, and a note with the source."""
+    rows = csv.DictReader(read_text(path).splitlines())
+    return {
+        row["gpu"]: (float(row["decode_s"]), [f"decode_s: {row['source']}: {DECODE[row['source']]}"]) for row in rows
+    }
 
 
 def _notes(card: str, row: Row) -> Iterator[str]:

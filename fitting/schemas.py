@@ -1,8 +1,9 @@
 """The two parameter files: latency profiles with k and h of a GPU, PAI curves with a_F and b_F of several models."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..common.files import Record
 from .latency import LatencyFit, LatencyModel
@@ -19,6 +20,20 @@ Steps = Annotated[int, Field(ge=0, le=100_000)]
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Draw = Annotated[list[Number], Field(min_length=4, max_length=4)]
 Text = Annotated[str, Field(min_length=1)]
+Dtype = Literal["fp16", "bf16", "fp32", "int16"]
+
+
+def _check_resolution(found: Any) -> Any:
+    square = type(found) is int and 0 < found <= MOST_PIXELS
+    if not square and not (isinstance(found, str) and SIDES.fullmatch(found)):
+        raise ValueError(f'pixels of a side up to {MOST_PIXELS}, or "WIDTHxHEIGHT", not {found!r}')
+    return found
+
+
+SIDES = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}")
+MOST_PIXELS = 10**9
+Resolution = Annotated[int | str, BeforeValidator(_check_resolution)]
+"""Pixels of a square's side, or "1024x768", width and height."""
 
 
 class Provenance(Record):
@@ -90,25 +105,60 @@ class LatencyFitRecord(Record):
         return self
 
 
+class HeldOut(Record):
+    """A measurement of the same card by others, which the fit has not seen.
+
+    Attributes:
+        device: the card as its source names it, which may leave open what kind of the card it was.
+        step_s: seconds of one denoising step of the whole batch.
+    """
+
+    device: Text
+    model: Text
+    backend: Text
+    batch: Count
+    step_s: PositiveSeconds
+    source: Text
+
+
 UNKNOWN_DEVICE = "unknown"
 """What a profile has for a device that nobody named."""
 
 
 class LatencyProfile(Record):
-    """A GPU's step latency against batch size, for one model, resolution, dtype and guidance."""
+    """A device's step latency against batch size, for one model, resolution, dtype and guidance.
+
+    Attributes:
+        dtype: number format of the activations.
+        quantization: number format of quantised weights, such as "int8"; None where they have the dtype's.
+        attention: kernel that computed the attention, such as "flash"; None where it is not known.
+        decode_s: seconds in which the VAE decodes one picture; never part of the fit.
+        encode_s: seconds in which the text encoders encode one prompt; never part of the fit.
+        held_out: what others measured on the same card.
+    """
 
     schema_: Literal["edgesplit/latency-profile@1"] = Field(default="edgesplit/latency-profile@1", alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     device: Text
     model: Text
-    resolution: Count
-    dtype: Literal["fp16", "bf16", "fp32"]
+    resolution: Resolution
+    dtype: Dtype
+    quantization: Text | None = None
+    attention: Text | None = None
     guidance: bool
     samples: list[LatencySample]
     fit: LatencyFitRecord
     max_batch: Count | None
+    decode_s: PositiveSeconds | None = None
+    encode_s: PositiveSeconds | None = None
+    held_out: list[HeldOut] = Field(default_factory=list)
     telemetry: dict[str, Any] | None
     provenance: Provenance
+
+    @property
+    def one_size(self) -> bool:
+        """Whether one batch size alone was measured, which leaves k and h unknown."""
+        return len(self.samples) == 1
 
     @property
     def device_name(self) -> str:

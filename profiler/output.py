@@ -2,17 +2,24 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import printable
 from ..common.files import record_json
 from ..common.tables import plain_table, print_table, short_name
-from ..fitting.schemas import LatencyProfile
+from ..fitting.names import network_of
+from ..fitting.schemas import HeldOut, LatencyProfile
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 NAME_CELLS = 80
 """Most cells of a terminal that the name of a profile's file takes in a list; those of profiles are shorter."""
-MODEL_CELLS = 16
+MODEL_CELLS = 14
 """Most cells of a terminal that the name of a model takes in a list."""
+TEXT_CELLS = 24
+"""Most cells of a terminal that a text beside a held-out measurement takes."""
 
 
 def print_profile(profile: LatencyProfile, as_json: bool) -> None:
@@ -20,8 +27,9 @@ def print_profile(profile: LatencyProfile, as_json: bool) -> None:
     if as_json:
         print(record_json(profile), end="")
         return
-    form = f"{profile.resolution} px, {profile.dtype}, {'with' if profile.guidance else 'no'} guidance"
-    print(printable(f"{profile.name}: {profile.device_name}, {profile.model}, {form}"))
+    form = f"{profile.resolution} px, {_number_format(profile)}, {'with' if profile.guidance else 'no'} guidance"
+    attention = f", {profile.attention} attention" if profile.attention else ""
+    print(printable(f"{profile.name}: {profile.device_name}, {profile.model}, {form}{attention}"))
     table = plain_table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
     for sample in profile.samples:
         fitted = float(profile.fit.model().step_latency(sample.batch))
@@ -33,6 +41,36 @@ def print_profile(profile: LatencyProfile, as_json: bool) -> None:
         print_table(table)
     for line in _fit_lines(profile):
         print(printable(line))
+    if profile.held_out:
+        _print_held_out(profile)
+
+
+def _print_held_out(profile: LatencyProfile) -> None:
+    """Print how far the fit is off what others measured on the same card."""
+    print("measured by others, and no part of the fit:")
+    table = plain_table("batch", "theirs ms", "fit ms", "fit off", "source", "backend", right_from=0)
+    for column in table.columns[-2:]:
+        column.justify = "left"
+    for check in profile.held_out:
+        fitted = float(profile.fit.model().step_latency(check.batch))
+        numbers = [f"{1e3 * check.step_s:.2f}", f"{1e3 * fitted:.2f}", _off(_fit_off(profile, check))]
+        texts = (short_name(text, TEXT_CELLS) for text in (check.source.partition(":")[0], check.backend))
+        table.add_row(str(check.batch), *numbers, *texts)
+    print_table(table)
+    for _, checks in groupby(profile.held_out, key=lambda check: (check.source, check.backend)):
+        print(printable(_spread(profile, list(checks))))
+
+
+def _spread(profile: LatencyProfile, checks: Sequence[HeldOut]) -> str:
+    """How far the fit is off the held-out measurements of one source, in one line."""
+    first, off = checks[0], [_fit_off(profile, check) for check in checks]
+    distance = _off(min(off)) if len(off) == 1 else f"{_off(min(off))} to {_off(max(off))}"
+    return f"fit {distance} off {first.device}, {first.model}, {first.backend}: {first.source}"
+
+
+def _fit_off(profile: LatencyProfile, check: HeldOut) -> float:
+    """L(b) / measured - 1."""
+    return float(profile.fit.model().step_latency(check.batch)) / check.step_s - 1
 
 
 def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_json: bool) -> None:
@@ -47,17 +85,38 @@ def print_list(profiles: Mapping[str, LatencyProfile], own: Collection[str], as_
         entries = {name: {"own": name in own, **_facts(profile)} for name, profile in profiles.items()}
         print(json.dumps(entries, indent=1))
         return
-    table = plain_table("name", "model", "dtype", "k ms/image", "h ms", "floor ms", "from", right_from=3)
-    for name, profile in profiles.items():
-        origin = "own, " + profile.provenance.kind if name in own else profile.provenance.kind
-        table.add_row(
-            short_name(name, NAME_CELLS),
-            short_name(profile.model, MODEL_CELLS),
-            profile.dtype,
-            *_fit_ms(profile),
-            origin,
-        )
+    table = plain_table("name", "dtype", "L(1) ms", "k ms", "h ms", "floor ms", "from", right_from=2)
+    for group in _by_network(profiles, own):
+        table.add_row(_group_title(profiles[group[0]]), style="bold")
+        for name in group:
+            origin = "own, " * (name in own) + profiles[name].provenance.kind
+            table.add_row(short_name(name, NAME_CELLS), *_list_cells(profiles[name]), origin)
     print_table(table)
+
+
+def _group_title(profile: LatencyProfile) -> "Text":
+    """The network and the pictures of a group of profiles, of which this is the first."""
+    network = network_of(profile.model)
+    words = short_name(network if network.startswith("SD ") else profile.model, MODEL_CELLS)
+    return words.append(f", {profile.resolution} px:")
+
+
+def _list_cells(profile: LatencyProfile) -> list[str]:
+    """Number format and latencies of a profile; k and h only where they are known."""
+    step_ms = f"{1e3 * float(profile.fit.model().step_latency(1)):.2f}"
+    return [_number_format(profile), step_ms, *(["-"] * 3 if profile.one_size else _fit_ms(profile))]
+
+
+def _number_format(profile: LatencyProfile) -> str:
+    return profile.quantization or profile.dtype
+
+
+def _by_network(profiles: Mapping[str, LatencyProfile], own: Collection[str]) -> list[list[str]]:
+    """Names of profiles of the same network and resolution, in the order of the first of each that ships."""
+    groups: dict[tuple[str, int | str], list[str]] = {}
+    for name in sorted(profiles, key=lambda name: name in own):
+        groups.setdefault((network_of(profiles[name].model), profiles[name].resolution), []).append(name)
+    return list(groups.values())
 
 
 def print_comparison(profiles: Sequence[LatencyProfile], as_json: bool) -> None:
@@ -81,6 +140,7 @@ def _facts(profile: LatencyProfile) -> dict[str, Any]:
         "model": profile.model,
         "resolution": profile.resolution,
         "dtype": profile.dtype,
+        "quantization": profile.quantization,
         "guidance": profile.guidance,
         "fit": profile.fit.model_dump(),
         "max_batch": profile.max_batch,
@@ -97,8 +157,9 @@ def _fit_ms(profile: LatencyProfile) -> list[str]:
 
 def _fit_lines(profile: LatencyProfile) -> Iterator[str]:
     fit, origin = profile.fit, profile.provenance
-    yield f"k = {_with_interval(fit.slope_s, fit.slope_ci_s)} ms per image"
-    yield f"h = {_with_interval(fit.intercept_s, fit.intercept_ci_s)} ms"
+    if not profile.one_size:
+        yield f"k = {_with_interval(fit.slope_s, fit.slope_ci_s)} ms per image"
+        yield f"h = {_with_interval(fit.intercept_s, fit.intercept_ci_s)} ms"
     if fit.floor_s:
         yield f"floor = {_with_interval(fit.floor_s, fit.floor_ci_s)} ms: L(b) = max(floor, k b + h)"
     quality = [
@@ -110,6 +171,9 @@ def _fit_lines(profile: LatencyProfile) -> Iterator[str]:
         yield ", ".join(text for text in quality if text)
     if profile.max_batch:
         yield f"largest batch that fits: {profile.max_batch}"
+    for part, seconds in (("decoding a picture", profile.decode_s), ("encoding a prompt", profile.encode_s)):
+        if seconds is not None:
+            yield f"{part} takes {1e3 * seconds:.1f} ms"
     yield f"{origin.kind}, {origin.date}: {origin.source}"
     yield from (f"note: {note}" for note in origin.notes)
 

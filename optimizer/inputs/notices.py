@@ -8,8 +8,12 @@ import numpy as np
 from ...common.arrays import Floats
 from ...common.errors import shown
 from ...fitting.library import shadowing
+from ...fitting.names import network_of
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
 from ..model.qoe import Scenario
+
+Work = tuple[str, int | str, bool]
+"""What decides how much work a step is: network, resolution, and whether guidance is on."""
 
 ODD_STEP_S = 60.0
 """Seconds of one step from which a notice asks whether milliseconds are meant; phones take a second or two."""
@@ -76,17 +80,15 @@ def shadow_notices(kind: str, references: Iterable[tuple[str, Path | None]]) -> 
         yield f"{path.stem} is your own file {path}, in place of the shipped one of that name"
 
 
-def _by_workload(profiles: Iterable[LatencyProfile]) -> Mapping[tuple[str, int, bool], list[LatencyProfile]]:
-    groups: dict[tuple[str, int, bool], list[LatencyProfile]] = {}
+def _by_workload(profiles: Iterable[LatencyProfile]) -> Mapping[Work, list[LatencyProfile]]:
+    groups: dict[Work, list[LatencyProfile]] = {}
     for profile in profiles:
         groups.setdefault(_workload(profile), []).append(profile)
     return groups
 
 
-def _workload(profile: LatencyProfile) -> tuple[str, int, bool]:
-    """What decides how much work a step is. All models of Stable Diffusion 1 have one U-Net, whatever their name."""
-    model = "".join(c for c in profile.model.casefold() if c.isalnum())
-    return "sd1" if model.startswith("sd1") else model, profile.resolution, profile.guidance
+def _workload(profile: LatencyProfile) -> Work:
+    return network_of(profile.model), profile.resolution, profile.guidance
 
 
 def _words(profile: LatencyProfile) -> str:

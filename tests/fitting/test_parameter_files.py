@@ -12,7 +12,7 @@ from edgesplit.fitting.names import plain, slug
 from edgesplit.fitting.published import CARDS, all_profiles
 from edgesplit.fitting.schemas import LatencyProfile, PaiCurveFile
 
-PROFILE = data.shipped("profiles")["rtx-4090"]
+PROFILE = data.shipped("profiles")["rtx-4080"]
 CURVE = data.shipped("pai")["paper"]
 
 
@@ -42,14 +42,14 @@ def test_every_s1_profile_says_what_was_done_to_it():
         notes = " ".join(profile.provenance.notes)
         scaled = profile.provenance.source.startswith("S1:")
         assert ("0.87" in notes) == scaled
-        assert profile.dtype == ("bf16" if profile.name == "h200" else "fp16")
+        assert profile.dtype == {"h200": "bf16"}.get(profile.name, "int16" if profile.quantization else "fp16")
     assert "intercept_s is an upper bound" in " ".join(load_profile("a100-sxm4-80gb").provenance.notes)
     assert load_profile("h100-nvl").provenance.kind == "estimated"
 
 
-@pytest.mark.parametrize("name", ["rtx-4090", "RTX 4090", "rtx4090", "Rtx_4090", str(PROFILE)])
+@pytest.mark.parametrize("name", ["rtx-4080", "RTX 4080", "rtx4080", "Rtx_4080", str(PROFILE)])
 def test_name_or_path_serves(name):
-    assert load_profile(name).device == "RTX 4090"
+    assert load_profile(name).device == "RTX 4080"
 
 
 def test_plain_ignores_case_space_and_hyphen():
@@ -67,6 +67,28 @@ def test_a_written_file_reads_back_equal(tmp_path):
     profile = load_profile("rtx-4090")
     write_record(tmp_path / "own.json", profile)
     assert load_profile("own.json", tmp_path) == profile
+
+
+@pytest.mark.parametrize(
+    "change", [{"resolution": "1024x768"}, {"decode_s": 0.03, "encode_s": 0.01}, {"attention": "flash"}]
+)
+def test_a_profile_keeps_what_is_known_of_it_and_a_file_without_it_reads_as_before(tmp_path, change):
+    whole = json.loads(PROFILE.read_text())
+    old = {
+        key: value
+        for key, value in whole.items()
+        if key not in ("quantization", "attention", "decode_s", "encode_s", "held_out")
+    }
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    profile = load_profile("old.json", tmp_path)
+    assert (profile.quantization, profile.attention, profile.decode_s, profile.encode_s, profile.held_out) == (
+        None,
+    ) * 4 + ([],)
+    (tmp_path / "new.json").write_text(json.dumps(old | change))
+    read = load_profile("new.json", tmp_path)
+    assert {key: getattr(read, key) for key in change} == change
+    write_record(tmp_path / "again.json", read)
+    assert load_profile("again.json", tmp_path) == read
 
 
 def spoil(path, edit):
@@ -107,6 +129,11 @@ def put(*keys, value):
         (spoil(PROFILE, lambda c: c.pop("device")), "field 'device': missing"),
         (spoil(PROFILE, lambda c: c["fit"].update(slope_s=0, intercept_s=0)), "a step that takes time"),
         (spoil(PROFILE, put("dtype", value="fp8")), "field 'dtype': found 'fp8', accepted: .*fp16"),
+        (spoil(PROFILE, put("resolution", value="768")), "field 'resolution': .*WIDTHxHEIGHT.*'768'"),
+        (spoil(PROFILE, put("resolution", value="0x768")), "field 'resolution': .*WIDTHxHEIGHT"),
+        (spoil(PROFILE, put("resolution", value=0)), "field 'resolution': .*WIDTHxHEIGHT"),
+        (spoil(PROFILE, put("decode_s", value=0)), "field 'decode_s': found 0"),
+        (spoil(PROFILE, put("held_out", 0, "step_s", value=0)), "field 'held_out.0.step_s': found 0"),
         (spoil(PROFILE, put("samples", 0, "batch", value=0)), "field 'samples.0.batch': found 0"),
         (
             spoil(PROFILE, put("schema", value="edgesplit/latency-profile@2")),

@@ -56,6 +56,31 @@ def users(folder):
     return path
 
 
+def test_list_has_a_group_for_each_network_and_resolution_within_80_columns(tmp_path):
+    listed = run_here(main, "list", XDG_DATA_HOME=str(tmp_path), COLUMNS="80").stdout.splitlines()
+    assert max(map(len, listed)) <= 80
+    groups, title = {}, ""
+    for line in listed[1:]:
+        title = line.strip() if line.strip().endswith(":") else title
+        groups.setdefault(title, []).append(line.split()[0])
+    assert [*groups] == ["SD 1.x, 512 px:", "SDXL, 1024 px:", "PixArt-Sigma, 1024 px:", "SD 2.x, 512 px:"]
+    assert groups["SDXL, 1024 px:"][1:] == ["a100-80gb-sdxl", "a100-sxm4-40gb-sdxl"]
+    assert {"rtx-4090", "h100-nvl", "snapdragon-x-elite"} <= {*groups["SD 1.x, 512 px:"]}
+    phone = next(line for line in listed if line.startswith("iphone-14 "))
+    assert phone.split() == ["iphone-14", "fp16", "389.00", "-", "-", "-", "published"]
+
+
+def test_show_tells_how_far_the_fit_is_off_what_others_measured(tmp_path):
+    lines = run_here(main, "show", "a100-sxm4-40gb", XDG_DATA_HOME=str(tmp_path)).stdout.splitlines()
+    start = lines.index("measured by others, and no part of the fit:")
+    assert lines[start + 3].split() == ["2", "35.30", "46.90", "+32.8%", "E1", "diffusers"]
+    assert any(
+        line.startswith("fit -8.3% to +32.8% off A100-SXM4-40GB, SD1.5 (openjourney-v4)") for line in lines[start:]
+    )
+    assert "measured by others" not in run_here(main, "show", "l4", XDG_DATA_HOME=str(tmp_path)).stdout
+    assert "decoding a picture takes 31.0 ms" in run_here(main, "show", "rtx-4090").stdout
+
+
 def test_compare_tables_and_draws(measured, tmp_path):
     home, _ = measured
     picture = tmp_path / "two.png"
@@ -168,7 +193,8 @@ def test_names_in_any_script_stay_apart_and_are_found_and_numbers_are_whole(tmp_
         assert run_here(main, "show", name, **home).stdout == result.stdout
     listed = run_here(main, "list", COLUMNS="40", **home).stdout.splitlines()
     assert len({line.split()[0] for line in listed[-3:]}) == 3
-    assert all("模型模型模型模~" in line and line.endswith("own, measured") for line in listed[-3:])
+    assert listed[-4].strip() == "模型模型模型~, 512 px:"
+    assert all(line.endswith("own, measured") for line in listed[-3:])
     assert all(line.split()[-5:-3] == ["100000.00", "1201500.00"] for line in listed[-3:])
 
 
