@@ -67,7 +67,7 @@ def replay(path: Path, plan: Callable[..., Plan]) -> list[tuple[dict[str, Any], 
 
 
 def _again(call: dict[str, Any], scenario: Scenario, images_each: int | None, plan: Callable[..., Plan]) -> Plan:
-    now = replace(scenario, edge=LatencyModel(**call["edge"]))
+    now = replace(scenario, edge=LatencyModel(**call["edge"]), bandwidth_hz=call["bandwidth_hz"])
     count = len(call["requests"])
     users = Users(
         np.array(call["step_latency_s"]),

@@ -20,7 +20,9 @@ from ..optimizer.options import (
 from .options import (
     Arrivals,
     AsJson,
+    BodySeconds,
     CallLog,
+    CallsPerSecond,
     Cluster,
     Compare,
     Cost,
@@ -215,6 +217,8 @@ def serve(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     most_waiting: MostWaiting = 1000,
+    calls_per_s: CallsPerSecond = 200.0,
+    body_s: BodySeconds = 10.0,
     expiry_s: Expiry = 60.0,
     grace_s: Grace = 10.0,
     log: CallLog = None,
@@ -229,7 +233,8 @@ def serve(
         cluster=cluster, device=device, dtype=dtype, guidance=guidance, sampler=sampler, host=host, port=port,
         scenario=scenario, changes=changes, method=method, prices=prices, engine=engine, emulate_radio=emulate_radio,
         frozen_profile=frozen_profile, token_file=token_file, tls_cert=tls_cert, tls_key=tls_key,
-        most_waiting=most_waiting, expiry_s=expiry_s, grace_s=grace_s, log=log))  # fmt: skip
+        most_waiting=most_waiting, calls_per_s=calls_per_s, body_s=body_s, expiry_s=expiry_s, grace_s=grace_s,
+        log=log))  # fmt: skip
 
 
 @load_app.command()

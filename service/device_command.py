@@ -188,14 +188,15 @@ def _loaded(request: DeviceRequest, chosen: OwnModel) -> "PersonalModel":
 
 
 def _listen(request: DeviceRequest, device: "PersonalDevice") -> None:
-    import uvicorn
+    from uvicorn import Server
 
     from .gateway import make_gateway
+    from .listening import bound_socket, config_of
 
     name = request.user or Path(str(request.model)).name
     say(f"device: http://{HOST}:{request.listen}/v1/images/generations, model {name!r}; Ctrl-C stops it")
-    uvicorn.run(make_gateway(device, name), host=HOST, port=int(request.listen or 0), log_level="warning",
-                access_log=False, timeout_graceful_shutdown=5)  # fmt: skip
+    with bound_socket(HOST, request.listen or 0, "--listen") as taken:
+        Server(config_of(make_gateway(device, name))).run(sockets=[taken])
 
 
 async def _one(request: DeviceRequest, device: "PersonalDevice") -> None:

@@ -305,6 +305,8 @@ async def _on_malformed(request: Request, error: Exception) -> Response:  # noqa
     return RefusedError(400, f"{place}: {first['msg']}", place, "invalid_value").answer()
 
 
-async def _on_http(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if isinstance(error.__cause__, ProblemError):  # what FastAPI met while it read the body
+        return await _on_problem(request, error.__cause__)
     return RefusedError(error.status_code, str(error.detail)).answer()

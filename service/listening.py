@@ -1,17 +1,25 @@
 """An edge server on its socket: faults are told before it listens, and whoever waits is answered when it stops."""
 
+import asyncio
+import gc
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..common.errors import InputError, reason_of
+from .asgi import BODY_S
 from .rounds import Rounds
 
 BACKLOG = 2048
 """Connections that may wait to be taken."""
+ANSWER_S = 1.0
+"""Seconds after which a connection is closed that the application should have answered."""
 
 
 class EdgeServer(uvicorn.Server):
@@ -28,24 +36,79 @@ class EdgeServer(uvicorn.Server):
             EngineError: where it cannot be loaded.
         """
         await self.rounds.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays, and to go through it again would hold everybody up
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer everybody, then close the connections."""
         await self.rounds.stop(self.grace_s)
         await super().shutdown(sockets)
+        gc.unfreeze()
 
 
-def config_of(app: Any, tls_cert: Path | None = None, tls_key: Path | None = None) -> uvicorn.Config:
-    """uvicorn's settings for an application of ours."""
+class PunctualProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, but a connection is closed whose request takes too long to come.
+
+    The application answers a slow body with 408; this is for slow headers, for silence, and for bodies that go on after
+    the answer.
+    """
+
+    def __init__(self, *given: Any, late_s: float, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._late_s = late_s
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_the_rest()
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes, and wait for the rest of the request where there is one to come."""
+        super().data_received(data)
+        self._wait_for_the_rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        if self._late:
+            self._late.cancel()
+
+    def _wait_for_the_rest(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            if self._late:
+                self._late.cancel()
+            self._late = None
+        elif self._late is None:
+            self._late = self.loop.call_later(self._late_s, self.transport.close)
+
+
+def config_of(
+    app: Any, tls_cert: Path | None = None, tls_key: Path | None = None, body_s: float = BODY_S
+) -> uvicorn.Config:
+    """uvicorn's settings for an application of ours.
+
+    Args:
+        app: the application.
+        tls_cert: certificate, for HTTPS.
+        tls_key: its private key.
+        body_s: seconds that the application gives a body to come.
+    """
     return uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_keep_alive=65, timeout_graceful_shutdown=2,
         backlog=BACKLOG, ssl_certfile=tls_cert, ssl_keyfile=tls_key,
+        http=partial(PunctualProtocol, late_s=body_s + ANSWER_S),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int, option: str = "--host, --port") -> socket.socket:
     """A socket on this address, not listening yet.
+
+    Args:
+        host: address of this machine.
+        port: port; 0 for any.
+        option: what named them.
 
     Raises:
         InputError: for an address that is taken or none.
@@ -57,7 +120,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         taken.close()
         raise InputError(
-            f"--host, --port: found {host}:{port}, which cannot be listened on ({reason_of(error)}); take another"
+            f"{option}: found {host}:{port}, which cannot be listened on ({reason_of(error)}); take another"
         ) from error
     return taken
 

@@ -110,12 +110,19 @@ EmulateRadio = Annotated[
     bool, typer.Option("--emulate-radio", help="Pace hand-offs as on the scenario's shared radio, for experiments.")
 ]
 FrozenProfile = Annotated[
-    bool, typer.Option("--frozen-profile", help="Do not correct the step latency by what the ticks take.")
+    bool, typer.Option("--frozen-profile", help="Do not correct step latency and bandwidth by what is measured.")
 ]
 TokenFile = Annotated[Path | None, typer.Option(help="File of bearer tokens, one a line, with an expiry if you like.")]
 TlsCert = Annotated[Path | None, typer.Option(help="Certificate for HTTPS, PEM.")]
 TlsKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
 MostWaiting = Annotated[int, typer.Option(min=1, max=1_000_000, help="Requests that may wait for a round's end.")]
+CallsPerSecond = Annotated[
+    float,
+    typer.Option("--calls-per-s", min=0, max=1e6, help="Calls a second of one token or address; 0 for no bound."),
+]
+BodySeconds = Annotated[
+    float, typer.Option("--body-s", min=0.1, max=3600, help="Seconds for a request's body to come.")
+]
 Expiry = Annotated[float, typer.Option(min=1, max=86_400, help="Seconds until an unfetched hand-off is forgotten.")]
 Grace = Annotated[float, typer.Option(min=0, max=3600, help="Seconds for images in flight when the server stops.")]
 CallLog = Annotated[Path | None, typer.Option("--log", help="File for the scheduler's calls, a line of JSON each.")]

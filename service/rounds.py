@@ -9,78 +9,33 @@ import contextlib
 import itertools
 import math
 import secrets
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..common.console import say
 from ..common.errors import reason_of
-from ..fitting.latency import LatencyModel, fit_latency
 from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from .engines import EdgeEngine, EdgeImage, EngineError, Tick
+from .estimates import BandwidthEstimate, LatencyEstimate
+from .ledger import Entry, Ledger, refuse
 from .protocol import Ask, Decision, LatencyParts, ProblemError
 from .resources import NEVER, SharedRadio
 from .scheduler import Load, added_arrivals, decide
 
-WINDOW_TICKS = 400
-"""Ticks from which the step latency is estimated."""
-FEWEST_TICKS = 20
-"""Ticks below which it stays the profile's."""
-KEPT_S = 600.0
-"""Seconds for which a finished request is known by its key."""
-MOST_KEPT = 20_000
-"""Finished requests that are known at most; those that ended first are forgotten first."""
+T = TypeVar("T")
 SWEEP_S = 5.0
 """Seconds between two looks for what is to be forgotten."""
+AT_ONCE = 16
+"""Devices that are served in one turn of the event loop, at most."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 """Seconds before an engine is started again: the first time, and after it ended again and again."""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A request and what became of it.
-
-    Attributes:
-        name: its name in later calls.
-        ask: what the device asked for.
-        asked_s: when it came.
-        decision: what was decided; set at the end of its round.
-        key: its Idempotency-Key, where it has one.
-        payload: its hand-off while it is on the radio.
-        handoff: its hand-off as bytes, or a problem; set once it is on the device's side of the radio.
-        steps_left: steps left at the edge; 0 before it is granted and after it has left.
-        decided_s: when its round ended.
-        left_s: when it left the edge.
-        arrived_s: when its hand-off had crossed the radio.
-        over_s: when it was finished, cancelled or had failed; None while it is at work.
-        stepping: whether the engine has taken a step of it.
-        waiting: calls that wait for one of its answers now.
-        reported: whether its device has said what it measured.
-    """
-
-    name: str
-    ask: Ask
-    asked_s: float
-    decision: asyncio.Future[Decision]
-    handoff: asyncio.Future[bytes]
-    key: str | None = None
-    steps_left: int = 0
-    decided_s: float | None = None
-    left_s: float | None = None
-    arrived_s: float | None = None
-    over_s: float | None = None
-    payload: bytes = b""
-    stepping: bool = False
-    waiting: int = 0
-    reported: bool = False
-
-    @property
-    def edge_s(self) -> float:
-        """Seconds from the end of its round until it left the edge; 0 where it never did."""
-        return 0.0 if self.left_s is None or self.decided_s is None else self.left_s - self.decided_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +48,7 @@ class RoundSettings:
         counts_steps: whether it needs the steps left of every image.
         images_each: images that the memory of one GPU holds; None if that is not known.
         emulate_radio: whether hand-offs are paced as on the paper's radio.
-        frozen_profile: whether the step latency stays the profile's, whatever the ticks take.
+        frozen_profile: whether step latency and bandwidth stay the scenario's, whatever ticks and transfers take.
         most_pending: requests that may wait for the end of their round.
         expiry_s: seconds after which a hand-off that nobody fetched is forgotten.
     """
@@ -128,10 +83,11 @@ class Rounds:
     Attributes:
         settings: how it decides; known once it has started.
         engine: what runs the steps.
-        entries: every request that is known, by name.
+        ledger: the requests that are known.
         counters: what happened so far.
         calls: listeners to the scheduler's calls, as dictionaries.
-        estimate: the step latency that plans reckon with.
+        latency: the step latency that plans reckon with.
+        bandwidth: the bandwidth that they reckon with, where no radio is emulated.
         ready: whether the engine can take images.
         stopping: whether the server is about to end.
     """
@@ -144,8 +100,7 @@ class Rounds:
             engine: what runs the steps.
         """
         self._prepare, self.engine = prepare, engine
-        self.entries: dict[str, Entry] = {}
-        self.by_key: dict[str, Entry] = {}
+        self.ledger = Ledger()
         self.counters = Counters()
         self.calls: list[Callable[[dict[str, Any]], None]] = []
         self.ticks: list[Callable[[Tick], None]] = []
@@ -153,9 +108,11 @@ class Rounds:
         self._facts: dict[str, Any] | None = None
         self._begins: list[Callable[[RoundSettings], object]] = []
         self._pending: dict[str, Entry] = {}
+        self._deciding: list[Entry] = []
         self._in_flight: dict[str, Entry] = {}
         self._radio_moved = asyncio.Event()
         self._sending: dict[int, Entry] = {}
+        self._sent: dict[str, float] = {}
         self._numbers = itertools.count()
         self._rate, self._last_round = 0.0, -1
         self._start_s = self._swept_s = self._engine_s = 0.0
@@ -183,7 +140,8 @@ class Rounds:
         for begin in self._begins:
             begin(self.settings)
         scenario = self.settings.scenario
-        self.estimate = LatencyEstimate(scenario.edge, scenario.gpus)
+        self.latency = LatencyEstimate(scenario.edge, scenario.gpus)
+        self.bandwidth = BandwidthEstimate(scenario)
         self._radio = SharedRadio(float(transmit_time(scenario, 1)))
         self.ready, self._start_s = True, time.monotonic()
         self._engine_s = self._start_s
@@ -195,8 +153,9 @@ class Rounds:
         if self.stopping:
             return
         self.stopping = True
-        for entry in self._pending.values():
-            self._deny(entry, "the server stops")
+        for entry in [*self._pending.values(), *self._deciding]:
+            if entry.name not in self._in_flight:
+                self._deny(entry, "the server stops")
         self._pending.clear()
         end = time.monotonic() + grace_s
         while (self._in_flight or self._sending) and time.monotonic() < end:
@@ -215,28 +174,30 @@ class Rounds:
         Raises:
             ProblemError: where too many wait, or the key was used for another request.
         """
-        if key is not None and key in self.by_key:
-            known = self.by_key[key]
+        known = self.ledger.of_key(key)
+        if known is not None:
             if known.ask != ask:
                 raise ProblemError(422, "key-reused", "Idempotency-Key: found one of another request; take a new one")
             return known
-        self._check_room()
+        self.check_room(key)
         loop = asyncio.get_running_loop()
         name = secrets.token_urlsafe(9)  # nobody else can guess it
         entry = Entry(name, ask, time.monotonic(), loop.create_future(), loop.create_future(), key)
-        entry.handoff.add_done_callback(_seen)
-        self.entries[name] = entry
-        if key is not None:
-            self.by_key[key] = entry
+        self.ledger.add(entry)
         self._pending[name] = entry
         return entry
 
-    def _check_room(self) -> None:
-        """Refuse a request that cannot wait for the end of a round.
+    def check_room(self, key: str | None) -> None:
+        """Refuse a new request that cannot wait for the end of a round.
+
+        Args:
+            key: its key; a request that is known by it needs no room.
 
         Raises:
             ProblemError: with the seconds after which it may be asked again.
         """
+        if self.ledger.knows_key(key):
+            return
         if self.stopping:
             raise ProblemError(503, "stopping", "the server stops; run all steps locally", {"Retry-After": "60"})
         if len(self._pending) >= self.settings.most_pending:
@@ -251,36 +212,51 @@ class Rounds:
         Raises:
             ProblemError: where none is known.
         """
-        if name not in self.entries:
+        entry = self.ledger.find(name)
+        if entry is None:
             raise ProblemError(
                 404,
                 "unknown-request",
                 f"{name[:40]!r}: no such request; it may have expired, or the server is a new one",
             )
-        return self.entries[name]
+        return entry
 
     def cancel(self, entry: Entry) -> None:
         """Let a request go, wherever it is."""
+        cancelled = ProblemError(409, "cancelled", "this request was cancelled; ask anew")
         if entry.over_s is not None:
+            self.counters.cancelled += self.ledger.drop_handoff(entry.name, cancelled)
             return
         self._pending.pop(entry.name, None)
         self._drop(entry)
         self.counters.cancelled += 1
-        _refuse(entry.handoff, ProblemError(409, "cancelled", "this request was cancelled; ask anew"))
-        _refuse(entry.decision, ProblemError(409, "cancelled", "this request was cancelled; ask anew"))
-        entry.over_s = time.monotonic()
+        self._end(entry, cancelled)
 
     def hung_up(self, entry: Entry) -> None:
         """Let a request go whose device is gone; the same key makes a new one, for a device that tries again."""
         self.cancel(entry)
-        if entry.key is not None and self.by_key.get(entry.key) is entry:
-            del self.by_key[entry.key]
+        self.ledger.free_key(entry)
 
     def fetched(self, entry: Entry) -> None:
-        """Note that the device has its hand-off."""
-        entry.over_s = entry.over_s or time.monotonic()
+        """Note that a device is sent its hand-off."""
+        if entry.sent_s is not None or entry.made is None:
+            return
+        entry.sent_s = now = time.monotonic()
+        self.ledger.change(entry.name, sent_s=now)
         if not self.settings.emulate_radio:
-            entry.arrived_s = time.monotonic()
+            self._sent[entry.name] = now + entry.made.planned.transmit_s
+
+    def reported(self, entry: Entry, measured: LatencyParts) -> bool:
+        """Note what a device measured; returns whether it had not said so before."""
+        if entry.reported:
+            return False
+        entry.reported = True
+        self.ledger.change(entry.name, reported=True)
+        self._sent.pop(entry.name, None)
+        if entry.sent_s is not None and entry.left_s is not None:
+            took_s = measured.transmit_s - (entry.sent_s - entry.left_s)  # that long it was not asked for
+            self.bandwidth.note(entry.sent_s, min(took_s, time.monotonic() - entry.sent_s))
+        return True
 
     # -- the load -------------------------------------------------------------------------------------------
 
@@ -296,13 +272,20 @@ class Rounds:
 
     @property
     def on_radio(self) -> int:
-        """Hand-offs on the radio, q_0."""
-        return len(self._radio) if self.settings.emulate_radio else 0
+        """Hand-offs on the radio, q_0: the emulated one, or the network as far as the plan goes."""
+        if self.settings.emulate_radio:
+            return len(self._radio)
+        now = time.monotonic()
+        self._sent = {name: end_s for name, end_s in self._sent.items() if end_s > now}
+        return len(self._sent)
 
     def scenario(self) -> Scenario:
-        """The system with the step latency as it is now."""
-        edge = self.settings.scenario.edge if self.settings.frozen_profile else self.estimate.model()
-        return replace(self.settings.scenario, edge=edge)
+        """The system with the step latency and the bandwidth as they are now."""
+        scenario = self.settings.scenario
+        if self.settings.frozen_profile:
+            return scenario
+        bandwidth_hz = scenario.bandwidth_hz if self.settings.emulate_radio else self.bandwidth.bandwidth_hz()
+        return replace(scenario, edge=self.latency.model(), bandwidth_hz=bandwidth_hz)
 
     def load(self) -> Load:
         """What the edge and the radio are at work on."""
@@ -319,11 +302,11 @@ class Rounds:
         while True:
             end = self._start_s + (number + 1) * delta
             await asyncio.sleep(max(0.0, end - time.monotonic()))
-            self._end_round(number, end)
+            await self._end_round(number, end)
             self._forget_old()
             number = max(number + 1, int((time.monotonic() - self._start_s) / delta))
 
-    def _end_round(self, number: int, end_s: float) -> None:
+    async def _end_round(self, number: int, end_s: float) -> None:
         requests = [entry for entry in self._pending.values() if entry.asked_s <= end_s]
         for entry in requests:
             del self._pending[entry.name]
@@ -334,17 +317,19 @@ class Rounds:
         self.counters.rounds += 1
         if not requests:
             return
+        self._deciding = requests
         try:
-            self._decide(requests, end_s)
+            await self._decide(requests, end_s)
         except Exception as error:  # noqa: BLE001 - a round that cannot be planned must not be the last one
             what = f"{type(error).__name__}: {reason_of(error)}"
             say(f"serve: a round of {len(requests)} requests was not planned ({what}); all of them are denied")
-            self._fail([entry for entry in requests if entry.name in self._in_flight], "edge-failed", "no plan")
             for entry in requests:
-                if not entry.decision.done():
-                    self._deny(entry, "the round could not be planned")
+                self._drop(entry)
+                self._deny(entry, "the round could not be planned")
+        self._deciding = []
 
-    def _decide(self, requests: list[Entry], end_s: float) -> None:
+    async def _decide(self, requests: list[Entry], end_s: float) -> None:
+        """Plan a round beside the event loop, and tell its devices."""
         scenario, load = self.scenario(), self.load()
         users = Users(
             np.array([entry.ask.step_latency_s for entry in requests]),
@@ -352,48 +337,61 @@ class Rounds:
             np.full(len(requests), scenario.slots),
             np.zeros(len(requests), np.int64),
         )
-        plan = self.settings.plan(scenario, load, users, images_each=self.settings.images_each)
+        plan = await beside(partial(self.settings.plan, scenario, load, users, images_each=self.settings.images_each))
         granted, steps = plan.granted.tolist(), plan.local_steps.tolist()
         self._log(end_s, requests, scenario, load, granted, steps)
         b = sum(granted)
         step_s = float(edge_step_latency(scenario, load.in_flight + b))
         transmit_s = float(transmit_time(scenario, load.on_radio + b))
-        images = []
+        told, images = [], []
         for entry, offloads, n in zip(requests, granted, steps, strict=True):
-            entry.decided_s = end_s
-            if offloads and n < scenario.total_steps:
+            if entry.over_s is not None:
+                continue  # cancelled while the round was planned
+            if offloads and n < scenario.total_steps and self.ready:
                 self._grant(entry, n, step_s, transmit_s)
+                told.append(entry)
                 images.append(_image(entry, n))
             else:
-                self._deny(entry, None)
+                self._deny(entry, None if self.ready else "the model's process ended")
         if images:
             self.engine.add(images)
+        await _tell(told)
 
     def _grant(self, entry: Entry, n: int, step_s: float, transmit_s: float) -> None:
         offloaded = entry.ask.total_steps - n
+        entry.decided_s = time.monotonic()
         entry.steps_left = offloaded
         self._in_flight[entry.name] = entry
         self.counters.granted += 1
         planned = LatencyParts(
-            wait_s=_waited(entry),
+            wait_s=entry.waited_s,
             edge_s=offloaded * step_s,
             transmit_s=transmit_s,
             local_s=n * entry.ask.step_latency_s,
         )
-        made = Decision(id=entry.name, decision="grant", local_steps=n, offloaded_steps=offloaded, planned=planned)
-        _resolve(entry.decision, made)
+        entry.made = Decision(
+            id=entry.name, decision="grant", local_steps=n, offloaded_steps=offloaded, planned=planned
+        )
 
     def _deny(self, entry: Entry, reason: str | None) -> None:
+        """Deny a request that is not decided yet."""
+        if entry.decision.done():
+            return
         total = entry.ask.total_steps
-        entry.decided_s = entry.decided_s or time.monotonic()
-        entry.over_s = time.monotonic()
+        entry.decided_s = time.monotonic()
         self.counters.denied += 1
-        planned = LatencyParts(wait_s=_waited(entry), edge_s=0, transmit_s=0, local_s=total * entry.ask.step_latency_s)
-        made = Decision(
+        planned = LatencyParts(wait_s=entry.waited_s, edge_s=0, transmit_s=0, local_s=total * entry.ask.step_latency_s)
+        entry.made = Decision(
             id=entry.name, decision="deny", local_steps=total, offloaded_steps=0, planned=planned, reason=reason
         )
-        _resolve(entry.decision, made)
-        _refuse(entry.handoff, ProblemError(409, "denied", "this request was denied; run all steps locally"))
+        entry.decision.set_result(entry.made)
+        self._end(entry, ProblemError(409, "denied", "this request was denied; run all steps locally"))
+
+    def _end(self, entry: Entry, problem: ProblemError) -> None:
+        """Let a request be over without a hand-off."""
+        refuse(entry.decision, problem)
+        refuse(entry.handoff, problem)
+        self.ledger.over(entry, time.monotonic())
 
     def _log(
         self, end_s: float, requests: list[Entry], scenario: Scenario, load: Load, granted: list[bool], steps: list[int]
@@ -407,6 +405,7 @@ class Rounds:
             "step_latency_s": [entry.ask.step_latency_s for entry in requests],
             "alpha": [entry.ask.alpha for entry in requests],
             "edge": asdict(scenario.edge),
+            "bandwidth_hz": scenario.bandwidth_hz,
             "load": asdict(load),
             "granted": granted,
             "local_steps": steps,
@@ -419,7 +418,7 @@ class Rounds:
     def _on_tick(self, tick: Tick) -> None:
         self._count_steps(tick)
         if tick.batch and tick.seconds:
-            self.estimate.note(tick.batch, tick.seconds)
+            self.latency.note(tick.batch, tick.seconds)
         for name, payload in tick.done.items():
             if name in self._in_flight:
                 entry = self._in_flight.pop(name)
@@ -470,9 +469,8 @@ class Rounds:
     def _fail(self, entries: list[Entry], kind: str, reason: str) -> None:
         for entry in entries:
             self._drop(entry)
-            entry.over_s = time.monotonic()
             self.counters.failed += 1
-            _refuse(entry.handoff, ProblemError(503, kind, f"{reason}; run all steps locally"))
+            self._end(entry, ProblemError(503, kind, f"{reason}; run all steps locally"))
 
     def _drop(self, entry: Entry) -> None:
         """Take a request out of the engine and off the radio."""
@@ -491,14 +489,19 @@ class Rounds:
         """Let a hand-off cross the radio, emulated or real."""
         entry.steps_left = 0
         if not self.settings.emulate_radio or not self._radio.alone_s:
-            entry.arrived_s = entry.left_s
-            _resolve(entry.handoff, payload)
+            self._arrive(entry, payload)
             return
         number = next(self._numbers)
         self._sending[number] = entry
         entry.payload = payload
         self._radio.add(time.monotonic(), [number])
         self._radio_moved.set()
+
+    def _arrive(self, entry: Entry, payload: bytes) -> None:
+        """Let a device have its hand-off."""
+        entry.payload = b""
+        entry.handoff.set_result(payload)
+        self.ledger.over(entry, time.monotonic())
 
     async def _run_radio(self) -> None:
         """Let hand-offs arrive when they have crossed the emulated radio."""
@@ -512,9 +515,7 @@ class Rounds:
                 continue  # somebody joined or left: look again
             now = max(next_s, self._radio.next_time())
             entry = self._sending.pop(self._radio.fire(now))
-            entry.arrived_s = now
-            _resolve(entry.handoff, entry.payload)
-            entry.payload = b""
+            self._arrive(entry, entry.payload)
 
     # -- keeping --------------------------------------------------------------------------------------------
 
@@ -524,64 +525,32 @@ class Rounds:
         if now - self._swept_s < SWEEP_S:
             return
         self._swept_s = now
-        for entry in self.entries.values():
-            if entry.over_s is None and entry.arrived_s is not None and now - entry.arrived_s > self.settings.expiry_s:
-                self.counters.expired += 1
-                entry.over_s = entry.arrived_s
-            if entry.over_s is not None and now - entry.over_s > self.settings.expiry_s:
-                _expire(entry)
-        over = sorted((entry.over_s, name) for name, entry in self.entries.items() if entry.over_s is not None)
-        surplus = len(over) - MOST_KEPT
-        for number, (over_s, name) in enumerate(over):
-            if number < surplus or now - over_s > KEPT_S:
-                del self.entries[name]
-        self.by_key = {key: entry for key, entry in self.by_key.items() if entry.name in self.entries}
+        self.counters.expired += self.ledger.expire(now, self.settings.expiry_s)
+        self.ledger.forget(now)
 
 
-class LatencyEstimate:
-    """L_e as the last ticks took it: the profile, scaled or fitted again.
+async def beside(function: Callable[[], T]) -> T:
+    """Run a function in a thread of its own; one that never ends holds up neither the event loop nor the exit."""
+    made: Future[T] = Future()
+    made.set_running_or_notify_cancel()
 
-    Medians of each batch size withstand single slow ticks. Few sizes scale the profile; many fit its line anew.
-    """
+    def run() -> None:
+        try:
+            made.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            made.set_exception(error)
 
-    def __init__(self, profile: LatencyModel, gpus: int) -> None:
-        self.profile, self.gpus = profile, gpus
-        self._ticks: list[tuple[int, float]] = []
-        self._known: LatencyModel | None = None
-
-    def note(self, batch: int, seconds: float) -> None:
-        """Note a tick."""
-        self._ticks.append((batch, seconds))
-        del self._ticks[:-WINDOW_TICKS]
-        self._known = None
-
-    def model(self) -> LatencyModel:
-        """The step latency as it is now, of one GPU."""
-        if len(self._ticks) < FEWEST_TICKS:
-            return self.profile
-        if self._known is None:
-            self._known = self._estimated()
-        return self._known
-
-    def _estimated(self) -> LatencyModel:
-        batch, seconds = np.array(self._ticks).T
-        sizes, counts = np.unique(batch, return_counts=True)
-        medians = np.array([np.median(seconds[batch == size]) for size in sizes])
-        often = counts >= 5
-        if np.count_nonzero(often) >= 4 and sizes[often].max() >= 2 * sizes[often].min():
-            return fit_latency(sizes[often] / self.gpus, medians[often], counts[often].astype(float)).model
-        expected = self.profile.step_latency(sizes / self.gpus)
-        ratio = float(np.average(medians / expected, weights=counts))
-        edge = self.profile
-        return LatencyModel(ratio * edge.slope_s, ratio * edge.intercept_s, ratio * edge.floor_s)
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(made)
 
 
-def _expire(entry: Entry) -> None:
-    """Forget a hand-off."""
-    if entry.handoff.done() and entry.handoff.exception() is None:
-        entry.handoff = asyncio.get_running_loop().create_future()
-        late = ProblemError(410, "expired", "this hand-off was not fetched in time; run all steps locally")
-        _refuse(entry.handoff, late)
+async def _tell(granted: list[Entry]) -> None:
+    """Tell devices their decisions, some at a time, so that nobody else waits for all of them."""
+    for number, entry in enumerate(granted, start=1):
+        if not entry.decision.done() and entry.made is not None:
+            entry.decision.set_result(entry.made)
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def _image(entry: Entry, n: int) -> EdgeImage:
@@ -594,25 +563,3 @@ def _image(entry: Entry, n: int) -> EdgeImage:
         local_steps=n,
         total_steps=ask.total_steps,
     )
-
-
-def _waited(entry: Entry) -> float:
-    """Seconds from the request to the end of its round."""
-    return max(0.0, (entry.decided_s or entry.asked_s) - entry.asked_s)
-
-
-def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _refuse(future: "asyncio.Future[Any]", problem: ProblemError) -> None:
-    if not future.done():
-        future.set_exception(problem)
-        future.exception()  # nobody may ask
-
-
-def _seen(future: "asyncio.Future[Any]") -> None:
-    """Mark an error as seen, so that asyncio does not complain of one that nobody asked for."""
-    if not future.cancelled():
-        future.exception()

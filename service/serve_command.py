@@ -51,6 +51,8 @@ class ServeRequest:
     tls_cert: Path | None
     tls_key: Path | None
     most_waiting: int
+    calls_per_s: float
+    body_s: float
     expiry_s: float
     grace_s: float
     log: Path | None
@@ -93,7 +95,7 @@ def _listen(request: ServeRequest, rounds: Rounds, app: Any) -> None:
         scheme = "https" if request.tls_cert else "http"
         host = f"[{request.host}]" if ":" in request.host else request.host
         say(f"serve: {scheme}://{host}:{taken.getsockname()[1]} once its model is loaded; Ctrl-C stops it")
-        server = EdgeServer(config_of(app, request.tls_cert, request.tls_key), rounds, request.grace_s)
+        server = EdgeServer(config_of(app, request.tls_cert, request.tls_key, request.body_s), rounds, request.grace_s)
         try:
             server.run(sockets=[taken])
         except EngineError as error:
@@ -183,7 +185,9 @@ def server_settings(
         interval_s=scenario.interval_s,
         version=version("edgesplit"),
     )
-    return ServerSettings(facts=served, tokens=tokens, grace_s=request.grace_s)
+    return ServerSettings(
+        facts=served, tokens=tokens, grace_s=request.grace_s, body_s=request.body_s, calls_per_s=request.calls_per_s
+    )
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +21,9 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .asgi import bounded, hung_up, says_too_large, too_large
+from .asgi import BODY_S, bounded, hung_up, says_too_large, too_large
 from .dashboard import PAGE
+from .ledger import Entry
 from .protocol import (
     DIGEST_HEADER,
     KEY_HEADER,
@@ -33,11 +35,14 @@ from .protocol import (
     LatencyParts,
     ProblemError,
 )
-from .rounds import Entry, Rounds
+from .rate import RateLimit, network_of
+from .rounds import AT_ONCE, Rounds
 from .telemetry import ServerTelemetry
 
 OPEN_PATHS = ("/healthz", "/readyz")
 """What needs no token."""
+ASK_PATH = "/v1/requests"
+"""Where devices ask."""
 MOST_SHOWN = 200
 """Characters of a device's own that an answer repeats at most."""
 EVENT_S = 1.0
@@ -66,12 +71,16 @@ class ServerSettings:
         tokens: bearer tokens, of which a request must have one; none for an open server.
         grace_s: seconds for images in flight when the server stops.
         wait_s: longest time that a hand-off is waited for in one call, seconds.
+        body_s: seconds that a request's body may take to come.
+        calls_per_s: calls a second of one token or address; 0 for no bound.
     """
 
     facts: Facts
     tokens: tuple[Token, ...] = ()
     grace_s: float = 10.0
     wait_s: float = 300.0
+    body_s: float = BODY_S
+    calls_per_s: float = 0.0
 
 
 @dataclass
@@ -81,6 +90,7 @@ class ServerState:
     rounds: Rounds
     settings: ServerSettings
     telemetry: ServerTelemetry
+    rate: RateLimit
 
 
 def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings]) -> FastAPI:
@@ -94,7 +104,7 @@ def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         made = settings(await rounds.start())
-        app.state.served = ServerState(rounds, made, ServerTelemetry())
+        app.state.served = ServerState(rounds, made, ServerTelemetry(), RateLimit(made.calls_per_s))
         app.state.served.telemetry.watch(rounds)
         yield
         await rounds.stop(made.grace_s)
@@ -121,7 +131,7 @@ def _add_device_routes(app: FastAPI) -> None:
         """What is served: model, steps, scheduler, latents, and how long a round lasts."""
         return _served(request).settings.facts
 
-    @app.post("/v1/requests", responses=_problems(400, 401, 409, 413, 422, 429, 503))
+    @app.post(ASK_PATH, responses=_problems(400, 401, 409, 413, 422, 429, 503))
     async def ask(
         request: Request, body: Ask, key: Annotated[str | None, Header(alias=KEY_HEADER, max_length=200)] = None
     ) -> Decision:
@@ -160,8 +170,7 @@ def _add_handoff_routes(app: FastAPI) -> None:
         """Tell what the device measured of a request."""
         served = _served(request)
         entry = served.rounds.find(name)
-        if not entry.reported:
-            entry.reported = True
+        if served.rounds.reported(entry, body):
             served.telemetry.reported(entry, body)
         return Response(status_code=204)
 
@@ -216,6 +225,7 @@ async def _while_there(
         entry.waiting -= 1
         gone.cancel()
     if gone.done():
+        gone.result()  # a body that is too large or too slow
         raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled unless it waits elsewhere")
     raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
 
@@ -312,41 +322,62 @@ async def _on_http(request: Request, error: Exception) -> Response:  # noqa: ARG
 
 
 class Guard:
-    """Before any route: the token, and the size of the body."""
+    """Before any route, and before anything is read: how often one calls, the token, the body's size, a full queue.
+
+    Some calls at a time begin, so that however many come at once, what else the event loop does has its turn.
+    """
 
     def __init__(self, app: ASGIApp, app_state: Any) -> None:
         self.app, self.state = app, app_state
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a call through, or answer it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        problem = self._problem(scope)
-        if problem is not None:
+        await self._turns.acquire()
+        asyncio.get_running_loop().call_soon(self._turns.release)  # when all others have had theirs
+        served: ServerState = self.state.served
+        try:
+            _check_call(scope, served)
+        except ProblemError as problem:
             await problem_response(problem)(scope, receive, send)
             return
-        await self.app(scope, bounded(receive), send)
-
-    def _problem(self, scope: Scope) -> ProblemError | None:
-        if says_too_large(scope):
-            return too_large()
-        tokens = self.state.served.settings.tokens
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        if tokens and scope["path"] not in OPEN_PATHS and not _known(tokens, given):
-            detail = "a bearer token that this server knows is needed; it may have expired"
-            return ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": "Bearer"})
-        return None
+        await self.app(scope, bounded(receive, served.settings.body_s), send)
 
 
-def _known(tokens: tuple[Token, ...], header: bytes) -> bool:
-    """Whether a header has one of the tokens that are good now."""
+def _check_call(scope: Scope, served: ServerState) -> None:
+    """Refuse a call by what its head says.
+
+    Raises:
+        ProblemError: saying why.
+    """
+    if says_too_large(scope):
+        raise too_large()
+    if scope["path"] in OPEN_PATHS:
+        return
+    headers = dict(scope["headers"])
+    tokens = served.settings.tokens
+    token = _known(tokens, headers.get(b"authorization", b""))
+    client = token.secret if token else network_of(scope["client"][0] if scope["client"] else "")
+    again_s = served.rate.excess_s(client, time.monotonic())
+    if again_s:
+        detail = f"accepted: {served.settings.calls_per_s:g} calls a second of one token or address"
+        raise ProblemError(429, "too-many-calls", detail, {"Retry-After": str(math.ceil(again_s))})
+    if tokens and token is None:
+        detail = "a bearer token that this server knows is needed; it may have expired"
+        raise ProblemError(401, "unauthorised", detail, {"WWW-Authenticate": "Bearer"})
+    if scope["method"] == "POST" and scope["path"] == ASK_PATH:
+        key = headers.get(KEY_HEADER.lower().encode())
+        served.rounds.check_room(None if key is None else key.decode("latin-1"))
+
+
+def _known(tokens: tuple[Token, ...], header: bytes) -> Token | None:
+    """The token in a header, where it is good now."""
     scheme, _, given = header.partition(b" ")
     if scheme.lower() != b"bearer":
-        return False
+        return None
     now = time.time()
-    matches = [hmac.compare_digest(token.secret.encode(), given.strip()) for token in tokens]
-    return any(
-        match and (token.expires_s is None or now < token.expires_s)
-        for match, token in zip(matches, tokens, strict=True)
-    )
+    good = [token for token in tokens if hmac.compare_digest(token.secret.encode(), given.strip())]
+    return next((token for token in good if token.expires_s is None or now < token.expires_s), None)

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from .engines import Tick
+from .ledger import Entry
 from .protocol import LatencyParts
-from .rounds import Entry, Rounds
+from .rounds import Rounds
 
 STEP_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 ERROR_BUCKETS = (-10.0, -3.0, -1.0, -0.3, -0.1, -0.03, 0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -51,9 +52,9 @@ class ServerTelemetry:
 
     def reported(self, entry: Entry, measured: LatencyParts) -> None:
         """Compare what was planned for a request with what its device measured."""
-        if not entry.decision.done() or entry.decision.exception() is not None:
+        if entry.made is None:
             return
-        planned = entry.decision.result().planned
+        planned = entry.made.planned
         for part in PARTS:
             self.error.labels(part).observe(getattr(planned, f"{part}_s") - getattr(measured, f"{part}_s"))
         self._reports.append({"planned_s": planned.latency_s, "measured_s": measured.latency_s})
@@ -103,6 +104,7 @@ class ServerTelemetry:
         for name, value in (
             ("in_flight", self._rounds.in_flight),
             ("on_radio", self._rounds.on_radio),
+            ("bandwidth_hertz", self._rounds.scenario().bandwidth_hz),
             ("pending", self._rounds.pending),
             ("ready", self._rounds.ready),
             ("rounds", self._rounds.counters.rounds),
@@ -113,7 +115,8 @@ class ServerTelemetry:
 
 GAUGES = {
     "in_flight": "Images that step at the edge.",
-    "on_radio": "Hand-offs on the emulated radio.",
+    "on_radio": "Hand-offs on their way to devices.",
+    "bandwidth_hertz": "Shared bandwidth that plans reckon with.",
     "pending": "Requests that wait for the end of their round.",
     "ready": "Whether images can be taken.",
     "rounds": "Rounds since the start.",

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from commands import call_root, refused
-from edges import ModelEngine, false_edge, free_port, make_server, serving
+from edges import ModelEngine, false_edge
 from models import as_model, make_pipeline
 from oracles import make_scenario
 from PIL import Image
+from servers import free_port, make_rounds, make_server, serving
 
 from edgesplit.diffusion.inference.batch import generate
 from edgesplit.diffusion.inference.handoff import Handoff
@@ -71,8 +72,8 @@ def make_picture(own, address, alpha=1.0, watch=None, **settings):
 
 def test_a_granted_picture_is_that_of_hybrid_inference(own, edge):
     left = []
-    app, rounds = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING), SCENARIO)
+    with serving(rounds) as (address, _):
         made = make_picture(own, address, alpha=None, watch=Watch(step=left.append))
     n = made.result.decision.local_steps
     assert made.result.granted, made.result.reason
@@ -85,8 +86,8 @@ def test_a_granted_picture_is_that_of_hybrid_inference(own, edge):
 
 
 def test_a_denied_picture_is_made_alone(own, edge, alone):
-    app, rounds = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING), SCENARIO)
+    with serving(rounds) as (address, _):
         made = make_picture(own, address, alpha=1e9)
     assert made.result.decision.decision == "deny"
     assert (made.result.granted, made.result.reason, rounds.counters.denied) == (False, "", 1)
@@ -128,8 +129,8 @@ WRONG = {
 
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
 def test_a_wrong_hand_off_is_refused_and_all_steps_run_here(own, edge, alone, spoil):
-    app, _ = make_server(SCENARIO, ModelEngine(edge, SAMPLING, spoil))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING, spoil), SCENARIO)
+    with serving(rounds) as (address, _):
         made = make_picture(own, address)
     assert made.result.decision.decision == "grant"
     assert not made.result.granted
@@ -139,7 +140,7 @@ def test_a_wrong_hand_off_is_refused_and_all_steps_run_here(own, edge, alone, sp
 
 
 def test_a_hand_off_that_changes_on_its_way_is_refused(own, edge, alone):
-    app, _ = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
+    app = make_server(make_rounds(ModelEngine(edge, SAMPLING), SCENARIO))
 
     async def changed(scope, receive, send):
         async def pass_on(message):
@@ -149,7 +150,7 @@ def test_a_hand_off_that_changes_on_its_way_is_refused(own, edge, alone):
 
         await app(scope, receive, pass_on if scope["type"] == "http" else send)
 
-    with serving(changed) as address:
+    with serving(changed) as (address, _):
         made = make_picture(own, address)
     assert "damaged on its way" in made.result.reason
     assert png(made.picture) == alone
@@ -165,11 +166,11 @@ def test_a_hand_off_that_changes_on_its_way_is_refused(own, edge, alone):
 )
 def test_a_device_of_other_settings_does_not_ask(own, edge, sampling, said):
     other = PersonalModel(model=own.model, sampling=sampling, words=own.words)
-    app, rounds = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING), SCENARIO)
+    with serving(rounds) as (address, _):
         made = make_picture(other, address)
     assert said in made.result.reason
-    assert not rounds.entries
+    assert not rounds.ledger.past
     assert png(made.picture) == png(generate(own.model, ["a photo of sks dog"], [SEED], sampling)[0])
 
 
@@ -177,10 +178,10 @@ def test_a_model_of_other_latents_does_not_ask(edge):
     other = PersonalModel(
         model=as_model(make_pipeline(seed=1, channels=6), "sks dog"), sampling=SAMPLING, words=("sks dog",)
     )
-    app, rounds = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING), SCENARIO)
+    with serving(rounds) as (address, _):
         assert "latents" in make_picture(other, address).result.reason
-    assert not rounds.entries
+    assert not rounds.ledger.past
 
 
 # -- bounds -------------------------------------------------------------------------------------------------
@@ -272,8 +273,8 @@ def test_a_hand_off_that_never_comes_is_cancelled():
         async with EdgeClient(address) as client:
             return await run_device(client, ask, SCENARIO.interval_s, finish)
 
-    app, rounds = make_server(SCENARIO, engine)
-    with serving(app) as address:
+    rounds = make_rounds(engine, SCENARIO)
+    with serving(rounds) as (address, _):
         result = asyncio.run(run(address))
         assert rounds.in_flight == 0
     assert finished == [(None, 6)]
@@ -458,8 +459,8 @@ def test_wrong_options_are_one_line(options, said, tmp_path):
 
 
 def test_the_plain_client_does_the_same(edge):
-    app, _ = make_server(SCENARIO, ModelEngine(edge, SAMPLING))
-    with serving(app) as address:
+    rounds = make_rounds(ModelEngine(edge, SAMPLING), SCENARIO)
+    with serving(rounds) as (address, _):
         client = PlainClient(address)
         facts = client.facts()
         ask = Ask(prompt_template=TEMPLATE, seed=SEED, step_latency_s=1.0, alpha=0.0, total_steps=facts.total_steps)
@@ -493,5 +494,5 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch):
             with pytest.raises(EdgeError, match="MiB"):
                 await client.facts()
 
-    with serving(huge) as address:
+    with serving(huge) as (address, _):
         asyncio.run(run(address))

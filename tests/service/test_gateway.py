@@ -10,10 +10,11 @@ import time
 import httpx
 import openai
 import pytest
-from edges import ModelEngine, free_port, make_server, serving
+from edges import ModelEngine
 from models import as_model, make_pipeline
 from oracles import make_scenario
 from PIL import Image
+from servers import free_port, make_rounds, serving
 
 from edgesplit.diffusion.inference.batch import generate
 from edgesplit.diffusion.inference.sampling import Sampling
@@ -44,8 +45,8 @@ def make_device(own, address):
 @pytest.fixture(scope="module")
 def address(own):
     """A gateway that has an edge."""
-    app, _ = make_server(SCENARIO, ModelEngine(as_model(make_pipeline(seed=0)), SAMPLING))
-    with serving(app) as edge, serving(gateway.make_gateway(make_device(own, edge), "anna")) as here:
+    rounds = make_rounds(ModelEngine(as_model(make_pipeline(seed=0)), SAMPLING), SCENARIO)
+    with serving(rounds) as (edge, _), serving(gateway.make_gateway(make_device(own, edge), "anna")) as (here, _):
         yield here
 
 
@@ -53,7 +54,7 @@ def address(own):
 def alone(own):
     """A gateway whose edge is gone; the device makes everything."""
     device = make_device(own, f"http://127.0.0.1:{free_port()}")
-    with serving(gateway.make_gateway(device, "anna")) as here:
+    with serving(gateway.make_gateway(device, "anna")) as (here, _):
         yield here
 
 
@@ -178,7 +179,7 @@ def test_other_paths_methods_and_hosts_are_refused(address):
 
 def test_too_many_pictures_are_answered_with_429(own, monkeypatch):
     monkeypatch.setattr(gateway, "MOST_WAITING", 2)
-    with serving(gateway.make_gateway(make_device(own, f"http://127.0.0.1:{free_port()}"), "anna")) as here:
+    with serving(gateway.make_gateway(make_device(own, f"http://127.0.0.1:{free_port()}"), "anna")) as (here, _):
         answer = post(here, {"prompt": PROMPT, "n": 3})
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
         assert post(here, {"prompt": PROMPT, "n": 2}).status_code == 200
@@ -200,7 +201,7 @@ def test_who_hangs_up_stops_the_steps(own, monkeypatch, stream):
         return original(self, handoff, replace(watch, step=step), stop)
 
     monkeypatch.setattr(PersonalModel, "finish", slowly)
-    with serving(gateway.make_gateway(make_device(own, f"http://127.0.0.1:{free_port()}"), "anna")) as here:
+    with serving(gateway.make_gateway(make_device(own, f"http://127.0.0.1:{free_port()}"), "anna")) as (here, _):
         body = json.dumps({"prompt": PROMPT, "stream": stream}).encode()
         head = f"POST /v1/images/generations HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" \
                f"content-length: {len(body)}\r\n\r\n"  # fmt: skip

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import call_root, refused
-from edges import free_port, make_server, serving
 from oracles import make_scenario
+from servers import free_port, make_rounds, serving
 
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
@@ -21,15 +21,11 @@ SCENARIO = make_scenario(
 )  # fmt: skip
 
 
-def make_load_server(**settings):
-    return make_server(SCENARIO, EmulatedEngine(SCENARIO.edge, SCENARIO.gpus), emulate_radio=True, **settings)
-
-
 def test_every_request_of_a_load_gets_its_image_and_the_report_says_how(tmp_path):
     users = tmp_path / "users.csv"
     users.write_text("user_id,step_latency_s,alpha\n" + "".join(f"u{i},{0.05 + 0.005 * i},1\n" for i in range(6)))
-    app, rounds = make_load_server()
-    with serving(app) as address:
+    rounds = make_rounds(EmulatedEngine(SCENARIO.edge, SCENARIO.gpus), SCENARIO, emulate_radio=True)
+    with serving(rounds) as (address, _):
         options = ["--server", address, "--users", users, "--arrivals", "poisson:15", "--duration", "2"]
         result = call_root("load", *options, "--json", "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr

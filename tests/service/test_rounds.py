@@ -6,8 +6,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from servers import DEAF_S, DENIED, SCENARIO, SLOW, deaf_worker, dying_worker, make_ask, make_rounds, stillborn_worker
+from edges import DEAF_S, deaf_worker, dying_worker, stillborn_worker
+from servers import DENIED, SCENARIO, SLOW, make_ask, make_rounds
 
+from edgesplit.service import ledger
 from edgesplit.service import rounds as core
 from edgesplit.service.engines import EmulatedEngine, EngineError, ProcessEngine
 from edgesplit.service.protocol import ProblemError
@@ -77,7 +79,9 @@ def test_an_equal_key_is_an_equal_request_and_one_run():
             rounds.ask(make_ask(seed=2), "key")
         assert refused.value.status == 422
         await first.handoff
-        assert rounds.ask(make_ask(), "key") is first
+        again = rounds.ask(make_ask(), "key")  # it is over, and made up again
+        assert (again.name, again.decision.result()) == (first.name, first.decision.result())
+        assert again.handoff.result() == b"x"
         assert rounds.counters.granted == 1
 
     played(play, make_rounds())
@@ -143,11 +147,12 @@ def test_handoffs_that_nobody_fetches_expire_and_free_their_memory(emulate_radio
         entry = rounds.ask(make_ask())
         await entry.handoff
         await until(lambda: rounds.counters.expired == 1)
-        assert problem_of(entry.handoff) == (410, "expired")
+        assert problem_of(rounds.find(entry.name).handoff) == (410, "expired")
         assert entry.payload == b""
-        await until(lambda: entry.name not in rounds.entries)
+        await until(lambda: not rounds.ledger.past)
+        assert not rounds.ledger.entries
 
-    with mock.patch.object(core, "SWEEP_S", 0.02), mock.patch.object(core, "KEPT_S", 0.5):
+    with mock.patch.object(core, "SWEEP_S", 0.02), mock.patch.object(ledger, "KEPT_S", 0.5):
         played(play, make_rounds(expiry_s=0.1, emulate_radio=emulate_radio))
 
 
@@ -156,10 +161,10 @@ def test_what_is_known_of_finished_requests_is_bounded():
         for number in range(300):
             entry = rounds.ask(make_ask(**DENIED), str(number))
         await entry.decision
-        await until(lambda: len(rounds.entries) == len(rounds.by_key) == 20)
-        assert entry.name in rounds.entries
+        await until(lambda: len(rounds.ledger.past) == len(rounds.ledger._by_key) == 20)
+        assert rounds.find(entry.name).ask == entry.ask
 
-    with mock.patch.object(core, "SWEEP_S", 0.02), mock.patch.object(core, "MOST_KEPT", 20):
+    with mock.patch.object(core, "SWEEP_S", 0.02), mock.patch.object(ledger, "MOST_KEPT", 20):
         played(play, make_rounds())
 
 

@@ -1,54 +1,12 @@
-"""Edge servers for the tests: on this machine, with a model in this process or with none, or false ones."""
+"""What stands in for an edge in the tests: a model in this process, processes that fail, and servers that are none."""
 
+import os
 import socket
 import threading
 import time
 from contextlib import contextmanager
 
-import uvicorn
-
-from edgesplit.service.engines import Tick
-from edgesplit.service.protocol import Facts
-from edgesplit.service.rounds import Rounds, RoundSettings
-from edgesplit.service.server import ServerSettings, make_app
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@contextmanager
-def serving(app):
-    """A server on this machine while the block runs; yields its address."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
-
-
-def make_server(scenario, engine, **settings):
-    """A server in the simplest setting, and its core."""
-    rounds = Rounds(lambda _facts: RoundSettings(scenario=scenario, **settings), engine)
-
-    def server_settings(facts):
-        served = Facts(
-            model=facts["name"], total_steps=scenario.total_steps, min_local_steps=scenario.min_local_steps,
-            guidance_scale=3.0, scheduler="ddim", scheduler_hash=facts["scheduler_hash"],
-            latent_shape=facts["latent_shape"], interval_s=scenario.interval_s, version="0",
-        )  # fmt: skip
-        return ServerSettings(facts=served, grace_s=1.0)
-
-    return make_app(rounds, server_settings), rounds
+from edgesplit.service.engines import Tick, receive, send
 
 
 class ModelEngine:
@@ -114,3 +72,45 @@ def false_edge(answer):
         for connection in connections:
             connection.close()
         listener.close()
+
+
+# -- workers for `ProcessEngine`, importable by the process that it starts -----------------------------------
+
+
+def dying_worker(pipe, settings):
+    """A model's process that does steps of some milliseconds, and ends at once where a prompt says `die`."""
+    send(pipe, {"facts": {"name": "tiny", "scheduler_hash": "tiny", "latent_shape": [1, 1, 1]}})
+    left = {}
+    while True:
+        joined = []
+        while pipe.poll(None if not left else settings.get("tick_s", 0.005)):
+            message, _ = receive(pipe)
+            if "stop" in message:
+                return
+            for image in message.get("add", ()):
+                if "die" in image["prompt_template"]:
+                    os._exit(1)
+                left[image["name"]] = image["total_steps"] - image["local_steps"]
+                joined.append(image["name"])
+            for name in message.get("cancel", ()):
+                left.pop(name, None)
+        batch = len(left)
+        left = {name: steps - 1 for name, steps in left.items()}
+        done = {name: b"made" for name, steps in left.items() if steps <= 0}
+        left = {name: steps for name, steps in left.items() if steps > 0}
+        tick = {"ended_s": time.monotonic(), "seconds": 0.005, "batch": batch, "joined": joined, "failed": {}}
+        send(pipe, tick, done)
+
+
+def stillborn_worker(pipe, settings):
+    """A model's process that cannot load it."""
+    send(pipe, {"error": "unet: the weights are damaged"})
+
+
+DEAF_S = 20
+
+
+def deaf_worker(pipe, settings):
+    """A model's process that reads nothing for a long time."""
+    send(pipe, {"facts": {"name": "deaf", "scheduler_hash": "deaf", "latent_shape": [1, 1, 1]}})
+    time.sleep(DEAF_S)

@@ -1,16 +1,17 @@
 """Edge servers for the tests: a core with a quick engine, and one on a port of this machine."""
 
-import os
 import socket
 import threading
 import time
 from contextlib import contextmanager
 
+import uvicorn
 from oracles import make_scenario
 
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
-from edgesplit.service.engines import EmulatedEngine, receive, send
+from edgesplit.service.asgi import BODY_S
+from edgesplit.service.engines import EmulatedEngine
 from edgesplit.service.listening import EdgeServer, bound_socket, config_of
 from edgesplit.service.protocol import Ask, Facts
 from edgesplit.service.rounds import Rounds, RoundSettings
@@ -42,10 +43,11 @@ def make_rounds(engine=None, scenario=SCENARIO, **settings):
     )
 
 
-def make_server(rounds, scenario=SCENARIO, **settings):
+def make_server(rounds, **settings):
     """Its application."""
 
     def server_settings(facts):
+        scenario = rounds.settings.scenario
         served = Facts(
             model=facts["name"], total_steps=scenario.total_steps, min_local_steps=scenario.min_local_steps,
             guidance_scale=3.0, scheduler="ddim", scheduler_hash=facts["scheduler_hash"],
@@ -57,11 +59,14 @@ def make_server(rounds, scenario=SCENARIO, **settings):
 
 
 @contextmanager
-def serving(rounds, grace_s=1.0, **settings):
-    """A server on this machine while the block runs; yields its address and what stops it."""
-    config = config_of(make_server(rounds, **settings))
+def serving(served, grace_s=1.0, body_s=BODY_S, **settings):
+    """A core, or any application, on a port of this machine while the block runs; yields its address and its server."""
     with bound_socket("127.0.0.1", 0) as taken:
-        server = EdgeServer(config, rounds, grace_s)
+        if isinstance(served, Rounds):
+            app = make_server(served, body_s=body_s, **settings)
+            server = EdgeServer(config_of(app, body_s=body_s), served, grace_s)
+        else:
+            server = uvicorn.Server(config_of(served, body_s=body_s))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + 120
@@ -80,45 +85,3 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
-
-
-# -- workers for `ProcessEngine`, importable by the process that it starts -----------------------------------
-
-
-def dying_worker(pipe, settings):
-    """A model's process that does steps of some milliseconds, and ends at once where a prompt says `die`."""
-    send(pipe, {"facts": {"name": "tiny", "scheduler_hash": "tiny", "latent_shape": [1, 1, 1]}})
-    left = {}
-    while True:
-        joined = []
-        while pipe.poll(None if not left else settings.get("tick_s", 0.005)):
-            message, _ = receive(pipe)
-            if "stop" in message:
-                return
-            for image in message.get("add", ()):
-                if "die" in image["prompt_template"]:
-                    os._exit(1)
-                left[image["name"]] = image["total_steps"] - image["local_steps"]
-                joined.append(image["name"])
-            for name in message.get("cancel", ()):
-                left.pop(name, None)
-        batch = len(left)
-        left = {name: steps - 1 for name, steps in left.items()}
-        done = {name: b"made" for name, steps in left.items() if steps <= 0}
-        left = {name: steps for name, steps in left.items() if steps > 0}
-        tick = {"ended_s": time.monotonic(), "seconds": 0.005, "batch": batch, "joined": joined, "failed": {}}
-        send(pipe, tick, done)
-
-
-def stillborn_worker(pipe, settings):
-    """A model's process that cannot load it."""
-    send(pipe, {"error": "unet: the weights are damaged"})
-
-
-DEAF_S = 20
-
-
-def deaf_worker(pipe, settings):
-    """A model's process that reads nothing for a long time."""
-    send(pipe, {"facts": {"name": "deaf", "scheduler_hash": "deaf", "latent_shape": [1, 1, 1]}})
-    time.sleep(DEAF_S)
