@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
+from ...common.files import make_folder, whole_file
+
 Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
@@ -238,10 +240,12 @@ def photos(identity: Identity, count: int, seed: int, places: Sequence[str] = ()
 
 def save_photos(folder: Path, identity: Identity, count: int, seed: int, places: Sequence[str] = ()) -> None:
     """Write photos as PNG files, each with its scene's caption (`{subject}` for the dog) in a .txt beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for number, (pixels, scene) in enumerate(photos(identity, count, seed, places)):
-        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-        (folder / f"{number:02d}.txt").write_text(caption("{subject}", scene) + "\n", encoding="utf-8")
+        with whole_file(folder / f"{number:02d}.png", "wb") as picture:
+            Image.fromarray(pixels).save(picture, format="PNG")
+        with whole_file(folder / f"{number:02d}.txt") as words:
+            words.write(caption("{subject}", scene) + "\n")
 
 
 def _darker(colour: Colour, share: float) -> Colour:

@@ -3,16 +3,15 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from disks import files_up_to
 from models import make_pipeline, save_cohort
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -413,17 +412,6 @@ def test_weights_that_fp16_cannot_hold_are_not_written(tmp_path, command, monkey
     assert not (path.with_suffix("") / "cluster").exists()
 
 
-@contextmanager
-def files_up_to(size):
-    """No file of this process may grow beyond a size: the system refuses the write, as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_what_cannot_be_written_is_one_line_and_the_next_run_goes_on(tmp_path, command, dreambooth, monkeypatch):
     """At a checkpoint, and while the finished model is saved."""
     path = save_cohort(tmp_path, names=("anna",))
@@ -443,6 +431,14 @@ def test_what_cannot_be_written_is_one_line_and_the_next_run_goes_on(tmp_path, c
         refused()
     dreambooth(path)
     assert sorted(folder.iterdir()) == sorted(folder.glob("[!.]*"))
+
+
+def test_an_example_that_cannot_be_written_leaves_no_half_a_picture(tmp_path, refusal):
+    with files_up_to(1000):
+        line = refusal(dreambooth_main, "--example", tmp_path / "example")
+    assert re.search(r"photos/anna/\d\d\.png: cannot write: File too large", line)
+    assert all(path.stat().st_size for path in tmp_path.rglob("*.*"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 # -- one run at a time, threads -------------------------------------------------------------------------------

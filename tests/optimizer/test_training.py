@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import BIN, refused
+from disks import files_up_to
 from inprocess import run_here
 from policy_files import save_policy
 from rich.cells import cell_len
@@ -191,6 +192,36 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path, monkeypatch):
     done = plan("train", "--steps", "9", "--seeds", "5", "-o", tmp_path)
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1] == "plan: interrupted; the same command goes on from here"
+
+
+@pytest.mark.parametrize(
+    ("every_s", "place"), [(1e9, r"tensorboard/own-general"), (0, r"\.own-general\.checkpoint\.safetensors")]
+)
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path, monkeypatch, every_s, place):
+    """While TensorBoard's thread writes, or a checkpoint."""
+    options = ["train", "--steps", "200", "--seeds", "5", "--instances", "2", "-o"]
+
+    def stop(self, learn=training._Run.stretch):
+        if self.learner.done >= 10:
+            raise KeyboardInterrupt
+        return learn(self)
+
+    assert plan(*options, tmp_path / "whole").returncode == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(training._Run, "stretch", stop)
+        assert plan(*options, tmp_path / "full").returncode == 130
+    (checkpoint,) = (tmp_path / "full").glob(".*.safetensors")
+    kept = checkpoint.read_bytes()
+    monkeypatch.setattr(training, "CHECKPOINT_S", every_s)
+    with files_up_to(10_000):
+        done = plan(*options, tmp_path / "full")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(f"{place}: cannot write: .*File too large.*-o$", done.stderr.splitlines()[-1]), done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoint.read_bytes() == kept
+    assert plan(*options, tmp_path / "full").returncode == 0
+    assert weights(tmp_path / "full", "own-general") == weights(tmp_path / "whole", "own-general")
+    assert not [path for path in (tmp_path / "full").iterdir() if path.name.startswith(".")]
 
 
 def test_one_run_at_a_time_trains_a_policy_of_one_name(tmp_path):
