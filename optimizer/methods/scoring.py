@@ -269,21 +269,15 @@ def rounding(scenario: Scenario, users: Users, evaluation: Evaluation, against: 
 
 
 def _check_optimum(scored: Score) -> None:
-    allowed = np.maximum(_tolerance(scored.optimum), scored.rounding)
-    excess = np.max(scored.objective - scored.optimum - allowed, initial=-np.inf)
+    excess = np.max(scored.objective - scored.optimum - scored.rounding, initial=-np.inf)
     if excess > 0:
         raise OptimumBeatenError(f"a plan beats the exact optimum by {excess:g} s")
-
-
-def _tolerance(value: Floats | float) -> Floats:
-    """What another order of a sum of this size may add, seconds."""
-    return 1e-9 * np.maximum(1, np.abs(value))
 
 
 def _totals(score: Score, cells: slice, granted: int, step_s: float | None, means: Mapping[str, float]) -> Totals:
     value, local, best = (float(sums[cells].sum()) for sums in (score.objective, score.all_local, score.optimum))
     gap, hidden = best - value, float(score.rounding[cells].sum())
-    if -max(float(_tolerance(best)), hidden) <= gap < 0:  # another plan of the same value, summed in another order
+    if -hidden <= gap < 0:  # another plan of the same value, summed in another order
         gap = 0.0
     share = float(captured_share(np.array(best - gap), np.array(local), np.array(best)))
     return Totals(value, local, best, gap, share, granted, step_s, gap_rounding_s=hidden, **means)

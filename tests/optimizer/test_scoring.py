@@ -7,8 +7,8 @@ from oracles import brute_force, make_scenario, make_users, plan_value, random_s
 from edgesplit.common.errors import InputError
 from edgesplit.optimizer.methods.baselines import offload_all
 from edgesplit.optimizer.methods.exact import optimum
-from edgesplit.optimizer.methods.scoring import mean_by_cell, quantile_by_cell, score, yardstick
-from edgesplit.optimizer.model.qoe import Plan, all_local, evaluate
+from edgesplit.optimizer.methods.scoring import OptimumBeatenError, mean_by_cell, quantile_by_cell, score, yardstick
+from edgesplit.optimizer.model.qoe import Plan, all_local, edge_step_latency, evaluate, transmit_time
 
 SCENARIO = make_scenario(max_batch=2)
 USERS = make_users([0.5, 0.6, 0.7], 5.0)
@@ -107,3 +107,15 @@ def test_a_yardstick_serves_many_plans():
     against = yardstick(SCENARIO, USERS)
     for made in (all_local(SCENARIO, USERS), offload_all(SCENARIO, USERS)):
         assert score(SCENARIO, USERS, made, against).totals == score(SCENARIO, USERS, made).totals
+
+
+def test_not_even_a_part_of_a_nanosecond_beats_the_optimum():
+    """Only rounding is forgiven: a user for whom the edge is faster by 3e-12 s a step gains 3.6e-10 s by it."""
+    pai, edge = SCENARIO.pai.value(np.array([80, 200])), float(edge_step_latency(SCENARIO, 1))
+    even = edge + (float(transmit_time(SCENARIO, 1)) - 5.0 * (pai[0] - pai[1])) / 120
+    users = make_users([even + 3e-12], 5.0)
+    local, offloaded = all_local(SCENARIO, users), plan([True], [80])
+    totals = score(SCENARIO, users, local, yardstick(SCENARIO, users, offloaded)).totals
+    assert totals.gap == pytest.approx(120 * 3e-12, abs=totals.gap_rounding_s)
+    with pytest.raises(OptimumBeatenError):
+        score(SCENARIO, users, offloaded, yardstick(SCENARIO, users, local))
