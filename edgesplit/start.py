@@ -45,7 +45,7 @@ def dreambooth() -> None:
 
 
 def _start(command: str, module: str, function: str) -> None:
-    """Run a command; while its module is imported, Ctrl-C ends the process at once."""
+    """Run a command; while its module is imported, and once it is done, Ctrl-C ends the process at once."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.stderr.write(f"{command}: interrupted\n")
@@ -61,4 +61,8 @@ def _start(command: str, module: str, function: str) -> None:
     finally:
         if heard:
             signal.signal(signal.SIGINT, before)
-    main()
+    try:
+        main()
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to interrupt but Python's own exit

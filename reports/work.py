@@ -5,11 +5,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from ..common.console import say
 from ..common.database import DATABASE, open_results
 from ..common.files import make_folder
+from ..common.interrupts import ctrl_c_waits
 from ..common.progress import progress_bar
 from ..common.result_table import ResultTable
 from .basis.definitions import Unit
@@ -26,6 +28,8 @@ from .basis.unserved import planned_exactly
 from .exhibits import EXPERIMENTS, compute, units
 
 COMMAND = "reproduce"
+LISTEN_S = 0.1
+"""How often is looked whether Ctrl-C was pressed while nothing is finished, seconds."""
 TABLE = ResultTable(
     name="units",
     columns={"experiment": "TEXT", "point": "INTEGER", "number": "INTEGER", "rows": "TEXT"},
@@ -123,16 +127,30 @@ def work_off(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Uni
 
 
 def _in_processes(setup: Setup, todo: list[Unit], workers: int) -> Iterator[tuple[Unit, list[Row]]]:
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (os.getpid(),))
-    try:
-        with _interruptions_held():  # workers inherit it, so that they start in silence
-            running = {pool.submit(compute, setup, unit): unit for unit in todo}
-        for done in as_completed(running):
-            yield running.pop(done), done.result()
-    finally:
-        for worker in active_children():  # still at work, where this was interrupted
-            worker.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+    """The rows of pieces in the order in which they are finished; Ctrl-C waits until no process is left."""
+    finished: SimpleQueue[Future[list[Row]]] = SimpleQueue()
+    with ctrl_c_waits() as pressed:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _follow, (os.getpid(),))
+        try:
+            with _interruptions_held():  # workers inherit it, so that they start in silence
+                running = {pool.submit(compute, setup, unit): unit for unit in todo}
+            for future in running:
+                future.add_done_callback(finished.put)
+            for _ in todo:
+                done = _next_of(finished, pressed)
+                yield running.pop(done), done.result()
+        finally:
+            for worker in active_children():  # still at work, where this was interrupted
+                worker.kill()
+            pool.shutdown(cancel_futures=True)
+
+
+def _next_of(finished: SimpleQueue[Future[list[Row]]], pressed: Callable[[], bool]) -> Future[list[Row]]:
+    """The next piece that is finished; an interruption where Ctrl-C was pressed."""
+    while not pressed():
+        with suppress(Empty):
+            return finished.get(timeout=LISTEN_S)
+    raise KeyboardInterrupt
 
 
 @contextmanager

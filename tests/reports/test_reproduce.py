@@ -2,19 +2,23 @@
 
 import json
 import math
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
-from contextlib import closing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pytest
 from commands import BIN, MINUTES, call, refused
@@ -28,7 +32,7 @@ from edgesplit.reports.basis.definitions import PeopleTable, Unit
 from edgesplit.reports.basis.intervals import FROM_FILE
 from edgesplit.reports.basis.setup import QUICK, Choices, Size, make_setup
 from edgesplit.reports.exhibit import complexity, latency, sensitivity
-from edgesplit.reports.exhibits import compute, exhibits, tables
+from edgesplit.reports.exhibits import compute, exhibits, tables, units
 from edgesplit.reports.page import JudgedExhibit, render
 from edgesplit.reports.work import Results, experiment_rows
 
@@ -152,6 +156,53 @@ def test_ctrl_c_and_a_kill_keep_what_was_measured_and_the_rest_follows(unbroken,
     expected = rows_of(unbroken[0])
     for name in rows.keys() - {"timing"}:
         pd.testing.assert_frame_equal(rows[name], expected[name])
+
+
+def test_ctrl_c_however_often_leaves_no_process_and_no_thread(monkeypatch):
+    """An executor's thread that is left at work aborts Python's exit."""
+
+    def shutdown(self, *arguments, shutdown=ProcessPoolExecutor.shutdown, **options):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        shutdown(self, *arguments, **options)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", shutdown)
+    setup, _ = make_setup(size=SMALL, choices=CHOICES)
+    running = threading.active_count()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts' background jobs ignore Ctrl-C
+    try:
+        finished = work.work_off(setup, units(SMALL), workers=2)
+        next(finished)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            next(finished)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert multiprocessing.active_children() == []
+    assert threading.active_count() == running
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_once_or_several_times_is_one_line(tmp_path):
+    """While it imports, computes, draws or ends; a last one may meet Python's own exit, which the signal then ends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    rng = np.random.default_rng(0)
+    whole_s = None
+    for number in range(61):
+        command = [BIN / "reproduce", *FAST, "--workers", str(1 + number % 2), "-o", tmp_path / str(number // 6)]
+        begun = time.monotonic()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+            if whole_s is not None:
+                time.sleep(rng.uniform(0.1, whole_s))
+                for _ in range(rng.integers(1, 4)):
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGINT)
+                    time.sleep(rng.uniform(0, 0.2))
+            _, errors = process.communicate(timeout=5 * MINUTES)
+        whole_s = whole_s or time.monotonic() - begun
+        assert process.returncode in (0, 130, -signal.SIGINT)
+        assert all(re.match("reproduce: |wrote ", line) for line in errors.splitlines()), errors
 
 
 def count_units(folder):
