@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ..common.files import Record
 from ..fitting.latency import LatencyModel
@@ -17,6 +17,15 @@ KEY_HEADER, DIGEST_HEADER = "Idempotency-Key", "Repr-Digest"
 MOST_BODY = 64 * 1024
 """Bytes of a request's body at most."""
 
+
+def _whole(value: Any) -> Any:
+    """An integer that is written as 50.0, which JSON's schemas take for one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+SEED_SHOWN = {"maximum": 2**63 - 1024}
+"""What documents say of the largest seed: OpenAPI writes it as a float, which has no 2^63 - 1."""
 Latency = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Alpha = Annotated[float, Field(ge=0, le=LARGEST)]
 Part = Annotated[float, Field(ge=0, le=1000 * LARGEST)]
@@ -35,13 +44,13 @@ class Ask(Record):
         latent_shape: channels, height and width of its latents; null where the device does not check it.
     """
 
-    prompt_template: Annotated[str, Field(min_length=1, max_length=4000)]
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    prompt_template: Annotated[str, Field(min_length=1, max_length=4000, json_schema_extra={"pattern": r"\{subject\}"})]
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, json_schema_extra=SEED_SHOWN), WHOLE]
     step_latency_s: Latency
     alpha: Alpha
-    total_steps: Annotated[int, Field(ge=1, le=1000)]
+    total_steps: Annotated[int, Field(ge=1, le=1000), WHOLE]
     scheduler_hash: Annotated[str, Field(max_length=64)] | None = None
-    latent_shape: Annotated[list[int], Field(min_length=3, max_length=3)] | None = None
+    latent_shape: Annotated[list[Annotated[int, WHOLE]], Field(min_length=3, max_length=3)] | None = None
 
 
 class LatencyParts(Record):

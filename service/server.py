@@ -43,6 +43,12 @@ OPEN_PATHS = ("/healthz", "/readyz")
 """What needs no token."""
 ASK_PATH = "/v1/requests"
 """Where devices ask."""
+CALLS = ("handoff", "report", "cancel")
+"""What can be called of a request that was decided."""
+LINK = {"parameters": {"name": "$response.body#/id"}}
+"""How the documentation says that they take its name."""
+COMMON = (401, 413, 429)
+"""What every call may be answered that needs a token."""
 MOST_SHOWN = 200
 """Characters of a device's own that an answer repeats at most."""
 EVENT_S = 1.0
@@ -126,12 +132,14 @@ def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings
 
 
 def _add_device_routes(app: FastAPI) -> None:
-    @app.get("/v1/facts")
+    @app.get("/v1/facts", responses=_problems())
     async def facts(request: Request) -> Facts:
         """What is served: model, steps, scheduler, latents, and how long a round lasts."""
         return _served(request).settings.facts
 
-    @app.post(ASK_PATH, responses=_problems(400, 401, 409, 413, 422, 429, 503))
+    granted: dict[int | str, dict[str, Any]] = {200: {"links": {name: LINK | {"operationId": name} for name in CALLS}}}
+
+    @app.post(ASK_PATH, responses=granted | _problems(400, 408, 409, 422, 503))
     async def ask(
         request: Request, body: Ask, key: Annotated[str | None, Header(alias=KEY_HEADER, max_length=200)] = None
     ) -> Decision:
@@ -148,9 +156,11 @@ def _add_handoff_routes(app: FastAPI) -> None:
     message: dict[int | str, dict[str, Any]] = {
         200: {"description": "safetensors message", "content": {MEDIA_HANDOFF: binary}}
     }
-    problems = _problems(401, 404, 409, 410, 422, 503, 504)
+    problems = _problems(404, 408, 409, 410, 422, 503, 504)
 
-    @app.get("/v1/requests/{name}/handoff", responses=message | problems, response_class=Response)
+    @app.get(
+        "/v1/requests/{name}/handoff", responses=message | problems, response_class=Response, operation_id="handoff"
+    )
     async def handoff(request: Request, name: str) -> Response:
         """Wait for the hand-off of a granted request: a safetensors message, with its SHA-256 as Repr-Digest."""
         served = _served(request)
@@ -164,7 +174,11 @@ def _add_handoff_routes(app: FastAPI) -> None:
         return Response(payload, media_type=MEDIA_HANDOFF, headers=headers)
 
     @app.post(
-        "/v1/requests/{name}/report", status_code=204, responses=_problems(401, 404, 422), response_class=Response
+        "/v1/requests/{name}/report",
+        status_code=204,
+        responses=_problems(400, 404, 408, 422),
+        response_class=Response,
+        operation_id="report",
     )
     async def report(request: Request, name: str, body: LatencyParts) -> Response:
         """Tell what the device measured of a request."""
@@ -174,7 +188,13 @@ def _add_handoff_routes(app: FastAPI) -> None:
             served.telemetry.reported(entry, body)
         return Response(status_code=204)
 
-    @app.delete("/v1/requests/{name}", status_code=204, responses=_problems(401, 404, 422), response_class=Response)
+    @app.delete(
+        "/v1/requests/{name}",
+        status_code=204,
+        responses=_problems(404, 422),
+        response_class=Response,
+        operation_id="cancel",
+    )
     async def cancel(request: Request, name: str) -> Response:
         """Cancel a request, wherever it is."""
         served = _served(request)
@@ -234,12 +254,12 @@ async def _while_there(
 
 
 def _add_operator_routes(app: FastAPI) -> None:
-    @app.get("/healthz", response_class=PlainTextResponse)
+    @app.get("/healthz", response_class=PlainTextResponse, responses=_problems(413, common=()))
     async def healthz() -> str:
         """Whether the process answers."""
         return "ok"
 
-    @app.get("/readyz", response_class=PlainTextResponse, responses=_problems(503))
+    @app.get("/readyz", response_class=PlainTextResponse, responses=_problems(413, 503, common=()))
     async def readyz(request: Request) -> str:
         """Whether images can be taken."""
         if not _served(request).rounds.ready:
@@ -248,12 +268,12 @@ def _add_operator_routes(app: FastAPI) -> None:
             )
         return "ready"
 
-    @app.get("/v1/scenario")
+    @app.get("/v1/scenario", responses=_problems())
     async def scenario(request: Request) -> dict[str, Any]:
         """Every number that plans reckon with now; for reports and simulations."""
         return asdict(_served(request).rounds.scenario())
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_problems())
     async def metrics(request: Request) -> Response:
         """The state for Prometheus; no user is in a label."""
         body, kind = _served(request).telemetry.page()
@@ -284,13 +304,13 @@ def _served(request: Request) -> ServerState:
     return served
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def _problems(*statuses: int, common: tuple[int, ...] = COMMON) -> dict[int | str, dict[str, Any]]:
     """What the documentation says of answers that are problems."""
     schema = {"type": "object", "properties": {name: {"type": kind} for name, kind in
               (("type", "string"), ("title", "string"), ("status", "integer"), ("detail", "string"))}}  # fmt: skip
     return {
         status: {"description": "problem document", "content": {MEDIA_PROBLEM: {"schema": schema}}}
-        for status in statuses
+        for status in sorted({*statuses, *common})
     }
 
 

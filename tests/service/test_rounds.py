@@ -1,19 +1,23 @@
 """The core of the edge server: rounds on the clock, what is in flight, and what becomes of it when something fails."""
 
 import asyncio
+import threading
 import time
 from unittest import mock
 
 import numpy as np
+import psutil
 import pytest
 from edges import DEAF_S, deaf_worker, dying_worker, stillborn_worker
+from oracles import make_users
 from servers import DENIED, SCENARIO, SLOW, make_ask, make_rounds
 
 from edgesplit.service import ledger
 from edgesplit.service import rounds as core
+from edgesplit.service.comparison import find_way
 from edgesplit.service.engines import EmulatedEngine, EngineError, ProcessEngine
 from edgesplit.service.protocol import ProblemError
-from edgesplit.service.scheduler import decide
+from edgesplit.service.scheduler import Load, decide
 
 PATIENCE_S = 60
 """Seconds after which something counts as hanging, on busy cores."""
@@ -199,8 +203,13 @@ def test_random_aborts_leave_nothing(emulate_radio):
 
 @pytest.mark.slow
 def test_a_thousand_random_aborts_leave_nothing():
-    for seed in range(4):
+    aborts(1000, 0)  # what is made once is made
+    before = psutil.Process().memory_info().rss
+    for seed in range(1, 7):
         aborts(1000, seed, emulate_radio=bool(seed % 2))
+    grown = psutil.Process().memory_info().rss - before
+    print(f"6,000 aborts: {grown / 2**20:.1f} MiB more")
+    assert grown < 8 * 2**20
 
 
 def test_stopping_answers_everybody():
@@ -246,6 +255,81 @@ def test_a_round_that_cannot_be_planned_denies_and_is_not_the_last(capsys):
 
     played(play, make_rounds(plan=plan))
     assert "ZeroDivisionError: a defect" in capsys.readouterr().err
+
+
+def test_a_slow_plan_is_made_beside_the_event_loop():
+    """Whoever plans for long holds up its round alone; who leaves meanwhile is not granted."""
+
+    def plan(*given, **more):
+        time.sleep(0.3)
+        return decide(*given, **more)
+
+    async def play(rounds):
+        first, leaving = rounds.ask(make_ask()), rounds.ask(make_ask(seed=2))
+        turns = 0
+        while not first.decision.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+            if rounds._deciding and leaving.over_s is None:
+                rounds.cancel(leaving)
+        assert turns > 10
+        assert first.decision.result().decision == "grant"
+        assert first.decision.result().planned.wait_s >= 0.3
+        assert problem_of(leaving.decision) == (409, "cancelled")
+        assert rounds.counters.granted == 1
+
+    played(play, make_rounds(plan=plan))
+
+
+def test_a_plan_without_end_does_not_keep_a_server_from_stopping():
+    over = threading.Event()
+
+    async def play(rounds):
+        entry = rounds.ask(make_ask())
+        await until(lambda: rounds._deciding)
+        await rounds.stop(0.05)
+        assert entry.decision.result().reason == "the server stops"
+
+    try:
+        played(play, make_rounds(plan=lambda *given, **more: over.wait(PATIENCE_S)))
+    finally:
+        over.set()
+
+
+def test_a_model_that_ends_while_a_round_is_planned_is_not_asked():
+    engine = Stillborn(0)
+
+    def plan(*given, **more):
+        engine.loop.call_soon_threadsafe(engine.die, "gone")
+        time.sleep(0.1)
+        return decide(*given, **more)
+
+    async def play(rounds):
+        engine.loop = asyncio.get_running_loop()
+        decision = await rounds.ask(make_ask()).decision
+        assert (decision.decision, decision.reason) == ("deny", "the model's process ended")
+        assert rounds.in_flight == 0
+
+    played(play, make_rounds(engine, plan=plan))
+
+
+@pytest.mark.parametrize("method", ["drl", "ilp-joint", "genetic"])
+def test_slow_methods_do_not_hold_up_the_loop(method):
+    """What they hold of Python's lock is released every few milliseconds; a turn is far shorter than their plan."""
+    way = find_way(method)
+    way.plan(SCENARIO, Load(), make_users([0.2, 0.4], 1.0), images_each=None)  # what is read once is read
+
+    async def play(rounds):
+        entries = [rounds.ask(make_ask(seed=seed, step_latency_s=0.1 + 0.1 * seed)) for seed in range(12)]
+        late = [0.0]
+        while not entries[-1].decision.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            late.append(time.monotonic() - before - 0.005)
+        assert len(late) > 3
+        assert entries[-1].decision.result().reason is None
+
+    played(play, make_rounds(plan=way.plan))
 
 
 @pytest.mark.parametrize("latency", [1e-12, 1e12])
