@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..common.errors import InputError, reason_of, shown
+from ..common.files import read_text
+from ..common.json_text import parse_json
 from ..diffusion.inference.clip_images import ImageEncoder, load_image_encoder
 
 PICTURES_AT_ONCE = 64
@@ -121,10 +123,18 @@ def load_clip(reference: str, device: str = "cpu", long_texts: LongTexts = "refu
     import open_clip
 
     encoder = load_image_encoder(reference, device)
-    name = f"local-dir:{reference}" if Path(reference).is_dir() else reference.partition("/")[0]
+    own = Path(reference).is_dir()
+    name = f"local-dir:{reference}" if own else reference.partition("/")[0]
     try:
-        return Clip(encoder, open_clip.get_tokenizer(name), long_texts)
-    except (OSError, ValueError, RuntimeError) as error:
+        options = _tokenizer_options(Path(reference)) if own else {}
+        return Clip(encoder, open_clip.get_tokenizer(name, **options), long_texts)
+    except (OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         raise InputError(
             f"CLIP {shown(reference)}: cannot load its tokenizer ({reason_of(error)}); put it into a folder"
         ) from error
+
+
+def _tokenizer_options(folder: Path) -> dict[str, Any]:
+    """Options of the tokenizer in a folder, before those in its configuration: none of Hugging Face's runs code."""
+    config = parse_json(read_text(folder / "open_clip_config.json"))
+    return {"trust_remote_code": False} if config["model_cfg"]["text_cfg"].get("hf_tokenizer_name") else {}

@@ -1,10 +1,12 @@
 """LPIPS (arXiv 1801.03924) of pairs of pictures; the features of each picture are computed once for all its pairs."""
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -78,12 +80,14 @@ def load_lpips(backbone: str, device: str = "cpu") -> Lpips:
 
 
 def _published(backbone: str) -> Any:
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torchvision's files are pickles: no code in them is run
     try:
         with redirect_stderr(io.StringIO()):  # hides torch's progress bar, as an error must be the only line
             return _package(backbone)
-    except (OSError, RuntimeError) as error:  # no network: torchvision's download fails
+    except (OSError, RuntimeError, UnpicklingError, EOFError, TypeError) as error:  # no network, or another file
+        reason = "found more than weights" if isinstance(error, UnpicklingError) else reason_of(error, 80)
         raise InputError(
-            f"LPIPS {backbone!r}: cannot download torchvision's weights ({reason_of(error, 80)}); "
+            f"LPIPS {backbone!r}: cannot download or read torchvision's weights ({reason}); "
             f"get {TRUNKS[backbone]} elsewhere and put it into {torch.hub.get_dir()}/checkpoints"
         ) from error
 

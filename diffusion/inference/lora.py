@@ -86,6 +86,7 @@ def _with_adapter(part: str, module: Any, folder: Path, tensors: dict[str, Tenso
     config = LoraConfig.from_pretrained(str(folder))
     config.target_modules = layers  # in place of regular expressions, which may take forever
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    config.megatron_config = None  # which comes with the name of a module to import
     config.init_lora_weights, config.inference_mode = True, True
     adapter = get_peft_model(module, config)
     expected = {_plain(name, part): tensor for name, tensor in get_peft_model_state_dict(adapter).items()}

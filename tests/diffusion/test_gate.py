@@ -46,8 +46,9 @@ def test_features_are_those_of_open_clips_own_transform(encoder):
 
 
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pth"])
-def test_pickled_weights_are_refused(folder, name):
-    (folder / "open_clip_model.safetensors").rename(folder / name)
+def test_pickled_weights_are_refused(folder, trap, name):
+    (folder / "open_clip_model.safetensors").unlink()
+    (folder / name).write_bytes(trap)
     with pytest.raises(InputError, match="found no safetensors weights, accepted: open_clip_model"):
         load_image_encoder(str(folder))
 
@@ -64,6 +65,12 @@ def test_a_broken_configuration_is_refused_in_one_line(folder, text):
     with pytest.raises(InputError, match="cannot load") as caught:
         load_image_encoder(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_that_is_named_safetensors_is_refused(folder, trap):
+    (folder / "open_clip_model.safetensors").write_bytes(trap)
+    with pytest.raises(InputError, match="cannot load"):
+        load_image_encoder(str(folder))
 
 
 def test_damaged_weights_are_refused_in_one_line(folder):

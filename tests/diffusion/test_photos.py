@@ -1,5 +1,6 @@
 """Photos: what cameras and programs write is read as it looks, and what is left out is named in one notice."""
 
+import os
 import shutil
 
 import numpy as np
@@ -142,6 +143,24 @@ def test_what_is_left_out_is_named_with_its_reason_in_one_notice(tmp_path, capsy
         "1 moving pictures but for their first frame (b.gif)",
     ]
     assert said == f"dreambooth: {tmp_path}: skipped: {'; '.join(reasons)}\n"
+
+
+@pytest.mark.parametrize("name", ["b.png", "a.txt", "b.txt", "b"])
+def test_a_pipe_among_photos_is_named_and_nobody_waits_for_it(tmp_path, capsys, name):
+    PICTURE.save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / name)
+    assert len(read(tmp_path).images) == 1
+    assert capsys.readouterr().err == f"dreambooth: {tmp_path}: skipped: 1 not files ({name})\n"
+
+
+def test_a_pipe_in_place_of_photos_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "photos")
+    with pytest.raises(InputError, match="name a folder of photos"):
+        read(tmp_path / "photos")
+    (tmp_path / "only").mkdir()
+    os.mkfifo(tmp_path / "only" / "a.png")
+    with pytest.raises(InputError, match=r"found no pictures, .*skipped: 1 not files \(a\.png\)"):
+        read(tmp_path / "only")
 
 
 def test_what_other_systems_leave_in_folders_is_skipped_without_a_word(tmp_path, capsys):

@@ -130,6 +130,13 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, spoil):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pickle_in_the_place_of_a_checkpoint_is_not_read(tmp_path, trap):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(trap)
+    with pytest.raises(InputError, match="not a checkpoint of this training"):
+        run(make_recipe(), path)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
     run(make_recipe(), path)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import make_pipeline
 from safetensors.torch import load_file, save_file
+from traps import trap_bytes
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference.lora import add_lora
@@ -17,16 +18,6 @@ from edgesplit.diffusion.inference.models import load_model, weights_digest
 PARTS = ("unet", "vae", "text_encoder")
 STEM = "diffusion_pytorch_model"
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 492265168\n"
-
-
-class Trap:
-    """A pickle that makes a file when somebody reads it."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +37,8 @@ def copy(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "copy")
 
 
-@pytest.fixture
-def trap(tmp_path):
-    """The bytes of a pickle that nobody reads in this test."""
-    sprung = tmp_path / "sprung"
-    yield pickle.dumps(Trap(sprung))
-    assert not sprung.exists()
-
-
 def test_the_trap_works(tmp_path):
-    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))  # noqa: S301
+    pickle.loads(trap_bytes(tmp_path / "sprung"))  # noqa: S301
     assert (tmp_path / "sprung").exists()
 
 
@@ -231,6 +214,16 @@ def shard(folder, names, index=f"{STEM}.safetensors.index.json"):
 def test_shards_are_read_together(copy, digest, variant, index):
     shard(copy, [f"{STEM}{variant}-0000{number}-of-00002.safetensors" for number in (1, 2)], index)
     assert digest_of(load_model(copy)) == digest
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_index_of_any_part_names_no_pickle(copy, trap, part):
+    path = weights_of(copy, part)
+    (path.parent / "w.bin").write_bytes(trap)
+    place = dict.fromkeys(load_file(path), "w.bin")
+    path.with_name(f"{path.name}.index.json").write_text(json.dumps({"weight_map": place}))
+    path.unlink()
+    assert f"{path.name}.index.json: found the file 'w.bin', accepted: .safetensors files" in refusal_of(copy)
 
 
 @pytest.mark.parametrize("name", ["w.bin", "w.safetensors.bin", "../../model/unet/w.safetensors", "/w.safetensors"])
@@ -423,6 +416,32 @@ def test_a_lora_s_configuration_is_checked(own_lora, options, message):
     path = own_lora / "unet" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | options))
     assert message in refusal_of(own_lora)
+
+
+def test_no_pickle_in_a_lora_s_folder_is_read(own_lora, lora_digest, trap):
+    for place in (".", "unet", "text_encoder"):
+        for name in ("adapter_model.bin", "pytorch_lora_weights.bin", "training_args.bin", "optimizer.pt"):
+            if (own_lora / place).is_dir():
+                (own_lora / place / name).write_bytes(trap)
+    assert digest_of(load_model(own_lora)) == lora_digest
+    weights = own_lora / "unet" / "adapter_model.safetensors"
+    weights.write_bytes(trap)
+    refusal_of(own_lora)
+    weights.unlink()
+    assert "accepted: a LoRA in safetensors (pickles are refused)" in refusal_of(own_lora)
+    (own_lora / "base.ckpt").write_bytes(trap)
+    (own_lora / "edgesplit.json").write_text(json.dumps({"base": str(own_lora / "base.ckpt")}))
+    assert "pickle checkpoints are refused" in refusal_of(own_lora)
+
+
+def test_no_module_that_a_lora_names_is_imported(own_lora, lora_digest, tmp_path, monkeypatch):
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = own_lora / "unet" / "adapter_config.json"
+    options = {"megatron_config": {"hidden_size": 1}, "megatron_core": "foreign"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    assert digest_of(load_model(own_lora)) == lora_digest
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_lora_s_regular_expression_is_never_run(own_lora, lora_digest):

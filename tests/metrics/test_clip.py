@@ -1,10 +1,11 @@
 """CLIP against the plain calls of open_clip, and texts that are too long for it."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
-from models import toy_clip
+from models import save_clip, toy_clip
 
 from edgesplit.common.errors import InputError
 from edgesplit.metrics import clip as ours
@@ -118,3 +119,32 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatc
     files = r"open_clip_model\.safetensors .*of timm/vit_large_patch14_clip_224\.openai"
     with pytest.raises(InputError, match=rf"CLIP 'ViT-L-14/openai': cannot download .* put {files} .*into a folder"):
         ours.load_clip("ViT-L-14/openai")
+
+
+@pytest.mark.parametrize("options", [{}, {"tokenizer_kwargs": {"trust_remote_code": True}}])
+def test_no_code_in_a_clip_s_folder_is_run(tmp_path, options):
+    """Whether its configuration asks for it or not; nor is anybody asked for leave."""
+    folder = save_clip(tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= options
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    words |= {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(words))
+    sprung = tmp_path / "sprung"
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nfrom transformers import CLIPTokenizer\nPath({str(sprung)!r}).touch()\n\n\n"
+        "class Own(CLIPTokenizer):\n    pass\n"
+    )
+    with pytest.raises(InputError, match="cannot load its tokenizer") as caught:
+        ours.load_clip(str(folder))
+    assert "\n" not in str(caught.value)
+    assert not sprung.exists()
+
+
+def test_no_pickle_in_a_clip_s_folder_is_read(tmp_path, trap):
+    folder = save_clip(tmp_path / "clip")
+    for name in ("open_clip_pytorch_model.bin", "pytorch_model.bin", "tokenizer.pkl", "model.pt"):
+        (folder / name).write_bytes(trap)
+    expected = ours.load_clip(save_clip(tmp_path / "same")).text_features(TEXTS)
+    assert torch.equal(ours.load_clip(str(folder)).text_features(TEXTS), expected)

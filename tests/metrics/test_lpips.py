@@ -1,11 +1,13 @@
 """LPIPS from features once per picture, against the `lpips` package on every pair."""
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from sweeps import pairwise
 from torch.nn import functional
+from traps import Trap
 
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.toyworld import example, world
@@ -101,3 +103,37 @@ def test_the_weights_named_are_those_that_torchvision_takes():
 
     names = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights", "squeeze": "SqueezeNet1_1_Weights"}
     assert {key: get_weight(f"{name}.IMAGENET1K_V1").url for key, name in names.items()} == ours.TRUNKS
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Call it with a backbone; returns the file in which torch keeps its trunk."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+
+    def path(backbone):
+        file = tmp_path / "hub" / "checkpoints" / Path(ours.TRUNKS[backbone]).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    return path
+
+
+@pytest.mark.parametrize("backbone", ["alex", "vgg", "squeeze"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_no_code_in_the_place_of_torchvision_s_weights_is_run(cached, tmp_path, trap, backbone, zipped):
+    if zipped:
+        torch.save(Trap(tmp_path / "sprung"), cached(backbone))
+    else:
+        cached(backbone).write_bytes(trap)
+    with pytest.raises(InputError, match=r"cannot download or read .* and put it into"):
+        ours.load_lpips(backbone)
+
+
+def test_torchvision_s_weights_are_read_from_where_they_were_put(cached):
+    from torchvision.models import squeezenet1_1
+
+    trunk = squeezenet1_1()
+    torch.save(trunk.state_dict(), cached("squeeze"), _use_new_zipfile_serialization=False)
+    network = ours.load_lpips("squeeze").network.net
+    assert torch.equal(network.slice1[0].weight, trunk.features[0].weight)
