@@ -23,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.benchmark import Timer
 
-from edgesplit.profiler.timing import CpuTimer, CudaTimer, relative_half_width, warm_up
+from edgesplit.profiler.devices import event_timer
+from edgesplit.profiler.timing import CpuTimer, relative_half_width, warm_up
+from edgesplit.profiler.timing import Timer as OurTimer
 from edgesplit.profiler.unets import TimedUnet
 from edgesplit.profiler.workload import Workload
 
@@ -32,7 +34,7 @@ TURNS = 80
 MOST_OFF = 0.03
 
 
-def medians(ours: CpuTimer | CudaTimer, step: Callable[[], object]) -> tuple[float, float, float]:
+def medians(ours: OurTimer, step: Callable[[], object]) -> tuple[float, float, float]:
     """(our median, torch's median, half-width of our interval), the two timers taking turns."""
     threads = torch.get_num_threads()  # torch's timer would set it to one
     theirs = Timer("step()", globals={"step": step}, num_threads=threads)
@@ -84,7 +86,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     off = []
     for batch in BATCHES:
-        ours, theirs, width = medians(CudaTimer() if gpu else CpuTimer(), unet.make_step(batch))
+        ours, theirs, width = medians(event_timer("cuda") if gpu else CpuTimer(), unet.make_step(batch))
         off.append(abs(ours / theirs - 1) - width)
         figures = [f"{1e3 * ours:.3f}", f"{1e3 * theirs:.3f}", f"{ours / theirs:.3f}", f"+-{width:.1%}"]
         table.add_row(str(batch), *figures)

@@ -1,6 +1,5 @@
 """The two parameter files: latency profiles with k and h of a GPU, PAI curves with a_F and b_F of several models."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -8,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ..common.files import Record
 from .latency import LatencyFit, LatencyModel
 from .pai import GAIN, THRESHOLD, PaiCurve
+from .resolution import Resolution, check_resolution
 
 # No real value comes near these bounds; they keep sums and products of valid numbers finite.
 LARGEST = 1e12
@@ -21,19 +21,6 @@ Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Draw = Annotated[list[Number], Field(min_length=4, max_length=4)]
 Text = Annotated[str, Field(min_length=1)]
 Dtype = Literal["fp16", "bf16", "fp32", "int16"]
-
-
-def _check_resolution(found: Any) -> Any:
-    square = type(found) is int and 0 < found <= MOST_PIXELS
-    if not square and not (isinstance(found, str) and SIDES.fullmatch(found)):
-        raise ValueError(f'pixels of a side up to {MOST_PIXELS}, or "WIDTHxHEIGHT", not {found!r}')
-    return found
-
-
-SIDES = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}")
-MOST_PIXELS = 10**9
-Resolution = Annotated[int | str, BeforeValidator(_check_resolution)]
-"""Pixels of a square's side, or "1024x768", width and height."""
 
 
 class Provenance(Record):
@@ -141,7 +128,7 @@ class LatencyProfile(Record):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     device: Text
     model: Text
-    resolution: Resolution
+    resolution: Annotated[Resolution, BeforeValidator(check_resolution)]
     dtype: Dtype
     quantization: Text | None = None
     attention: Text | None = None

@@ -10,6 +10,7 @@ from ..common.capacity import largest_batch
 from ..common.errors import InputError, reason_of
 from .devices import Instruments, check_device
 from .journal import Journal
+from .parts import part_steps, time_part
 from .telemetry import NOTHING, NoTelemetry, Reading, Telemetry
 from .timing import Samples, Step, Timer, TimingSettings, Visit, WarmUp, precise, sample, warm_up
 from .unets import TimedUnet
@@ -32,6 +33,8 @@ class TimedRun:
         readings: readings of the GPU, one taken right after each visit.
         resumed_at: number of visits that an interrupted run had made before.
         max_batch: largest batch that fits into memory; None where that was not tried.
+        attention: names of the kernels that computed the attention.
+        parts_s: field of the profile -> seconds of each timed call of that part, for parts that the model has.
         missing: names of the telemetry that the GPU does not give.
     """
 
@@ -41,6 +44,8 @@ class TimedRun:
     readings: list[Reading] = field(default_factory=list)
     resumed_at: int = 0
     max_batch: int | None = None
+    attention: str | None = None
+    parts_s: dict[str, list[float]] = field(default_factory=dict)
     missing: Sequence[str] = ()
 
     @property
@@ -104,6 +109,8 @@ def measure(
     telemetry = instruments.telemetry
     warn_of_company(telemetry, say)
     run.first_call_s = first_call(unet, instruments.timer)
+    with _device_errors(unet.workload):
+        run.attention = unet.attention()
     if unet.workload.device == "cpu":
         set_threads(unet, batches, journal)
     if instruments.fits:
@@ -121,6 +128,7 @@ def measure(
             after_visit(run.samples, visit)
     run.samples.stopped_by = "precision" if precise(run.samples, settings.precision) else "time"
     run.missing = telemetry.missing if telemetry else ()
+    run.parts_s = time_parts(unet, instruments.timer, say)
     return run
 
 
@@ -135,6 +143,22 @@ def first_call(unet: TimedUnet, timer: Timer) -> float:
         step = unet.make_step(1)
         made_s = time.perf_counter() - start
         return made_s + timer.durations(step, 1)[0]
+
+
+def time_parts(unet: TimedUnet, timer: Timer, say: Say) -> dict[str, list[float]]:
+    """Time what a user waits for beside the steps; what cannot be timed is said, and the steps count all the same.
+
+    Returns:
+        field of the profile -> seconds of each call, for one picture or one prompt.
+    """
+    seconds = {}
+    for name, make in part_steps(unet).items():
+        try:
+            with _device_errors(unet.workload):
+                seconds[name] = time_part(make, timer)
+        except InputError as error:
+            say(f"{name} was not measured: {error}")
+    return seconds
 
 
 def set_threads(unet: TimedUnet, batches: Sequence[int], journal: Journal) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..common import console
-from .workload import Dtype
+from .workload import Dtype, Quantized
 
 app = console.make_app(
     "Measure one denoising step at growing batch sizes, fit L(b) = k b + h with intervals, and write the latency "
@@ -19,15 +19,26 @@ class Device(StrEnum):
     """The kind of device to measure."""
 
     CUDA = "cuda"
+    MPS = "mps"
+    XPU = "xpu"
     CPU = "cpu"
 
+    def numbered(self, number: int) -> str:
+        """The device of this kind with a number, as torch names it; there is one processor and one Apple GPU."""
+        return f"{self}:{number}" if self in (Device.CUDA, Device.XPU) else str(self)
 
-Gpu = Annotated[int, typer.Option(min=0, help="Number of the NVIDIA GPU.")]
-DeviceKind = Annotated[Device, typer.Option(help="What to measure: an NVIDIA GPU, or this machine's processor.")]
+
+Gpu = Annotated[int, typer.Option(min=0, help="Number of the NVIDIA or Intel GPU.")]
+DeviceKind = Annotated[
+    Device, typer.Option(help="What to measure: an NVIDIA, Apple or Intel GPU, or this machine's processor.")
+]
 Unet = Annotated[str, typer.Option(help="sd15, sd21, sdxl, bk-sdm-small, tiny, or a diffusers UNet folder.")]
 Batches = Annotated[str, typer.Option(help="Batch sizes: 1:16, 1:16:3, 1,2,4 or a mix.")]
-Side = Annotated[int | None, typer.Option(help="Pixels of a side; default: the model's own.")]
+Sides = Annotated[str | None, typer.Option(help="Pixels: a square's side, or WIDTHxHEIGHT; default: the model's own.")]
 NumberFormat = Annotated[Dtype | None, typer.Option(help="Number format; default: fp16, on a CPU fp32.")]
+Quantize = Annotated[
+    Quantized | None, typer.Option(help="Quantise the weights of linear layers by torchao; fp8 the activations, too.")
+]
 Guidance = Annotated[
     bool, typer.Option("--guidance/--no-guidance", help="Whether the UNet sees a batch of b images as 2 b samples.")
 ]
@@ -73,8 +84,9 @@ def bench(
     device: DeviceKind = Device.CUDA,
     model: Unet = "sd15",
     batches: Batches = "1:16",
-    resolution: Side = None,
+    resolution: Sides = None,
     dtype: NumberFormat = None,
+    quantize: Quantize = None,
     guidance: Guidance = True,
     channels_last: ChannelsLast = False,
     compile_: Compile = False,
@@ -92,8 +104,8 @@ def bench(
     from .options import BenchRequest
 
     request = BenchRequest(
-        device="cpu" if device is Device.CPU else f"cuda:{gpu}", model=model, batches=batches, resolution=resolution,
-        dtype=dtype, guidance=guidance, channels_last=channels_last, compile=compile_, cuda_graph=cuda_graph,
+        device=device.numbered(gpu), model=model, batches=batches, resolution=resolution, dtype=dtype,
+        quantize=quantize, guidance=guidance, channels_last=channels_last, compile=compile_, cuda_graph=cuda_graph,
         precision=precision, max_seconds=max_seconds, name=name, output=output, resume=resume, fresh=fresh,
         as_json=as_json,
     )  # fmt: skip
@@ -106,7 +118,7 @@ def fit(
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
     device: Annotated[str, typer.Option(help="Name of the device that was measured.")] = "unknown",
     model: Annotated[str, typer.Option(help="Name of the UNet.")] = "sd15",
-    resolution: Annotated[int, typer.Option(min=1, max=65536, help="Pixels of a side.")] = 512,
+    resolution: Annotated[str, typer.Option(help="Pixels: a square's side, or WIDTHxHEIGHT.")] = "512",
     dtype: Annotated[Dtype, typer.Option(help="Number format.")] = "fp16",
     guidance: Guidance = True,
     output: ProfileFile = None,

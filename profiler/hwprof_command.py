@@ -59,7 +59,7 @@ def run_bench(request: BenchRequest) -> None:
             _notice(f"{path} is finished, there is nothing to resume; leave out --resume to measure anew")
             profile = read_record(path, LatencyProfile)
         else:
-            with Journal(journal_path, config | {"versions": versions()}, request.fresh) as journal:
+            with Journal(journal_path, config | {"versions": versions(workload)}, request.fresh) as journal:
                 profile = _measured_profile(workload, batches, settings, journal, name)
                 _save(path, profile)
             _say_notes(profile, request.as_json)
@@ -130,7 +130,7 @@ def _measured_profile(
 ) -> LatencyProfile:
     if journal.done:
         _notice(f"goes on with the {len(journal.done)} visits of an interrupted run; --fresh begins anew")
-    unet, instruments = load_unet(workload), instruments_for(workload.device)
+    unet, instruments = load_unet(workload), instruments_for(workload)
     with progress_bar("hwprof", settings.max_seconds, "seconds") as progress:
         progress(0, "warming up")
         run = measure(unet, instruments, batches, settings, journal, _notice, _Shown(progress))

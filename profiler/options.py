@@ -10,15 +10,18 @@ from ..common.figures import FORMATS
 from ..common.files import resolved
 from ..common.ranges import parse_ranges
 from ..fitting.library import own_folder
+from ..fitting.resolution import MOST_PIXELS, Resolution, resolution_of
+from .configs import pixel_step, read_config
+from .quantize import check_quantize
 from .samples import MOST_BATCH
 from .timing import TimingSettings
-from .unets import read_config
-from .workload import Dtype, Workload
+from .workload import Dtype, Quantized, Workload
 
+DIGITS = re.compile(r"[0-9]{1,7}")
 INVALID = re.compile("[\ud800-\udfff]")
 """What stands for bytes of the command line that are no text."""
-RESOLUTION_STEP, MOST_RESOLUTION = 64, 4096
-"""Pixels of a side: all multiples of the first up to the second are accepted."""
+MOST_SIDE = 4096
+"""Most pixels of a side of the pictures that are timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,9 @@ class BenchRequest:
     device: str
     model: str
     batches: str
-    resolution: int | None
+    resolution: str | None
     dtype: Dtype | None
+    quantize: Quantized | None
     guidance: bool
     channels_last: bool
     compile: bool
@@ -56,14 +60,14 @@ class FitRequest:
     """The options of `hwprof fit`, which its help explains.
 
     Raises:
-        InputError: for an empty device or model.
+        InputError: for an empty device or model, and for what is no resolution.
     """
 
     samples: Path
     name: str | None
     device: str
     model: str
-    resolution: int
+    resolution: str
     dtype: Dtype
     guidance: bool
     output: Path | None
@@ -72,6 +76,7 @@ class FitRequest:
     def __post_init__(self) -> None:
         for option, value in (("--device", self.device), ("--model", self.model)):
             _check_name(option, value)
+        parsed_resolution(self.resolution, MOST_PIXELS)
 
 
 def _check_name(option: str, value: str) -> None:
@@ -88,25 +93,44 @@ def workload_of(request: BenchRequest) -> Workload:
     """The step that the options describe.
 
     Raises:
-        InputError: for an unknown model, or a resolution out of range.
+        InputError: for an unknown model, a resolution out of range, or a package that is missing.
     """
-    read_config(request.model)
+    check_quantize(request.quantize)
+    config = read_config(request.model)
     _check_name("--model", request.model)
-    side = request.resolution
-    if side is not None and not (0 < side <= MOST_RESOLUTION and side % RESOLUTION_STEP == 0):
-        raise InputError(
-            f"--resolution: found {side}, accepted: a multiple of {RESOLUTION_STEP} up to {MOST_RESOLUTION}"
-        )
+    step = pixel_step(request.model, config)
+    resolution = None if request.resolution is None else parsed_resolution(request.resolution, MOST_SIDE, step)
     return Workload(
         model=request.model,
         device=request.device,
-        resolution=side,
+        resolution=resolution,
         dtype=request.dtype or ("fp32" if request.device == "cpu" else "fp16"),
+        quantize=request.quantize,
         guidance=request.guidance,
         channels_last=request.channels_last,
         compile=request.compile,
         cuda_graph=request.cuda_graph,
     )
+
+
+def parsed_resolution(text: str, most: int, step: int = 1) -> Resolution:
+    """The resolution that `--resolution` names: pixels of a square's side, or width and height as "1024x768".
+
+    Args:
+        text: value of the option.
+        most: most pixels of a side.
+        step: number of which the sides are multiples.
+
+    Raises:
+        InputError: for anything else.
+    """
+    sides = [int(side) if DIGITS.fullmatch(side) else 0 for side in text.split("x")]
+    if len(sides) > 2 or not all(0 < side <= most and side % step == 0 for side in sides):
+        multiple = f"multiples of {step}" if step > 1 else "pixels"
+        raise InputError(
+            f"--resolution: found {shown(text)}, accepted: {multiple} up to {most}, as one number or as WIDTHxHEIGHT"
+        )
+    return resolution_of(sides[0], sides[-1])
 
 
 def timing_of(request: BenchRequest) -> TimingSettings:

@@ -12,16 +12,17 @@ from ..common.errors import printable
 from ..fitting.doubts import profile_doubts
 from ..fitting.latency import LatencyFit, fit_samples
 from ..fitting.names import slug
+from ..fitting.resolution import MOST_PIXELS, Resolution
 from ..fitting.schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
 from .bench import BATCH_LIMIT, TimedRun
 from .devices import device_name, versions
-from .options import FitRequest
+from .options import FitRequest, parsed_resolution
 from .timing import Samples, TimingSettings, median_interval, relative_half_width, slowed
 from .workload import Workload
 
 
 def make_profile(
-    run: TimedRun, workload: Workload, settings: TimingSettings, resolution: int, name: str | None
+    run: TimedRun, workload: Workload, settings: TimingSettings, resolution: Resolution, name: str | None
 ) -> LatencyProfile:
     """The profile of a run of `hwprof bench`.
 
@@ -29,7 +30,7 @@ def make_profile(
         run: what was measured.
         workload: what one step was.
         settings: when sampling stopped.
-        resolution: side of the pictures, pixels.
+        resolution: size of the pictures, pixels.
         name: name of the profile; None to derive it from the device.
     """
     samples = run.samples
@@ -41,16 +42,20 @@ def make_profile(
         model=workload.model,
         resolution=resolution,
         dtype=workload.dtype,
+        quantization=workload.quantize,
+        attention=run.attention,
         guidance=workload.guidance,
         samples=[latency_sample(batch, samples.durations(batch)) for batch in samples.by_visit()],
         fit=LatencyFitRecord.of(fit),
         max_batch=run.max_batch,
+        decode_s=_median(run.parts_s.get("decode_s")),
+        encode_s=_median(run.parts_s.get("encode_s")),
         telemetry=_telemetry(run, settings, workload),
         provenance=Provenance(
             kind="measured",
             source="hwprof bench",
             date=_today(),
-            versions=versions(),
+            versions=versions(workload),
         ),
     )
     return _noted(profile, [*fit_notices(fit, profile), *_sampling_notices(run, settings), *_load_notices(run)])
@@ -68,7 +73,7 @@ def foreign_profile(request: FitRequest, durations_s: Mapping[int, Sequence[floa
         name=slug(request.name or request.samples.stem),
         device=request.device,
         model=request.model,
-        resolution=request.resolution,
+        resolution=parsed_resolution(request.resolution, MOST_PIXELS),
         dtype=request.dtype,
         guidance=request.guidance,
         samples=[latency_sample(batch, np.array(seconds)) for batch, seconds in sorted(durations_s.items())],
@@ -162,7 +167,9 @@ def _telemetry(run: TimedRun, settings: TimingSettings, workload: Workload) -> d
     return {
         "workload": asdict(workload),
         "threads": torch.get_num_threads() if workload.device == "cpu" else None,
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32 and workload.device != "cpu" and workload.dtype == "fp32",
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32
+        and workload.device_kind == "cuda"
+        and workload.dtype == "fp32",
         "precision": settings.precision,
         "max_seconds": settings.max_seconds,
         "stopped_by": run.samples.stopped_by,
@@ -173,6 +180,7 @@ def _telemetry(run: TimedRun, settings: TimingSettings, workload: Workload) -> d
         "disturbed_visits": run.disturbed_visits,
         "energy_per_step_j": energy_per_step(run),
         "missing": list(run.missing),
+        "parts_s": run.parts_s,
         "visits": _visits(run),
     }
 
@@ -184,6 +192,10 @@ def _visits(run: TimedRun) -> list[dict[str, Any]]:
         | {"disturbed_s": visit.durations_s if disturbed else None, **reading.as_json()}
         for visit, disturbed, reading in zip(run.samples.visits, run.samples.disturbed(), run.readings, strict=True)
     ]
+
+
+def _median(seconds: Sequence[float] | None) -> float | None:
+    return float(np.median(seconds)) if seconds else None
 
 
 def _widest(samples: Samples) -> tuple[float, int]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,19 +69,26 @@ def cpu_control() -> float:
     return time.perf_counter() - start
 
 
-class CudaTimer:
-    """A timer that records CUDA events around each step and reads them after one synchronisation."""
+@dataclass(frozen=True)
+class EventTimer:
+    """A timer that records events of a device around each step and reads them after one synchronisation.
+
+    Attributes:
+        event: function that makes an event which keeps the device's time.
+        synchronize: function that waits until the device has done all its work.
+    """
+
+    event: Callable[[], Any]
+    synchronize: Callable[[], None]
 
     def durations(self, step: Step, count: int) -> list[float]:
         """Call the step `count` times; returns the seconds of each call on the device."""
-        import torch
-
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        events = [self.event() for _ in range(count + 1)]
         events[0].record()
         for event in events[1:]:
             step()
             event.record()
-        torch.cuda.synchronize()
+        self.synchronize()
         return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
 
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..fitting.resolution import Resolution
+
 Dtype = Literal["fp16", "bf16", "fp32"]
+Quantized = Literal["int8", "fp8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,9 +15,10 @@ class Workload:
 
     Attributes:
         model: name of a shipped configuration, or folder of a diffusers UNet or pipeline.
-        device: device that the step runs on, such as "cuda:0" or "cpu".
-        resolution: side of the square pictures, pixels; None for the configuration's own.
+        device: device that the step runs on: "cpu", "mps", or with a number "cuda:0" or "xpu:0".
+        resolution: size of the pictures, pixels; None for the configuration's own.
         dtype: number format of weights and latents.
+        quantize: number format of quantised weights; None where they have the dtype's.
         guidance: whether the UNet sees every image twice, with and without its prompt; a batch of b counts b images.
         channels_last: whether tensors lie in memory with the channels last.
         compile: whether the UNet goes through torch.compile.
@@ -23,9 +27,15 @@ class Workload:
 
     model: str
     device: str
-    resolution: int | None = None
+    resolution: Resolution | None = None
     dtype: Dtype = "fp16"
+    quantize: Quantized | None = None
     guidance: bool = True
     channels_last: bool = False
     compile: bool = False
     cuda_graph: bool = False
+
+    @property
+    def device_kind(self) -> str:
+        """The device without its number: "cpu", "cuda", "mps" or "xpu"."""
+        return self.device.partition(":")[0]

@@ -1,6 +1,7 @@
 """The measurement on this machine's processor, and the path of a GPU with its parts replaced."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from edgesplit.fitting.names import slug
 from edgesplit.profiler import bench, devices, profiles
 from edgesplit.profiler.devices import Instruments
 from edgesplit.profiler.journal import Journal
+from edgesplit.profiler.quantize import check_fp8
 from edgesplit.profiler.telemetry import NOTHING, NoTelemetry, Reading
-from edgesplit.profiler.timing import CpuTimer, CudaTimer, TimingSettings, Visit
+from edgesplit.profiler.timing import CpuTimer, TimingSettings, Visit
 from edgesplit.profiler.unets import TimedUnet
 from edgesplit.profiler.workload import Workload
 
@@ -141,7 +143,8 @@ def test_running_out_of_memory_while_sampling_is_one_line(journal):
         measure(journal, Instruments(Leaking()))
 
 
-def test_the_cuda_timer_reads_all_events_after_one_synchronisation(monkeypatch):
+@pytest.mark.parametrize(("kind", "holder"), [("cuda", torch.cuda), ("xpu", torch.xpu), ("mps", torch.mps.event)])
+def test_the_timer_of_a_gpu_reads_all_its_events_after_one_synchronisation(monkeypatch, kind, holder):
     log, clock = [], [0.0]
 
     class Event:
@@ -156,20 +159,21 @@ def test_the_cuda_timer_reads_all_events_after_one_synchronisation(monkeypatch):
             log.append("read")
             return 1e3 * (other.at - self.at)
 
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
+    monkeypatch.setattr(holder, "Event", Event)
+    monkeypatch.setattr(devices.torch_module(kind), "synchronize", lambda: log.append("synchronize"))
 
     def step():
         clock[0] += 0.25 * (1 + log.count("record"))
 
-    assert CudaTimer().durations(step, 3) == pytest.approx([0.5, 0.75, 1.0])
+    assert devices.event_timer(kind).durations(step, 3) == pytest.approx([0.5, 0.75, 1.0])
     assert log == ["record"] * 4 + ["synchronize"] + ["read"] * 3
 
 
-def test_out_of_memory_is_caught_and_freed(monkeypatch):
+@pytest.mark.parametrize("module", [torch.cuda, torch.xpu])
+def test_out_of_memory_is_caught_and_freed(monkeypatch, module):
     freed = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(1))
+    monkeypatch.setattr(module, "synchronize", lambda: None)
+    monkeypatch.setattr(module, "empty_cache", lambda: freed.append(1))
 
     class Full:
         def make_step(self, batch):
@@ -181,8 +185,24 @@ def test_out_of_memory_is_caught_and_freed(monkeypatch):
 
             return step
 
-    assert [devices.fits_gpu(Full(), batch) for batch in (1, 3, 4, 6)] == [True, True, False, False]
+    assert [devices.fits_gpu(module, Full(), batch) for batch in (1, 3, 4, 6)] == [True, True, False, False]
     assert len(freed) == 4
+
+
+def test_each_device_has_its_instruments(monkeypatch):
+    """Apple's GPUs share the machine's memory, so that nobody fills it; NVML knows NVIDIA's alone."""
+    monkeypatch.setattr(devices, "open_gpu_telemetry", lambda device: device)
+    named = {
+        name: devices.instruments_for(Workload(model="tiny", device=name)) for name in ("cpu", "cuda:1", "xpu:0", "mps")
+    }
+    assert {name: made.telemetry for name, made in named.items()} == {
+        "cpu": None,
+        "cuda:1": "cuda:1",
+        "xpu:0": None,
+        "mps": None,
+    }
+    assert [name for name, made in named.items() if made.fits] == ["cuda:1", "xpu:0"]
+    assert [name for name, made in named.items() if made.control] == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -215,30 +235,63 @@ def test_a_broken_installation_is_not_taken_for_a_device_that_cannot_run_the_mod
 
 @pytest.mark.parametrize(
     ("count", "device", "says"),
-    [(0, "cuda:0", "no NVIDIA GPU is usable here; use --device cpu --model tiny"), (2, "cuda:2", "accepted: 0 to 1")],
+    [
+        (0, "cuda:0", "no NVIDIA GPU is usable here; use --device cpu --model tiny"),
+        (2, "cuda:2", "accepted: 0 to 1"),
+        (0, "xpu:0", "--device: found xpu, but no Intel GPU is usable here; use --device cpu --model tiny"),
+        (2, "xpu:2", "accepted: 0 to 1"),
+        (0, "mps", "--device: found mps, but no Apple GPU is usable here; use --device cpu --model tiny"),
+    ],
 )
 def test_a_missing_gpu_is_refused_with_what_to_do(monkeypatch, count, device, says):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    for module in (torch.cuda, torch.xpu, torch.backends.mps):
+        monkeypatch.setattr(module, "is_available", lambda: count > 0)
+        monkeypatch.setattr(module, "device_count", lambda: count, raising=False)
     with pytest.raises(InputError, match=says):
         devices.check_device(Workload(model="tiny", device=device))
 
 
-def test_a_number_format_that_the_gpu_lacks_is_refused_after_that_gpu_was_made_the_current_one(monkeypatch):
-    current = [0]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] != 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA GeForce GTX 1080")
-    with pytest.raises(InputError, match="--dtype: found bf16, which NVIDIA GeForce GTX 1080 lacks; use --dtype fp16"):
-        devices.check_device(Workload(model="tiny", device="cuda:1", dtype="bf16"))
-    devices.check_device(Workload(model="tiny", device="cuda:0", dtype="bf16"))
+@pytest.mark.parametrize("device", ["cpu", "mps", "xpu:0"])
+def test_what_only_cuda_has_is_refused_elsewhere(device):
+    with pytest.raises(InputError, match=f"--cuda-graph: found --device {device[:3]}, accepted: an NVIDIA GPU"):
+        devices.check_device(Workload(model="tiny", device=device, cuda_graph=True))
+    with pytest.raises(InputError, match=r"--quantize: found fp8, accepted on .*: int8"):
+        check_fp8("fp8", device)
+
+
+@pytest.mark.parametrize(("capability", "refused"), [((8, 6), True), ((8, 9), False), ((9, 0), False)])
+def test_fp8_is_refused_on_gpus_that_do_not_multiply_in_it(monkeypatch, capability, refused):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 3090")
+    with (
+        pytest.raises(InputError, match="which NVIDIA GeForce RTX 3090 lacks; use --quantize int8")
+        if refused
+        else nullcontext()
+    ):
+        check_fp8("fp8", "cuda:0")
+    check_fp8("int8", "cuda:0")
+
+
+@pytest.mark.parametrize("module", [torch.cuda, torch.xpu])
+def test_a_number_format_that_the_gpu_lacks_is_refused_after_that_gpu_was_made_the_current_one(monkeypatch, module):
+    current, kind = [0], module.__name__.partition(".")[2]
+    monkeypatch.setattr(module, "is_available", lambda: True)
+    monkeypatch.setattr(module, "device_count", lambda: 2)
+    monkeypatch.setattr(module, "set_device", current.append)
+    monkeypatch.setattr(module, "is_bf16_supported", lambda including_emulation: current[-1] != 1)
+    monkeypatch.setattr(module, "get_device_name", lambda index: "the old one")
+    with pytest.raises(InputError, match="--dtype: found bf16, which the old one lacks; use --dtype fp16"):
+        devices.check_device(Workload(model="tiny", device=f"{kind}:1", dtype="bf16"))
+    devices.check_device(Workload(model="tiny", device=f"{kind}:0", dtype="bf16"))
     assert current == [0, 1, 0]
 
 
 def test_names_come_from_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
     assert devices.device_name("cuda:0") == "RTX 4090"
+    monkeypatch.setattr(torch.xpu, "get_device_name", lambda device: "Intel(R) Arc(TM) A770 Graphics")
+    assert slug(devices.device_name("xpu:0")) == "intel-arc-a770-graphics"
+    monkeypatch.setattr(devices, "_processor", lambda: "Apple M2")
+    assert devices.device_name("mps") == "Apple M2"
     assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
     assert slug("???") == "device"

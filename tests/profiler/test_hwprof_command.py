@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import numpy as np
 import pytest
 import torch
 from commands import BIN, call, refused, run
 from inprocess import run_here
 
+from edgesplit import data
 from edgesplit.common.files import read_record
 from edgesplit.fitting.schemas import LatencyProfile
 from edgesplit.optimizer.cli import main as plan_main
-from edgesplit.profiler import hwprof_command
+from edgesplit.profiler import devices, hwprof_command, quantize
 from edgesplit.profiler.cli import main
 
 QUICK = ["bench", "--device", "cpu", "--model", "tiny", "--batches", "1,2,4", "--max-seconds", "1"]
@@ -111,7 +114,7 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
     [
         (["bench", "--model", "tiny"], "no NVIDIA GPU is usable here"),
         (["bench", "--device", "cpu", "--model", "sd-15"], "did you mean 'sd15'?"),
-        (["bench", "--device", "tpu"], "--device: found 'tpu', accepted: cuda, cpu; see hwprof bench --help"),
+        (["bench", "--device", "tpu"], "--device: found 'tpu', accepted: cuda, mps, xpu, cpu; see hwprof bench --help"),
         (
             ["bench", "--device", "cpu", "--batches", "4"],
             "--batches: found '4', accepted: 2 numbers or more",
@@ -119,7 +122,16 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
         (["bench", "--device", "cpu", "--batches", "4:1"], "--batches: found '4:1'"),
         (["bench", "--device", "cpu", "--batches", "1,x"], "--batches: found '1,x'"),
         (["bench", "--device", "cpu", "--model", "tiny", "--cuda-graph"], "--cuda-graph: found --device cpu"),
-        (["bench", "--device", "cpu", "--resolution", "100"], "--resolution: found 100, accepted: a multiple of 64"),
+        (["bench", "--device", "cpu", "--resolution", "100"], "found '100', accepted: multiples of 64"),
+        (["bench", "--device", "cpu", "--resolution", "1024x700"], "found '1024x700', accepted: multiples of 64"),
+        (["bench", "--device", "cpu", "--resolution", "1024x"], "found '1024x', accepted: multiples of 64"),
+        (["bench", "--device", "cpu", "--resolution", "64x64x64"], "found '64x64x64', accepted: multiples of 64"),
+        (
+            ["bench", "--device", "cpu", "--resolution", "4160x64"],
+            "found '4160x64', accepted: multiples of 64 up to 4096",
+        ),
+        (["bench", "--device", "cpu", "--quantize", "int4"], "--quantize: found 'int4', accepted: int8, fp8"),
+        (["bench", "--device", "mps", "--cuda-graph"], "--cuda-graph: found --device mps, accepted: an NVIDIA GPU"),
         (["bench", "--gpu", "-1"], "--gpu: found '-1', accepted: 0 or more"),
         (["bench", "--device", "cpu", "--precision", "0"], "--precision: found 0.0"),
         (["bench", "--device", "cpu", "--max-seconds", "-1"], "--max-seconds: found -1.0"),
@@ -131,7 +143,7 @@ def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
         (["compare", "rtx-4090", "h200", "-o", "/dev/stdout"], "/dev/stdout: found no file of pictures"),
         (["compare", "rtx-4090", "h200", "-o", "."], ".: found no file of pictures"),
         (["show", "x.json"], "x.json: cannot read: No such file or directory"),
-        (["fit", "s.csv", "--resolution", "99999999999"], "--resolution: found '99999999999', accepted: 65536 at most"),
+        (["fit", "s.csv", "--resolution", "99999999999"], "found '99999999999', accepted: pixels up to 1000000"),
         (["fit", "s.csv", "-o", "p.txt"], "p.txt: found suffix '.txt', accepted: .json"),
     ],
 )
@@ -146,6 +158,48 @@ def test_wrong_use_is_one_line_with_exit_code_2(tmp_path, arguments, says):
 def test_fit_without_a_name_of_what_was_measured_is_refused(tmp_path, option, says):
     (tmp_path / "theirs.csv").write_text("batch,duration_s\n1,0.1\n2,0.2\n")
     assert says in refused(run_here(main, "fit", tmp_path / "theirs.csv", option, "", "-o", tmp_path / "x.json"))
+
+
+@pytest.mark.parametrize(("text", "kept"), [("1024x768", "1024x768"), ("768x768", 768), ("768", 768)])
+def test_a_resolution_is_a_square_s_side_or_width_and_height(tmp_path, text, kept):
+    profile, _ = fitted(tmp_path, [(1, 0.05), (2, 0.07), (4, 0.11)], "--resolution", text)
+    assert profile["resolution"] == kept
+    assert f"sd15, {kept} px, fp16" in run_here(main, "show", tmp_path / "p.json").stdout
+    talk = run_here(plan_main, "--users", users(tmp_path), "--edge", tmp_path / "p.json").stderr
+    assert f"is of sd15 at {kept} pixels with guidance" in talk
+
+
+def test_bench_measures_pictures_that_are_no_squares_and_what_a_user_waits_for_beside_the_steps(tmp_path):
+    base = ["bench", "--device", "cpu", "--model", data.sample("toyworld/base"), "--resolution", "96x64"]
+    result = run_here(main, *base, "--batches", "1,2", "--max-seconds", "0.5", "-o", tmp_path / "p.json", "--json")
+    profile = json.loads(result.stdout)
+    assert (profile["resolution"], profile["attention"], profile["quantization"]) == ("96x64", "flash", None)
+    assert profile["decode_s"] == np.median(profile["telemetry"]["parts_s"]["decode_s"]) > 0
+    assert profile["encode_s"] == np.median(profile["telemetry"]["parts_s"]["encode_s"]) > 0
+    shown = run_here(main, "show", tmp_path / "p.json").stdout
+    assert "96x64 px, fp32, with guidance, flash attention" in shown
+    assert f"decoding a picture takes {1e3 * profile['decode_s']:.1f} ms" in shown
+
+
+def test_quantising_without_torchao_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    line = refused(run_here(main, *QUICK, "--quantize", "int8", cwd=tmp_path))
+    assert "--quantize: found int8, which needs torchao; pip install torchao" in line
+
+
+def test_quantised_weights_are_named_in_the_profile(tmp_path, monkeypatch):
+    """torchao in the place of its name; what it does to the weights is its own."""
+    seen = []
+    ao = types.ModuleType("torchao.quantization")
+    ao.Int8WeightOnlyConfig, ao.quantize_ = (lambda: "int8 weights"), (lambda network, config: seen.append(config))
+    monkeypatch.setitem(sys.modules, "torchao.quantization", ao)
+    monkeypatch.setattr(quantize, "find_spec", lambda name: True)
+    monkeypatch.setattr(devices, "version", lambda name: f"{name} 1")
+    result = run_here(main, *QUICK, "--quantize", "int8", "-o", tmp_path / "p.json", "--json")
+    profile = json.loads(result.stdout)
+    assert (profile["quantization"], profile["provenance"]["versions"]["torchao"]) == ("int8", "torchao 1")
+    assert seen == ["int8 weights"]
+    assert "64 px, int8, with guidance" in run_here(main, "show", tmp_path / "p.json").stdout
 
 
 def test_fit_of_medians_alone_may_take_the_floor_model(tmp_path):

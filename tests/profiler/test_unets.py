@@ -9,11 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet, model_names, read_config, resolution_of
+from edgesplit.profiler.configs import model_names, picture_size, pixel_step, read_config
+from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet
 from edgesplit.profiler.workload import Workload
 
 PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684, "bk-sdm-small": 482_346_884}
@@ -109,8 +112,50 @@ def _added(inputs, rows):
 
 def test_every_shipped_configuration_is_listed():
     assert {*model_names()} == {*PARAMETERS, "tiny"}
-    sides = {name: resolution_of(tiny(model=name), read_config(name)) for name in model_names()}
+    sides = {name: picture_size(tiny(model=name), read_config(name)) for name in model_names()}
     assert sides == {"sd15": 512, "sd21": 512, "bk-sdm-small": 512, "sdxl": 1024, "tiny": 64}
+
+
+BASE = str(data.sample("toyworld/base"))
+
+
+@pytest.mark.parametrize("model", [BASE, f"{BASE}/unet"])
+def test_pixels_follow_from_the_model_s_own_vae(model):
+    """The toy world's VAE makes 4 x 4 pixels of each element of the latents, those of Stable Diffusion 8 x 8."""
+    workload, config = tiny(model=model), read_config(model)
+    assert (picture_size(workload, config), pixel_step(model, config)) == (48, 16)
+    assert TimedUnet(workload).make_step(1)().shape == (1, 16, 12, 12)
+    assert TimedUnet(tiny(model=model, resolution="96x64")).make_step(1)().shape == (1, 16, 16, 24)
+
+
+def test_sides_are_multiples_of_what_the_blocks_halve():
+    assert {name: pixel_step(name, read_config(name)) for name in ("sd15", "sdxl", "tiny")} == {
+        "sd15": 64, "sdxl": 32, "tiny": 8
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("blocks", [None, [], "x", [8] * 50])
+def test_a_vae_that_does_not_tell_its_pixels_is_refused(tmp_path, blocks):
+    for part, config in (("unet", read_config("tiny")), ("vae", {"block_out_channels": blocks})):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"vae/config.json: block_out_channels: found .*, accepted: a list"):
+        picture_size(tiny(model=str(tmp_path)), read_config("tiny"))
+
+
+def test_sdxl_is_told_height_and_width_in_its_order():
+    unet = TimedUnet(tiny(model="sdxl", device="meta", dtype="fp16", resolution="1024x768"))
+    inputs = unet._inputs(1)
+    assert inputs["latents"].shape == (1, 4, 96, 128)
+    place = {"device": "cpu", "dtype": torch.float32}
+    assert unet._added(1, place)["time_ids"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
+
+
+def test_the_kernel_of_the_attention_is_named():
+    unet = TimedUnet(tiny())
+    assert unet.attention() == "flash"
+    with sdpa_kernel(SDPBackend.MATH):
+        assert unet.attention() == "math"
 
 
 def calls_of(unet):
@@ -190,9 +235,7 @@ def test_an_unknown_model_suggests_the_nearest():
 )
 def test_a_configuration_that_makes_no_unet_is_one_line(tmp_path, change):
     (tmp_path / "config.json").write_text(json.dumps(read_config("tiny") | change))
-    with pytest.raises(
-        InputError, match=r"config.json: diffusers can make no UNet of it \(.*\); name another"
-    ) as caught:
+    with pytest.raises(InputError, match=r"config.json: no network can be made of it \(.*\); name another") as caught:
         TimedUnet(tiny(model=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
