@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .errors import InputError, counted, shown
 from .files import make_folder
 from .locks import only_run
 from .result_table import Contents, ResultTable, Row, digest_of, is_intact, text_of
-from .salvage import UNREADABLE, contents, database_files, lenient, make_database, salvaged
+from .salvage import UNREADABLE, beginning, contents, database_files, lenient, make_database, salvaged
 
 DATABASE = "results.sqlite"
 COMMANDS = ("pai-sweep", "reproduce")
@@ -33,6 +33,7 @@ REMEDIES = {
 }
 """What to do about an error of SQLite, by the beginning of its name."""
 ADVICE = "--fresh moves the folder aside"
+Reader = Callable[[sqlite3.Connection, ResultTable], Contents]
 
 
 class ResultDatabase:
@@ -113,16 +114,16 @@ def stored_settings(path: Path, table: ResultTable, command: str) -> dict[str, A
     if not path.is_file() or not path.stat().st_size:
         return {}
     with one_line(path, command):
-        found = _contents(path, table, command)
+        found = _contents(path, table, command, beginning)  # whoever goes on with it reads and checks the rest
     settings: dict[str, Any] = json.loads(found.settings) if found.settings and _binds(found, table) else {}
     return settings
 
 
-def _contents(path: Path, table: ResultTable, command: str) -> Contents:
+def _contents(path: Path, table: ResultTable, command: str, read: Reader = contents) -> Contents:
     """What a database holds; of a damaged one what is left."""
     try:
         with closing(_locked(path, command)) as database:
-            found = contents(database, table)
+            found = read(database, table)
     except sqlite3.OperationalError as error:
         if _is_busy(error):
             raise

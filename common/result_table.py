@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 Row = tuple[Any, ...]
@@ -73,7 +74,15 @@ def text_of(settings: Mapping[str, Any]) -> str:
 def digest_of(settings: str, values: Iterable[Any] = ()) -> str:
     """What tells whether settings, or the values of a row that was made with them, have changed."""
     plain = [float(value) if isinstance(value, float) else value for value in values]
-    return hashlib.sha256(repr([settings, plain]).encode(errors="surrogatepass")).hexdigest()[:16]
+    digest = _begun(settings).copy()
+    digest.update(f", {plain!r}]".encode(errors="surrogatepass"))
+    return str(digest.hexdigest()[:16])
+
+
+@lru_cache(maxsize=2)
+def _begun(settings: str) -> Any:
+    """The digest of a list that begins with the settings, which are long and the same in every row."""
+    return hashlib.sha256(f"[{settings!r}".encode(errors="surrogatepass"))
 
 
 def is_intact(row: Row, settings: str) -> bool:

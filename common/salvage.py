@@ -24,8 +24,6 @@ PAGE_COUNT = 28
 """Place in the first page of the number of pages."""
 VERSIONS, WITH_LOG = 18, b"\2\2"
 """Place in the first page of two numbers, and what they are where there may be a write-ahead log."""
-VERSIONS, WITH_LOG = 18, b"\2\2"
-"""Place in the first page of two numbers, and what they are where there may be a write-ahead log."""
 MOST_ONE_BY_ONE = 1_000_000
 """Most rows that are looked for one by one between two damaged places."""
 UNREADABLE = (sqlite3.Error, ValueError)
@@ -75,10 +73,21 @@ def contents(database: sqlite3.Connection, table: ResultTable) -> Contents:
         sqlite3.DatabaseError: where it cannot be read to its end.
     """
     if _is_dated(database, table):
-        row = database.execute("SELECT value FROM settings").fetchone()
-        return Contents(row and row[0], _rows(database, table), _is_sound(database), dated=True)
+        return Contents(_dated_settings(database), _rows(database, table), _is_sound(database), dated=True)
     whole = _schema(database) == _own_schema(table) and _is_sound(database)
     return Contents(_settings(database), _rows(database, table), whole)
+
+
+def beginning(database: sqlite3.Connection, table: ResultTable) -> Contents:
+    """The settings and the first row that an open database holds; whole where the settings can be trusted.
+
+    Raises:
+        sqlite3.DatabaseError: where it cannot be read so far.
+    """
+    dated = _is_dated(database, table)
+    settings = _dated_settings(database) if dated else _settings(database)
+    first = database.execute(f"SELECT * FROM {table.name} LIMIT 1").fetchall()  # noqa: S608 - a name of ours
+    return Contents(settings, first, whole=settings is not None, dated=dated)
 
 
 def salvaged(path: Path, table: ResultTable) -> Contents:
@@ -157,6 +166,13 @@ def _is_dated(database: sqlite3.Connection, table: ResultTable) -> bool:
         name: [row[1:3] for row in database.execute(f"PRAGMA table_info({name})")] for name in ("settings", table.name)
     }
     return columns == {"settings": [("value", "TEXT")], table.name: list(table.columns.items())}
+
+
+def _dated_settings(database: sqlite3.Connection) -> str | None:
+    """The settings' text of a version that kept no digests."""
+    for (text,) in database.execute("SELECT value FROM settings"):
+        return text if isinstance(text, str) else None
+    return None
 
 
 def _settings(database: sqlite3.Connection) -> str | None:
