@@ -1,12 +1,14 @@
 """The results of a sweep: a SQLite database beside the pictures, so that a kill loses the unfinished block alone."""
 
+import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.database import DATABASE, open_results, stored_settings
+from ..common.errors import InputError
 from ..common.files import make_folder, whole_file
 from ..common.result_table import ResultTable
 from .settings import Group, SweepSettings
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from .sweep import MeasuredPicture
 
 COMMAND = "pai-sweep"
+FINGERPRINT = re.compile("[0-9a-f]{32}")
+"""Two fingerprints of folders, one behind the other."""
 TABLE = ResultTable(
     name="measurements",
     columns={
@@ -51,6 +55,7 @@ class Store:
     def __init__(self, folder: Path, settings: SweepSettings) -> None:
         self.folder = folder
         self.settings = settings
+        _check_models(folder, settings.weights)
         self._results = open_results(folder / DATABASE, TABLE, _by_option(settings), COMMAND)
         make_folder(folder / "pictures")
         for left in [*folder.glob(".*.tmp"), *folder.glob("pictures/*/.*.tmp")]:  # written by a process that was killed
@@ -98,6 +103,20 @@ def settings_in(folder: Path) -> dict[str, Any]:
         InputError: for results of another command, or another process at work.
     """
     return stored_settings(folder / DATABASE, TABLE, COMMAND)
+
+
+def _check_models(folder: Path, own: Mapping[str, str]) -> None:
+    """Refuse results in which no model is the same; fingerprints of older versions are of parts of the files.
+
+    The fingerprint of what is no folder, a name or a hub id, is the same in all versions and tells nothing.
+    """
+    stored = settings_in(folder).get("weights", {})
+    common = [name for name in stored.keys() & own if FINGERPRINT.fullmatch(stored[name] + own[name])]
+    if common and all(stored[name] != own[name] for name in common):
+        raise InputError(
+            f"{folder}: holds results of other models: no fingerprint is the same (if you have changed none, they are "
+            "of an older edgesplit, which looked at parts of the files); choose another -o, or --fresh to move it aside"
+        )
 
 
 def _by_option(settings: SweepSettings) -> dict[str, Any]:

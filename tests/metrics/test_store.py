@@ -1,6 +1,7 @@
 """The sweep's folder: what is there, what must be done again, what is refused."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,3 +196,15 @@ def test_fresh_moves_nothing_but_results(tmp_path, monkeypatch, store):
         monkeypatch.chdir(here)
         with pytest.raises(InputError, match=r"-o: found .*, which --fresh cannot move while you are in it"):
             move_aside(Path("." if here == store.folder else ".."), "pai-sweep")
+
+
+def test_a_folder_in_which_no_model_is_the_same_may_be_of_an_older_version(tmp_path):
+    """Its fingerprints were of parts of the files; names that are no folders' have been the same ever since."""
+    old = replace(SMALL, weights={"cluster": "0" * 16, "users.anna": "1" * 16, "clip": "ViT-L-14/openai"})
+    with closing(Store(tmp_path, old)) as store:
+        store.add(group_rows(0, 0))
+    new = replace(old, weights={"cluster": "2" * 16, "users.anna": "3" * 16, "clip": "ViT-L-14/openai"})
+    with pytest.raises(InputError, match=r"if you have changed none, they are of an older edgesplit.* --fresh"):
+        Store(tmp_path, new)
+    with pytest.raises(InputError, match=r"weights\.cluster was '0000000000000000' and is '2222222222222222'; "):
+        Store(tmp_path, replace(old, weights=old.weights | {"cluster": "2" * 16}))
