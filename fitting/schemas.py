@@ -148,6 +148,11 @@ class LatencyProfile(Record):
         return len(self.samples) == 1
 
     @property
+    def number_format(self) -> str:
+        """The format of the weights: that of quantised ones, or the dtype."""
+        return self.quantization or self.dtype
+
+    @property
     def device_name(self) -> str:
         """The device for people; the profile's own name where `hwprof fit` was not told of one."""
         return self.name if self.device == UNKNOWN_DEVICE else self.device

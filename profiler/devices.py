@@ -130,7 +130,7 @@ def _check_gpu(workload: Workload, module: Any) -> None:
     if index >= count:
         raise InputError(f"--gpu: found {index}, accepted: 0 to {count - 1} (torch sees {count} GPUs)")
     module.set_device(index)
-    if workload.dtype == "bf16" and not module.is_bf16_supported(including_emulation=False):
+    if kind == "cuda" and workload.dtype == "bf16" and not module.is_bf16_supported(including_emulation=False):
         raise InputError(f"--dtype: found bf16, which {module.get_device_name(index)} lacks; use --dtype fp16")
 
 

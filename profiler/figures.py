@@ -25,8 +25,8 @@ POINTS_SHOWN = 200
 def draw_profiles(profiles: Sequence[LatencyProfile]) -> Any:
     """A matplotlib figure: samples, medians with intervals, fitted lines with bands, and residuals below.
 
-    Lines are dashed outside the batch sizes that were measured. The axes follow medians and lines; samples far above
-    them do not fit in, and are counted instead.
+    Lines are dashed outside the batch sizes that were measured; a single batch size has none. The axes follow medians
+    and lines; samples far above them do not fit in, and are counted instead.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw_profiles(profiles: Sequence[LatencyProfile]) -> Any:
         _draw_residuals(lower, profile, colour, marker)
     top_s = highest_s(profiles, most)
     upper.set(ylabel="one denoising step, ms", ylim=(0, 1e3 * top_s))
-    if not all(_covers(profile, most) for profile in profiles):
+    if not all(profile.one_size or _covers(profile, most) for profile in profiles):
         upper.plot([], [], "--", color="0.4", label="dashed: batch sizes that were not measured")
     if above := sum(seconds > top_s for profile in profiles for seconds in _durations(profile)):
         upper.plot([], [], " ", label=f"not shown: {above:,} slower samples")
@@ -61,7 +61,8 @@ def draw_profiles(profiles: Sequence[LatencyProfile]) -> Any:
 def highest_s(profiles: Sequence[LatencyProfile], most: int) -> float:
     """The top of the upper axis: a little above all medians, and all lines up to batch size `most`; seconds."""
     medians = [sample.median_s for profile in profiles for sample in profile.samples]
-    return HEADROOM * max([*medians, *(float(profile.fit.model().step_latency(most)) for profile in profiles)])
+    lines = [float(profile.fit.model().step_latency(most)) for profile in profiles if not profile.one_size]
+    return HEADROOM * max(medians + lines)
 
 
 def _covers(profile: LatencyProfile, most: int) -> bool:
@@ -102,6 +103,9 @@ def _draw_samples(axis: Any, profile: LatencyProfile, colour: Any, marker: str) 
 def _draw_line(axis: Any, profile: LatencyProfile, most: int, colour: Any, marker: str) -> None:
     """The fitted line up to batch size `most`, dashed where nothing was measured, and its band."""
     fit, measured = profile.fit, _measured(profile)
+    if profile.one_size:
+        axis.plot([], [], marker, color=colour, label=_label(profile))
+        return
     first, last = measured or (1, 1)  # nothing was measured: the line is dashed all along
     for start, end, style in ((1, first, "--"), (first, last, "-"), (last, most, "--")):
         if start < end:
@@ -119,7 +123,9 @@ def _label(profile: LatencyProfile) -> str:
     fit = profile.fit
     line = f"{1e3 * fit.slope_s:.2f} b + {1e3 * fit.intercept_s:.2f}"
     latency = f"max({1e3 * fit.floor_s:.1f}, {line})" if fit.floor_s else line
-    return f"{drawn_text(profile.device_name)}, {drawn_text(profile.model, 24)}, {profile.dtype}: {latency} ms"
+    if profile.one_size:
+        latency = f"{1e3 * profile.samples[0].median_s:.2f}"
+    return f"{drawn_text(profile.device_name)}, {drawn_text(profile.model, 24)}, {profile.number_format}: {latency} ms"
 
 
 def _draw_residuals(axis: Any, profile: LatencyProfile, colour: Any, marker: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,56 @@ def make_network(path: Path, make: Callable[[], Any], device: str, dtype: Any) -
         dtype: torch's number format.
 
     Raises:
-        InputError: where the configuration makes no network.
+        InputError: where the configuration makes no network, or one that the device's memory does not hold.
     """
     import torch
     from diffusers.utils import logging
 
     logging.set_verbosity_error()  # its advice is about loading weights, and these are random
     torch.manual_seed(SEED)
+    _check_memory(path, _made(path, make, "meta", dtype), device)
+    return _made(path, make, device, dtype).eval().requires_grad_(False)
+
+
+def _made(path: Path, make: Callable[[], Any], device: str, dtype: Any) -> Any:
+    import torch
+
     with torch.device(device), _default_dtype(dtype):
         try:
-            network = make()
+            return make()
         except RuntimeError:  # the device's own, such as a full memory
             raise
         except Exception as error:  # of whatever the configuration has made impossible
             raise InputError(
                 f"{path}: no network can be made of it ({reason_of(error)}); name another model's folder"
             ) from error
-    return network.eval().requires_grad_(False)
+
+
+def _check_memory(path: Path, network: Any, device: str) -> None:
+    """Refuse a network whose weights alone are more than the free memory of its device.
+
+    Args:
+        path: file of the configuration, for messages.
+        network: the network without memory, on torch's meta device.
+        device: device that it shall be on.
+    """
+    parameters = list(network.parameters())
+    needed, free = sum(p.numel() * p.element_size() for p in parameters), free_bytes(device)
+    if free is not None and needed > free:
+        raise InputError(
+            f"{path}: {sum(p.numel() for p in parameters):,} weights need {needed / 1e9:.1f} GB, and {device} has "
+            f"{free / 1e9:.1f} GB free; use a smaller --model or --dtype, or another device"
+        )
+
+
+def free_bytes(device: str) -> int | None:
+    """The free memory of a device; Apple's GPUs have the machine's. None where nothing tells, as for torch's meta."""
+    kind = device.partition(":")[0]
+    if kind in ("cpu", "mps"):
+        return int(import_module("psutil").virtual_memory().available)  # of accelerate's own needs
+    if kind in ("cuda", "xpu"):
+        return int(getattr(import_module("torch"), kind).mem_get_info(device)[0])
+    return None
 
 
 @contextmanager

@@ -18,6 +18,8 @@ NAME_CELLS = 80
 """Most cells of a terminal that the name of a profile's file takes in a list; those of profiles are shorter."""
 MODEL_CELLS = 14
 """Most cells of a terminal that the name of a model takes in a list."""
+UNKNOWN = ["-"] * 3
+"""What stands for slope, intercept and floor, or for L(8) and what follows it, where one batch size was measured."""
 TEXT_CELLS = 24
 """Most cells of a terminal that a text beside a held-out measurement takes."""
 
@@ -27,7 +29,7 @@ def print_profile(profile: LatencyProfile, as_json: bool) -> None:
     if as_json:
         print(record_json(profile), end="")
         return
-    form = f"{profile.resolution} px, {_number_format(profile)}, {'with' if profile.guidance else 'no'} guidance"
+    form = f"{profile.resolution} px, {profile.number_format}, {'with' if profile.guidance else 'no'} guidance"
     attention = f", {profile.attention} attention" if profile.attention else ""
     print(printable(f"{profile.name}: {profile.device_name}, {profile.model}, {form}{attention}"))
     table = plain_table("batch", "median ms", "95 % interval ms", "samples", "fit ms", "off", right_from=0)
@@ -104,11 +106,7 @@ def _group_title(profile: LatencyProfile) -> "Text":
 def _list_cells(profile: LatencyProfile) -> list[str]:
     """Number format and latencies of a profile; k and h only where they are known."""
     step_ms = f"{1e3 * float(profile.fit.model().step_latency(1)):.2f}"
-    return [_number_format(profile), step_ms, *(["-"] * 3 if profile.one_size else _fit_ms(profile))]
-
-
-def _number_format(profile: LatencyProfile) -> str:
-    return profile.quantization or profile.dtype
+    return [profile.number_format, step_ms, *_fit_ms(profile)]
 
 
 def _by_network(profiles: Mapping[str, LatencyProfile], own: Collection[str]) -> list[list[str]]:
@@ -124,13 +122,19 @@ def print_comparison(profiles: Sequence[LatencyProfile], as_json: bool) -> None:
     if as_json:
         print(json.dumps([{"name": profile.name, **_facts(profile)} for profile in profiles], indent=1))
         return
-    table = plain_table("name", "k ms/image", "h ms", "floor ms", "L(1) ms", "L(8) ms", "L(16) ms", "L(16) / first")
-    first = float(profiles[0].fit.model().step_latency(16))
+    table = plain_table("name", "k ms", "h ms", "floor ms", "L(1) ms", "L(8) ms", "L(16) ms", "ratio")
     for profile in profiles:
-        latencies_ms = 1e3 * profile.fit.model().step_latency([1, 8, 16])
-        ratio = latencies_ms[2] / 1e3 / first
-        table.add_row(profile.name, *_fit_ms(profile), *(f"{ms:.1f}" for ms in latencies_ms), f"{ratio:.2f}")
+        table.add_row(profile.name, *_fit_ms(profile), *_latency_cells(profile, profiles[0]))
     print_table(table)
+
+
+def _latency_cells(profile: LatencyProfile, first: LatencyProfile) -> list[str]:
+    """L(1), L(8) and L(16), and the last as a multiple of that of the first profile; only what is known."""
+    latencies_s, first_s = (each.fit.model().step_latency([1, 8, 16]) for each in (profile, first))
+    cells = [f"{1e3 * seconds:.1f}" for seconds in latencies_s]
+    if profile.one_size:
+        return [cells[0], *UNKNOWN]
+    return [*cells, "-" if first.one_size else f"{latencies_s[2] / first_s[2]:.2f}"]
 
 
 def _facts(profile: LatencyProfile) -> dict[str, Any]:
@@ -149,7 +153,9 @@ def _facts(profile: LatencyProfile) -> dict[str, Any]:
 
 
 def _fit_ms(profile: LatencyProfile) -> list[str]:
-    """Slope, intercept and floor in milliseconds."""
+    """Slope, intercept and floor in milliseconds, where they are known."""
+    if profile.one_size:
+        return UNKNOWN
     fit = profile.fit
     floor = f"{1e3 * fit.floor_s:.1f}" if fit.floor_s else "-"
     return [f"{1e3 * fit.slope_s:.2f}", f"{1e3 * fit.intercept_s:.2f}", floor]

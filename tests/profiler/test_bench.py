@@ -272,18 +272,19 @@ def test_fp8_is_refused_on_gpus_that_do_not_multiply_in_it(monkeypatch, capabili
     check_fp8("int8", "cuda:0")
 
 
-@pytest.mark.parametrize("module", [torch.cuda, torch.xpu])
-def test_a_number_format_that_the_gpu_lacks_is_refused_after_that_gpu_was_made_the_current_one(monkeypatch, module):
-    current, kind = [0], module.__name__.partition(".")[2]
-    monkeypatch.setattr(module, "is_available", lambda: True)
-    monkeypatch.setattr(module, "device_count", lambda: 2)
-    monkeypatch.setattr(module, "set_device", current.append)
-    monkeypatch.setattr(module, "is_bf16_supported", lambda including_emulation: current[-1] != 1)
-    monkeypatch.setattr(module, "get_device_name", lambda index: "the old one")
-    with pytest.raises(InputError, match="--dtype: found bf16, which the old one lacks; use --dtype fp16"):
-        devices.check_device(Workload(model="tiny", device=f"{kind}:1", dtype="bf16"))
-    devices.check_device(Workload(model="tiny", device=f"{kind}:0", dtype="bf16"))
-    assert current == [0, 1, 0]
+def test_a_number_format_that_the_gpu_lacks_is_refused_after_that_gpu_was_made_the_current_one(monkeypatch):
+    current = [0]
+    for module in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(module, "is_available", lambda: True)
+        monkeypatch.setattr(module, "device_count", lambda: 2)
+        monkeypatch.setattr(module, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] != 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA GeForce GTX 1080")
+    with pytest.raises(InputError, match="--dtype: found bf16, which NVIDIA GeForce GTX 1080 lacks; use --dtype fp16"):
+        devices.check_device(Workload(model="tiny", device="cuda:1", dtype="bf16"))
+    devices.check_device(Workload(model="tiny", device="cuda:0", dtype="bf16"))
+    devices.check_device(Workload(model="tiny", device="xpu:1", dtype="bf16"))
+    assert current == [0, 1, 0, 1]
 
 
 def test_names_come_from_the_device(monkeypatch):

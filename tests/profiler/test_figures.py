@@ -58,6 +58,13 @@ def test_the_line_is_dashed_where_nothing_was_measured(batches, solid, dashed):
     assert ("dashed: batch sizes that were not measured" in legend(figure)) == bool(dashed)
 
 
+def test_a_single_batch_size_has_a_point_and_no_line():
+    figure = draw_profiles([load_profile("iphone-14"), load_profile("snapdragon-x-elite")])
+    assert (lines(figure, "-"), lines(figure, "--")) == ([], [])
+    assert legend(figure) == ["iPhone 14, SD2.1-base, fp16: 389.00 ms", "Snapdragon X Elite, SD1.5, w8a16: 225.40 ms"]
+    assert figure.axes[0].get_ylim()[1] == pytest.approx(1.15 * 389)
+
+
 def test_profiles_beside_each_other_are_drawn_to_the_same_batch_size_but_no_farther_than_is_usual():
     figure = draw_profiles([profile((1, 2)), profile((1, 100))])
     assert lines(figure, "-") == [(1, 2), (1, 100)]

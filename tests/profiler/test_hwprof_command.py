@@ -97,6 +97,16 @@ def test_compare_tables_and_draws(measured, tmp_path):
     assert [entry["name"] for entry in entries] == ["my-laptop", "h200"]
 
 
+def test_compare_leaves_out_what_one_batch_size_does_not_tell(tmp_path):
+    names = ["iphone-14", "h100-sxm5-80gb-pixart-sigma", "a100-80gb-sdxl"]
+    printed = run_here(main, "compare", *names, "-o", tmp_path / "c.png", COLUMNS="80").stdout.splitlines()
+    assert max(map(len, printed)) <= 80
+    assert printed[1].split() == ["iphone-14", "-", "-", "-", "389.0", "-", "-", "-"]
+    assert [line.split()[-1] for line in printed[2:]] == ["-", "-"]
+    again = run_here(main, "compare", *names[::-1], "-o", tmp_path / "c.png").stdout.splitlines()
+    assert [line.split()[-1] for line in again[1:]] == ["1.00", "0.52", "-"]
+
+
 def test_fit_takes_measurements_from_elsewhere(measured, tmp_path):
     home, _ = measured
     own = read_record(home / "edgesplit" / "profiles" / "my-laptop.json", LatencyProfile)

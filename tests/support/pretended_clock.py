@@ -1,8 +1,11 @@
-"""`hwprof` on a GPU that is not there: `python pretended_clock.py KIND OPTIONS`, with KIND "cuda", "mps" or "xpu".
+"""`hwprof bench` on GPUs that are not there, one of each kind: `python pretended_clock.py FOLDER OPTIONS`.
 
-The tensors of that device are those of `pretended_gpu`; its events tell the host's time.
+The tensors of each device are those of `pretended_gpu`; its events tell the host's time. The profiles are KIND.json in
+the folder. The last line on stderr is JSON: for every kind, how often its functions "synchronize" and "empty_cache"
+were called.
 """
 
+import json
 import sys
 import time
 from types import SimpleNamespace
@@ -53,7 +56,7 @@ def pretend(kind):
 
     fakes = {
         "Event": Event, "is_available": lambda: True, "device_count": lambda: 1, "set_device": lambda index: None,
-        "get_device_name": lambda device: f"Pretended {kind}", "is_bf16_supported": lambda including_emulation: True,
+        "get_device_name": lambda device: f"Pretended {kind}", "mem_get_info": lambda device: (1 << 30, 1 << 31),
         "get_device_properties": lambda device: FACTS,
         "synchronize": lambda: count("synchronize"), "empty_cache": lambda: count("empty_cache"),
     }  # fmt: skip
@@ -64,20 +67,24 @@ def pretend(kind):
     return counted
 
 
-def main(kind, options):
-    """Run `hwprof bench` on the pretended device; the last line on stderr tells how often it waited for the device."""
+def measure(kind, folder, options):
+    """Run `hwprof bench` on the pretended device; returns how often it waited for the device and freed its memory."""
     from edgesplit.profiler import bench, cli
 
     counted = pretend(kind)
     bench.BATCH_LIMIT = 4  # no memory is ever full
-    sys.argv = ["hwprof", "bench", "--device", kind, *options]
-    with pretended_gpu.Gpu(), Elsewhere(kind):
-        try:
+    sys.argv = ["hwprof", "bench", "--device", kind, *options, "-o", f"{folder}/{kind}.json"]
+    try:
+        with pretended_gpu.Gpu(), Elsewhere(kind):
             cli.main()
-        finally:
-            print(f"synchronised {counted['synchronize']}, freed {counted['empty_cache']}", file=sys.stderr)
+    except SystemExit as left:
+        if left.code:
+            raise
+    return counted
 
 
 if __name__ == "__main__":
     registered = pretended_gpu.pretend()
-    main(sys.argv[1], sys.argv[2:])
+    _, where, *words = sys.argv
+    counts = {kind: measure(kind, where, words) for kind in ("mps", "xpu", "cuda")}
+    print(json.dumps(counts), file=sys.stderr)
