@@ -1,10 +1,14 @@
 """Edge servers for the tests: a core with a quick engine, and one on a port of this machine."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 
+import httpx
+import psutil
 import uvicorn
 from oracles import make_scenario
 
@@ -85,3 +89,47 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+# -- the command as a process of its own ----------------------------------------------------------------------
+
+PATIENCE_S = 120
+"""Seconds after which something counts as hanging, on busy cores."""
+STEPS = 120
+"""Steps of its images, each of some milliseconds."""
+
+
+@contextmanager
+def serve_process(cluster, *options):
+    """`edgesplit serve` as a process of its own with a small model; yields its address and the process."""
+    port = free_port()
+    options = [
+        "--cluster", cluster, "--device", "cpu", "--guidance", "3", "--total-steps", STEPS, "--min-local-steps", "2",
+        "--gpus", "1", "--port", port, "--grace-s", "0", *options,
+    ]  # fmt: skip
+    process = psutil.Popen(
+        [sys.executable, "-m", "edgesplit", "serve", *map(str, options)], stderr=subprocess.PIPE, text=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: process.poll() is not None or is_ready(address))
+        assert process.poll() is None, process.stderr.read()
+        yield address, process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def until(holds, pause_s=0.002):
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(pause_s)
+
+
+def is_ready(address):
+    try:
+        return httpx.get(f"{address}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
