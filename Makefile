@@ -57,6 +57,7 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/methods.py
 	@$(PIP) '.[bench]'
 	$(BIN)/python benchmarks/service.py
+	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/drl.py .build/bench
 
 sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
