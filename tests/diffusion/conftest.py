@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,12 @@ def imported():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def one_thread():
+    """One thread: sums are added up in one order, and a copy of this process lacks no threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -539,15 +539,6 @@ def steps_done(checkpoint):
         return int(file.metadata()["step"])
 
 
-@pytest.fixture
-def one_thread():
-    """One thread: sums are added up in one order, and a copy of this process lacks no threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def kill_and_resume(dreambooth, folder, times, seed, steps, names=("anna", "ben")):
     path = save_cohort(folder, names, steps=steps, save_every=EVERY)
     dreambooth(path)
