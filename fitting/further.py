@@ -29,11 +29,12 @@ from .sources import FURTHER
 MEANT = {
     "A100": ("A100-SXM4-40GB", "A100-SXM4-80GB", "A100 80GB PCIe"),
     "A100-80GB": ("A100-SXM4-80GB", "A100 80GB PCIe"),
+    "A100-SXM4-80GB": ("A100-SXM4-80GB", "A100-80GB"),
     "H100": ("H100 PCIe", "H100 NVL"),
     "H100-PCIe": ("H100 PCIe",),
     "Tesla V100": ("Tesla V100-SXM2-16GB",),
 }
-"""Name of a card in some held-out rows -> the cards with a profile that it may be; other names are those cards'."""
+"""Name of a card in some held-out rows -> the cards of profiles that it may be; other names are those cards' own."""
 QUANTISED = {"w8a16": "int16"}
 """Number format of quantised rows -> number format of the activations."""
 
@@ -80,12 +81,12 @@ def further_profiles(rows: Sequence[FurtherRow]) -> list[LatencyProfile]:
     """The profiles of the rows that are meant for one, one for each device and model."""
     meant = [row for row in rows if row.use.startswith("profile")]
     groups = groupby(meant, key=lambda row: (row.device, row.model, row.source))
-    return [_profile(list(group)) for _, group in groups]
+    return [checked(_profile(list(group)), rows) for _, group in groups]
 
 
-def held_out(card: str, rows: Sequence[FurtherRow]) -> list[HeldOut]:
-    """What others measured on a card, and on cards that may be this one."""
-    return [
+def checked(profile: LatencyProfile, rows: Sequence[FurtherRow]) -> LatencyProfile:
+    """The profile with what others measured of the same network on its card, or on a card that may be its own."""
+    checks = [
         HeldOut(
             device=row.device,
             model=row.model,
@@ -95,8 +96,10 @@ def held_out(card: str, rows: Sequence[FurtherRow]) -> list[HeldOut]:
             source=f"{row.source}: {FURTHER[row.source].title}",
         )
         for row in rows
-        if row.use == "held-out check" and card in MEANT.get(row.device, (row.device,))
+        if row.use == "held-out check" and profile.device in MEANT.get(row.device, (row.device,))
+        if network_of(row.model) == network_of(profile.model)
     ]
+    return profile.model_copy(update={"held_out": checks})
 
 
 def _profile(rows: Sequence[FurtherRow]) -> LatencyProfile:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import data
 from ..common.files import read_text, write_record
-from .further import FurtherRow, further_profiles, held_out, shipped_rows
+from .further import checked, further_profiles, shipped_rows
 from .latency import fit_latency
 from .names import slug
 from .schemas import LatencyFitRecord, LatencyProfile, LatencySample, Provenance
@@ -159,16 +159,14 @@ def all_profiles() -> list[LatencyProfile]:
     """Every shipped latency profile."""
     rows, further = read_rows(data.sample("published/step_latency.csv")), shipped_rows()
     cards = [published_profile(card, best_rows(card, rows)) for card in CARDS] + [estimated_h100_nvl()]
-    return [_with_what_others_measured(card, further) for card in cards] + further_profiles(further)
+    return [with_decode_time(checked(card, further)) for card in cards] + further_profiles(further)
 
 
-def _with_what_others_measured(card: LatencyProfile, further: Sequence[FurtherRow]) -> LatencyProfile:
-    """The profile with the held-out measurements of its card, and with the time in which its VAE decodes a picture."""
-    decoded = decode_times(data.sample("published/decode.csv")).get(card.device)
-    decode_s, notes = decoded or (None, [])
+def with_decode_time(card: LatencyProfile) -> LatencyProfile:
+    """The profile with the time in which its VAE decodes a picture, where that is published."""
+    decode_s, notes = decode_times(data.sample("published/decode.csv")).get(card.device, (None, []))
     provenance = card.provenance.model_copy(update={"notes": [*card.provenance.notes, *notes]})
-    changes = {"held_out": held_out(card.device, further), "decode_s": decode_s, "provenance": provenance}
-    return card.model_copy(update=changes)
+    return card.model_copy(update={"decode_s": decode_s, "provenance": provenance})
 
 
 def decode_times(path: Path) -> dict[str, tuple[float, list[str]]]:

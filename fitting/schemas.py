@@ -130,7 +130,7 @@ class LatencyProfile(Record):
     model: Text
     resolution: Annotated[Resolution, BeforeValidator(check_resolution)]
     dtype: Dtype
-    quantization: Text | None = None
+    quantization: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")] | None = None
     attention: Text | None = None
     guidance: bool
     samples: list[LatencySample]

@@ -52,7 +52,7 @@ FURTHER = {
         "2024",
     ),
     "E2": Source(
-        "ml-energy/leaderboard data/diffusion/text-to-image, H100: (seconds of more steps - seconds of fewer) / steps",
+        "ml-energy/leaderboard data/diffusion/text-to-image, H100: what one step more takes, as in E1",
         "2025",
     ),
     "E3": Source(
@@ -82,5 +82,5 @@ FURTHER = {
 }
 """The sources of `more_step_latency.csv`."""
 
-DECODE = {"D1": "huggingface/diffusers docs/source/en/hybrid_inference/vae_decode.md: SD1.5, fp16, one picture"}
+DECODE = {"D1": "huggingface/diffusers docs/source/en/hybrid_inference/vae_decode.md: SD v1.5, one picture of 512x512"}
 """The sources of `decode.csv`."""

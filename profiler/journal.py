@@ -102,10 +102,10 @@ class Journal:
             raise InputError(f"{self.path}: not a journal of hwprof bench; move it away, or begin anew with --fresh")
         entries = [_loaded(line, signed) for line in lines]
         done = list(_whole(entries))
-        if done and old != config:
+        if done and (changed := _difference(old, config)):  # an option that is new since then was None
             raise InputError(
-                f"{self.path}: an interrupted run had other options: {_difference(old, config)}; repeat them to go on "
-                "with it, or begin anew with --fresh"
+                f"{self.path}: an interrupted run had other options: {changed}; repeat them to go on with it, or begin "
+                "anew with --fresh"
             )
         if damaged := sum(map(bool, lines[:-1])) - len(done) - sum("threads" in entry for entry in entries):
             say(f"hwprof: {self.path} was damaged: {counted(damaged, 'visit')} of it are measured again")

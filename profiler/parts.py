@@ -20,6 +20,8 @@ TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 """Folders of the text encoders."""
 ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection")
 """Classes of text encoders that are timed."""
+SHORTEST_S = 1e-6
+"""Seconds below which no clock of a device tells a call from nothing."""
 CALLS, MOST_S = 20, 10.0
 """Calls that are timed, fewer where warming up and calling take longer than so many seconds."""
 
@@ -40,7 +42,7 @@ def time_part(make: Callable[[], Step], timer: Timer) -> list[float]:
     """Seconds of each of some calls of a part, after it has warmed up."""
     step = make()
     warm = warm_up(timer, step, MOST_S / 2)
-    return timer.durations(step, int(np.clip(MOST_S / 2 / warm.step_s, 1, CALLS)))
+    return timer.durations(step, int(np.clip(MOST_S / 2 / max(warm.step_s, SHORTEST_S), 1, CALLS)))
 
 
 def _decode(unet: TimedUnet, path: Path) -> Step:

@@ -29,6 +29,7 @@ def test_every_held_out_row_stands_beside_a_card_of_its_kind_and_is_no_sample_of
     assert {(check.device, check.batch, check.step_s) for _, check in kept} == rows
     for profile, check in kept:
         assert check.device.replace("Tesla ", "").split("-")[0].split()[0] in profile.device
+        assert network_of(check.model) == network_of(profile.model)
         assert (check.batch, check.step_s) not in [(sample.batch, sample.median_s) for sample in profile.samples]
         assert check.source.partition(":")[0] in FURTHER
 

@@ -132,6 +132,7 @@ def put(*keys, value):
         (spoil(PROFILE, put("resolution", value="768")), "field 'resolution': .*WIDTHxHEIGHT.*'768'"),
         (spoil(PROFILE, put("resolution", value="0x768")), "field 'resolution': .*WIDTHxHEIGHT"),
         (spoil(PROFILE, put("resolution", value=0)), "field 'resolution': .*WIDTHxHEIGHT"),
+        (spoil(PROFILE, put("quantization", value="[/bold]")), "field 'quantization': found '\\[/bold\\]'"),
         (spoil(PROFILE, put("decode_s", value=0)), "field 'decode_s': found 0"),
         (spoil(PROFILE, put("held_out", 0, "step_s", value=0)), "field 'held_out.0.step_s': found 0"),
         (spoil(PROFILE, put("samples", 0, "batch", value=0)), "field 'samples.0.batch': found 0"),

@@ -37,7 +37,8 @@ def obeyed(text):
 
 @pytest.mark.parametrize("json_", [[], ["--json"]])
 def test_no_text_of_a_profile_moves_the_terminal(home, json_):
-    save(home, "own", device=HOSTILE, model=HOSTILE)
+    check = {"device": HOSTILE, "model": HOSTILE, "backend": HOSTILE, "batch": 1, "step_s": 0.1, "source": HOSTILE}
+    save(home, "own", device=HOSTILE, model=HOSTILE, held_out=[check], attention=HOSTILE)
     save(home, "bold", model="[/bold]")
     save(home, "\x1b[2Jname")
     for command in (["list"], ["show", "own"], ["show", "bold"], ["compare", "own", "bold", "-o", home / "c.png"]):

@@ -70,6 +70,13 @@ def test_visits_of_other_options_are_refused_with_the_difference_and_begun_anew_
         journal.close(remove=False)
 
 
+def test_an_option_that_the_interrupted_run_did_not_know_binds_only_where_it_is_used(tmp_path):
+    path = interrupted(tmp_path / "j.jsonl")
+    Journal(path, CONFIG | {"quantize": None}).close(remove=False)
+    with pytest.raises(InputError, match="quantize was None and is 'int8'"):
+        Journal(path, CONFIG | {"quantize": "int8"})
+
+
 def test_options_with_which_nothing_was_measured_bind_no_later_run(tmp_path):
     journal = Journal(interrupted(tmp_path / "j.jsonl", visits=0), {"batches": [8]})
     assert (journal.done, journal.threads) == ([], None)
