@@ -122,7 +122,8 @@ def make_app(rounds: Rounds, settings: Callable[[dict[str, Any]], ServerSettings
     app.add_exception_handler(RequestValidationError, _on_malformed)
     app.add_exception_handler(HTTPException, _on_http)
     _add_device_routes(app)
-    _add_handoff_routes(app)
+    _add_handoff_route(app)
+    _add_last_routes(app)
     _add_operator_routes(app)
     app.add_middleware(Guard, app_state=app.state)
     return app
@@ -151,7 +152,7 @@ def _add_device_routes(app: FastAPI) -> None:
         return decision
 
 
-def _add_handoff_routes(app: FastAPI) -> None:
+def _add_handoff_route(app: FastAPI) -> None:
     binary = {"schema": {"type": "string", "format": "binary"}}
     message: dict[int | str, dict[str, Any]] = {
         200: {"description": "safetensors message", "content": {MEDIA_HANDOFF: binary}}
@@ -173,6 +174,8 @@ def _add_handoff_routes(app: FastAPI) -> None:
         headers = {DIGEST_HEADER: f"sha-256=:{digest}:", "Server-Timing": timing}
         return Response(payload, media_type=MEDIA_HANDOFF, headers=headers)
 
+
+def _add_last_routes(app: FastAPI) -> None:
     @app.post(
         "/v1/requests/{name}/report",
         status_code=204,

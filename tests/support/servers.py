@@ -93,7 +93,7 @@ def free_port():
 
 # -- the command as a process of its own ----------------------------------------------------------------------
 
-PATIENCE_S = 120
+PATIENCE_S = 300
 """Seconds after which something counts as hanging, on busy cores."""
 STEPS = 120
 """Steps of its images, each of some milliseconds."""
