@@ -4,7 +4,8 @@
 what it adds to a request (`latency`); sixteen images in flight against sixteen pipelines one after another, and what a
 tick of the engine costs beside its call of the UNet (`engine`). A part's name as an argument runs it alone. Both sides
 take turns in the same run; printed are the median of the turns and their range. Requests per second of the server's
-CPU time say what a core to itself would bring, where other work has a share of the cores.
+CPU time say what a core to itself would bring, where other work has a share of the cores; the engine and its peer
+compute with one thread, whose CPU time is taken.
 """
 
 import asyncio
@@ -258,12 +259,17 @@ def show_latency() -> None:
 
 # -- the engine ----------------------------------------------------------------------------------------------
 
-IMAGES, GUIDANCE, THREADS = 16, 3.0, (1, 2)
+IMAGES, GUIDANCE = 16, 3.0
 STEPS = IMAGES
 """N, with which sixteen images are in flight, each at a step of its own, where one joins at every tick."""
 CLOSE = 1e-4
 """Most by which latents of the two may differ."""
 DOING = ("", "wearing a hat", "wearing a scarf", "with a ball")
+PIPELINES, TOGETHER, APART = (
+    "pipelines, one after another",
+    "engine, all join at once",
+    "engine, one joins at every tick",
+)
 PLACES = ("on the beach", "in snow", "in the forest", "in the city")
 
 
@@ -309,10 +315,10 @@ def prompt_of(model: Any, number: int) -> str:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    start = time.perf_counter()
+    """CPU seconds of a call; torch computes in this thread alone."""
+    start = time.thread_time()
     work()
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def pipelines(pipeline: Any, model: Any) -> list[Any]:
@@ -329,18 +335,20 @@ def pipelines(pipeline: Any, model: Any) -> list[Any]:
     ]
 
 
-def tick_parts(images: Images, count: int) -> tuple[float, float]:
-    """Median seconds of a tick, and of its call of the UNet."""
-    began, unet_s, tick_s = [0.0], [0.0], []
+def tick_parts(images: Images, count: int, joining: int = 0) -> tuple[float, float]:
+    """Median CPU seconds of a tick, and of its call of the UNet; before each tick so many images join."""
+    began, unet_s, tick_s = [0.0], [], []
     unet = images.model.unet
     hooks = [
-        unet.register_forward_pre_hook(lambda *_: began.__setitem__(0, time.perf_counter())),
-        unet.register_forward_hook(lambda *_: unet_s.append(time.perf_counter() - began[0])),
+        unet.register_forward_pre_hook(lambda *_: began.__setitem__(0, time.thread_time())),
+        unet.register_forward_hook(lambda *_: unet_s.append(time.thread_time() - began[0])),
     ]
-    tick_s = [timed(images.engine.tick) for _ in range(count)]
+    for _ in range(count):
+        images.join(joining)
+        tick_s.append(timed(images.engine.tick))
     for hook in hooks:
         hook.remove()
-    return float(np.median(tick_s)), float(np.median(unet_s[1:]))
+    return float(np.median(tick_s)), float(np.median(unet_s))
 
 
 def overheads(model: Any, sampling: Any) -> dict[str, float]:
@@ -353,12 +361,12 @@ def overheads(model: Any, sampling: Any) -> dict[str, float]:
         shares[f"{batch} in flight"] = tick_parts(images, STEPS - 3)
     images = Images(model, sampling)
     images.ticks(IMAGES, joining=1)
-    shares[f"{IMAGES} in flight, each at a step of its own"] = tick_parts(images, STEPS // 2)
+    shares[f"{IMAGES} in flight, one joins at every tick, its prompt encoded"] = tick_parts(images, STEPS, joining=1)
     return {name: 100 * (tick_s - unet_s) / unet_s for name, (tick_s, unet_s) in shares.items()}
 
 
 def show_engine() -> None:
-    """Seconds of sixteen images on either side, and the engine's own part of a tick."""
+    """CPU seconds of sixteen images on either side, and the engine's own part of a tick."""
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -369,27 +377,26 @@ def show_engine() -> None:
     model, sampling = load_model(folder, device="cpu"), Sampling(total_steps=STEPS, guidance_scale=GUIDANCE)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).to("cpu", torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    seconds: dict[tuple[str, int], list[float]] = {}
-    shares: dict[tuple[str, int], list[float]] = {}
+    torch.set_num_threads(1)
+    seconds: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     for turn in range(TURNS + 1):
-        for threads in THREADS:
-            torch.set_num_threads(threads)
-            took, found = one_turn(pipeline, model, sampling), overheads(model, sampling)
-            if turn:  # the first turn warms up
-                for name, value in took.items():
-                    seconds.setdefault((name, threads), []).append(value)
-                for name, value in found.items():
-                    shares.setdefault((name, threads), []).append(value)
+        took, found = one_turn(pipeline, model, sampling), overheads(model, sampling)
+        if turn:  # the first turn warms up
+            for name, value in took.items():
+                seconds.setdefault(name, []).append(value)
+            for name, value in found.items():
+                shares.setdefault(name, []).append(value)
     _print(seconds, shares)
 
 
 def one_turn(pipeline: Any, model: Any, sampling: Any) -> dict[str, float]:
-    """Seconds of sixteen images each way; ends where their latents differ."""
+    """CPU seconds of sixteen images each way; ends where their latents differ."""
     together, apart, separate = Images(model, sampling), Images(model, sampling), []
-    took = {"pipelines": timed(lambda: separate.extend(pipelines(pipeline, model)))}
-    took["together"] = timed(lambda: (together.join(IMAGES), together.ticks(STEPS)))
+    took = {PIPELINES: timed(lambda: separate.extend(pipelines(pipeline, model)))}
+    took[TOGETHER] = timed(lambda: (together.join(IMAGES), together.ticks(STEPS)))
     apart.ticks(STEPS, joining=1)  # from here on sixteen are in flight
-    took["apart"] = timed(lambda: apart.ticks(STEPS, joining=1))
+    took[APART] = timed(lambda: apart.ticks(STEPS, joining=1))
     for images in (together, apart):
         worst = max(float((images.made[i] - separate[i]).abs().max()) for i in range(IMAGES))
         if worst > CLOSE:
@@ -397,23 +404,17 @@ def one_turn(pipeline: Any, model: Any, sampling: Any) -> dict[str, float]:
     return took
 
 
-def _print(seconds: dict[tuple[str, int], list[float]], shares: dict[tuple[str, int], list[float]]) -> None:
-    words = {"pipelines": "pipelines, one after another", "together": "engine, all join at once",
-             "apart": "engine, one joins at every tick"}  # fmt: skip
-    title = f"{IMAGES} images of {STEPS} steps, toy world, CPU: seconds"
-    table = plain_table(title, *(f"threads: {t}" for t in THREADS), right_from=1)
-    for name, described in words.items():
-        table.add_row(described, *(spread(seconds[name, threads], 2) for threads in THREADS))
+def _print(seconds: dict[str, list[float]], shares: dict[str, list[float]]) -> None:
+    table = plain_table(
+        f"{IMAGES} images of {STEPS} steps, toy world, one thread", "CPU seconds", "pipelines / this", right_from=1
+    )
+    for name, turns in seconds.items():
+        ratios = [peer / own for peer, own in zip(seconds[PIPELINES], turns, strict=True)]
+        table.add_row(name, spread(turns, 2), spread(ratios, 2))
     console.print(table)
-    best = min(np.median(seconds["pipelines", threads]) for threads in THREADS)
-    for name in ("together", "apart"):
-        ratios = [np.median(seconds["pipelines", t]) / np.median(seconds[name, t]) for t in THREADS]
-        own = min(np.median(seconds[name, threads]) for threads in THREADS)
-        each = ", ".join(f"{ratio:.2f} with {t}" for ratio, t in zip(ratios, THREADS, strict=True))
-        console.print(f"pipelines / {words[name]}: {best / own:.2f} (threads: {each})")
-    table = plain_table("tick beside its call of the UNet, %", *(f"threads: {t}" for t in THREADS), right_from=1)
-    for name in dict.fromkeys(name for name, _ in shares):
-        table.add_row(name, *(spread(shares[name, threads], 1) for threads in THREADS))
+    table = plain_table("a tick beside its call of the UNet", "more CPU time, %", right_from=1)
+    for name, turns in shares.items():
+        table.add_row(name, spread(turns, 1))
     console.print(table)
 
 
