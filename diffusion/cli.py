@@ -51,7 +51,8 @@ Steps = Annotated[
     int | None, typer.Option(help="N, number of steps in all; default: the plan's, 50 for the toy world, else 200.")
 ]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")]
-Scheduler = Annotated[str, typer.Option(help="ddim, euler, euler-ancestral or ddpm.")]
+SCHEDULERS = "ddim, euler, euler-ancestral or ddpm; flow-euler for flow matching. [default: that of the models]"
+Scheduler = Annotated[str | None, typer.Option(help=SCHEDULERS)]
 Seed = Annotated[
     int, typer.Option(help="Seed of the initial noise; with own splits every further user has the next seed.")
 ]
@@ -89,7 +90,7 @@ def hybrid(
     plan: PlanFile = None,
     steps: Steps = None,
     guidance: Guidance = None,
-    scheduler: Scheduler = "ddim",
+    scheduler: Scheduler = None,
     seed: Seed = 0,
     dtype: Dtype = "fp32",
     device: Device = "",

@@ -28,6 +28,8 @@ from .inference.references import (
     names_subject,
     pick_device,
     subjects,
+    usual_guidance,
+    usual_scheduler,
 )
 from .inference.sampling import Sampling, check_seed
 from .inference.splits import own_splits, read_plan
@@ -36,8 +38,8 @@ from .inference.templates import check_template, with_subject
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .inference.families.base import Model
     from .inference.handoff import Handoff
-    from .inference.models import Model
 
     Row = list[tuple[str, int, Tensor]]
     """Pictures side by side: user, local steps, picture of shape (3, height, width)."""
@@ -64,7 +66,7 @@ class HybridRequest:
         plan: table that `plan` wrote.
         total_steps: N; None for the default.
         guidance: guidance scale; None for the default.
-        scheduler: name of the scheduler.
+        scheduler: name of the scheduler; None for the usual one of the models' family.
         seed: seed of the initial noise.
         dtype: number format of the models.
         device: device to run on; empty for the default.
@@ -79,7 +81,7 @@ class HybridRequest:
     plan: Path | None
     total_steps: int | None
     guidance: float | None
-    scheduler: str
+    scheduler: str | None
     seed: int
     dtype: str
     device: str
@@ -147,11 +149,11 @@ def run_hybrid(request: HybridRequest, as_json: bool) -> None:
 def _plan(request: HybridRequest) -> HybridPlan:
     """The options, checked as far as that needs no model."""
     cluster, users = model_references(request.cluster, request.users, request.cohort)
-    sampling, splits = _sampling(request, users)
     check_format(request.dtype)
     check_seed(request.seed)
     check_device(request.device)
     check_models([cluster, *users.values()])
+    sampling, splits = _sampling(request, cluster, users)
     words = subjects([cluster, *users.values()])
     return HybridPlan(
         cluster=cluster,
@@ -172,7 +174,7 @@ def _notice_silent_users(users: dict[str, str]) -> None:
         )
 
 
-def _sampling(request: HybridRequest, users: Collection[str]) -> tuple[Sampling, Splits]:
+def _sampling(request: HybridRequest, cluster: str, users: Collection[str]) -> tuple[Sampling, Splits]:
     """The settings that edge and devices share, and the splits."""
     toy = request.cluster is None and request.cohort is None
     if not toy and not request.prompts:
@@ -183,8 +185,8 @@ def _sampling(request: HybridRequest, users: Collection[str]) -> tuple[Sampling,
     usual = plan.total_steps if plan else 50 if toy else 200
     sampling = Sampling(
         total_steps=usual if request.total_steps is None else request.total_steps,
-        guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
-        scheduler=request.scheduler,
+        guidance_scale=usual_guidance(cluster, request.guidance, toy),
+        scheduler=usual_scheduler(cluster, request.scheduler),
     )
     if plan:
         return sampling, own_splits(str(request.plan), plan.local_steps, users, sampling.total_steps)
@@ -215,7 +217,7 @@ def _load_models(plan: HybridPlan, dtype: str, device: str) -> tuple["Model", di
                 personal[name] = load_model(reference, dtype=dtype, device=device)
     edge, models = paired(edge, list(personal.values()), plan.sampling)
     for model in (edge, *models):
-        model.tokens([model.prompt(template) for template in plan.prompts])
+        model.check_prompts([model.prompt(template) for template in plan.prompts])
     return edge, dict(zip(personal, models, strict=True))
 
 
@@ -360,7 +362,7 @@ def _print_report(report: dict[str, Any]) -> None:
     own = [f"{name}={n}" for name, n in splits.items()] if isinstance(splits, dict) else map(str, splits)
     table.add_row("local steps, n", ", ".join(own))
     table.add_row("edge: sample-steps", str(report["edge_sample_steps"]))
-    table.add_row("edge: passes of the UNet", str(report["edge_passes"]))
+    table.add_row("edge: passes of the network", str(report["edge_passes"]))
     table.add_row("hand-off, fp16: payload bits", str(report["handoff_payload_bits"]))
     table.add_row("hand-off, fp16: bits with header", str(report["handoff_total_bits"]))
     console.print(table)

@@ -47,7 +47,8 @@ Seeds = Annotated[int, typer.Option(help="Number of initial noises per prompt.")
 Guidance = Annotated[
     float | None, typer.Option(help="Scale of classifier-free guidance; default: 3 for toy models, else 7.5.")
 ]
-Scheduler = Annotated[str, typer.Option(help="ddim, euler, euler-ancestral or ddpm.")]
+SCHEDULERS = "ddim, euler, euler-ancestral or ddpm; flow-euler for flow matching. [default: that of the models]"
+Scheduler = Annotated[str | None, typer.Option(help=SCHEDULERS)]
 BatchSize = Annotated[str, typer.Option(help="Most pictures in one pass; auto: what fits, up to 64.")]
 NumberFormat = Annotated[str, typer.Option(help="Number format of the models: fp32, fp16 or bf16.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if any.")]
@@ -91,7 +92,7 @@ def sweep(
     describe: Descriptions = None,
     splits: Splits = None,
     steps: Steps = None, seeds: Seeds = 20,
-    guidance: Guidance = None, scheduler: Scheduler = "ddim",
+    guidance: Guidance = None, scheduler: Scheduler = None,
     batch: BatchSize = "auto", dtype: NumberFormat = "fp32", device: Device = "",
     clip: ClipModel = None, lpips: Backbone = None, long_prompts: LongPrompts = "refuse",
     kappa: Kappa = None, gain: Gain = GAIN, threshold: Threshold = THRESHOLD,

@@ -16,6 +16,8 @@ from ..diffusion.inference.references import (
     model_references,
     named,
     read_settings,
+    usual_guidance,
+    usual_scheduler,
 )
 from ..diffusion.inference.sampling import Sampling
 from .fingerprints import fingerprints, is_toy
@@ -80,7 +82,7 @@ class SweepRequest:
     steps: int | None
     seeds: int
     guidance: float | None
-    scheduler: str
+    scheduler: str | None
     batch: str
     dtype: str
     device: str
@@ -103,13 +105,13 @@ def resolve(request: SweepRequest) -> SweepSettings:
     """
     cluster, users = _references(request)
     toy = is_toy(cluster)
-    sampling = _sampling(request, toy)
+    check_models([cluster, *users.values()])
+    sampling = _sampling(request, cluster, toy)
     lpips, clip = (
         request.lpips or ("toyworld" if toy else "alex"),
         request.clip or ("toyworld/clip" if toy else REAL_CLIP),
     )
     _check_choices(request, lpips)
-    check_models([cluster, *users.values()])
     return SweepSettings(
         cluster=data.portable(cluster),
         users={name: data.portable(reference) for name, reference in users.items()},
@@ -171,13 +173,13 @@ def _one_of(option: str, value: str, accepted: Collection[str]) -> None:
         raise InputError(f"{option}: found {shown(value)}, accepted: {names}; {nearest(value, accepted)}")
 
 
-def _sampling(request: SweepRequest, toy: bool) -> Sampling:
+def _sampling(request: SweepRequest, cluster: str, toy: bool) -> Sampling:
     """The sampling that edge and devices share; its errors name the options."""
     try:
         return Sampling(
             total_steps=(50 if toy else 200) if request.steps is None else request.steps,
-            guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
-            scheduler=request.scheduler,
+            guidance_scale=usual_guidance(cluster, request.guidance, toy),
+            scheduler=usual_scheduler(cluster, request.scheduler),
         )
     except InputError as error:
         field, _, rest = str(error).partition(":")

@@ -19,9 +19,10 @@ from .. import data
 from ..common.capacity import largest_batch
 from ..common.errors import InputError, shown
 from ..diffusion.inference.batch import StepCount, denoise, intermediates
+from ..diffusion.inference.families.base import Model
 from ..diffusion.inference.gpu import free_memory, gpu_memory, out_of_memory
 from ..diffusion.inference.in_flight import NotFiniteError
-from ..diffusion.inference.models import Model, load_model, paired, weights_digest
+from ..diffusion.inference.models import load_model, paired, weights_digest
 from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.pictures import as_pil
 from ..diffusion.inference.threads import fastest_threads
@@ -272,7 +273,7 @@ def check_texts(models: SweepModels) -> None:
     """
     for template in models.settings.templates:
         for model in (models.edge, *models.personal.values()):
-            model.tokens([model.prompt(template)])
+            model.check_prompts([model.prompt(template)])
         models.clip.text_features([described(template, text) for text in models.settings.descriptions.values()])
 
 

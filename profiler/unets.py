@@ -70,17 +70,16 @@ class TimedUnet:
         return self._captured(step) if self.workload.cuda_graph else step
 
     def _step(self, unet: Any, batch: int) -> Callable[[], object]:
+        from ..diffusion.inference.families.known import family_of_unet
         from ..diffusion.inference.step import Timestep, denoise_step
 
-        inputs = self._inputs(batch)
+        latents, conditions, family = self._latents(batch), self._conditions(batch), family_of_unet(self.config)
         middle = self.scheduler.timesteps[len(self.scheduler.timesteps) // 2]
         timestep = Timestep(middle, middle.to(self.workload.device))
         scale = GUIDANCE_SCALE if self.workload.guidance else None
 
         def step() -> object:
-            return denoise_step(
-                unet, self.scheduler, inputs["latents"], timestep, inputs["embeddings"], scale, inputs["added"]
-            )
+            return denoise_step(family, unet, self.scheduler, latents, timestep, conditions, scale)
 
         return step
 
@@ -98,17 +97,20 @@ class TimedUnet:
             network = network.to(memory_format=torch.channels_last)
         return quantized(network, self.workload.quantize) if self.workload.quantize else network
 
-    def _inputs(self, batch: int) -> dict[str, Any]:
+    def _latents(self, batch: int) -> Any:
+        import torch
+
+        latents = self.latents(batch)
+        return latents.to(memory_format=torch.channels_last) if self.workload.channels_last else latents
+
+    def _conditions(self, batch: int) -> dict[str, Any]:
+        """Random conditions by the names of the UNet's family, a row for each image and each half of the guidance."""
         import torch
 
         rows, place = batch * (2 if self.workload.guidance else 1), self._place()
-        latents = self.latents(batch)
-        if self.workload.channels_last:
-            latents = latents.to(memory_format=torch.channels_last)
         width = self.config["cross_attention_dim"]
         width = width if isinstance(width, int) else width[0]
-        embeddings = torch.randn(rows, TOKENS, width, **place)
-        return {"latents": latents, "embeddings": embeddings, "added": self._added(rows, place)}
+        return {"text": torch.randn(rows, TOKENS, width, **place)} | self._added(rows, place)
 
     def _place(self) -> dict[str, Any]:
         return {"device": self.workload.device, "dtype": self.dtype}
@@ -120,17 +122,17 @@ class TimedUnet:
         width, height = (side // self.factor for side in sides_of(self.resolution))
         return torch.randn(batch, self.config.get("in_channels", 4), height, width, **self._place())
 
-    def _added(self, rows: int, place: dict[str, Any]) -> dict[str, Any] | None:
-        """SDXL's pooled text and sizes of the picture; None for other UNets."""
+    def _added(self, rows: int, place: dict[str, Any]) -> dict[str, Any]:
+        """SDXL's pooled text and sizes of the picture; nothing for other UNets."""
         import torch
 
         if self.config.get("addition_embed_type") != "text_time":
-            return None
+            return {}
         sizes = SDXL_SIZES * self.config["addition_time_embed_dim"]
         pooled = self.config["projection_class_embeddings_input_dim"] - sizes
         width, height = map(float, sides_of(self.resolution))
         time_ids = torch.tensor([[height, width, 0, 0, height, width]] * rows, **place)
-        return {"text_embeds": torch.randn(rows, pooled, **place), "time_ids": time_ids}
+        return {"pooled": torch.randn(rows, pooled, **place), "sizes": time_ids}
 
     def _captured(self, step: Callable[[], object]) -> CapturedStep:
         """The step as a CUDA graph, warmed up on a side stream as capturing demands."""

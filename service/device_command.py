@@ -21,6 +21,8 @@ from ..diffusion.inference.references import (
     cohort_models,
     pick_device,
     subjects,
+    usual_guidance,
+    usual_scheduler,
 )
 from ..diffusion.inference.sampling import Sampling, check_seed
 from ..diffusion.inference.templates import check_template, with_subject
@@ -54,7 +56,7 @@ class DeviceRequest:
     emphasis: float | None
     steps: int | None
     guidance: float | None
-    scheduler: str
+    scheduler: str | None
     dtype: str
     device: str
     token: str | None
@@ -103,17 +105,17 @@ def run_own_device(request: DeviceRequest) -> None:
 def _chosen(request: DeviceRequest) -> OwnModel:
     """The options, checked as far as that needs no model."""
     reference, toy = _reference(request)
+    check_models([reference])
     sampling = Sampling(
         total_steps=(50 if toy else 200) if request.steps is None else request.steps,
-        guidance_scale=(3.0 if toy else 7.5) if request.guidance is None else request.guidance,
-        scheduler=request.scheduler,
+        guidance_scale=usual_guidance(reference, request.guidance, toy),
+        scheduler=usual_scheduler(reference, request.scheduler),
     )
     check_format(request.dtype)
     check_seed(request.seed)
     check_device(request.device)
     _only_one(request, "--step-latency-s", "--profile", "--measure")
     _only_one(request, "--alpha", "--emphasis")
-    check_models([reference])
     words = tuple(subjects([reference]))
     if request.listen is None:
         _check_picture(request, words)

@@ -11,6 +11,8 @@ from .engines import receive, send
 MEASURED_BATCHES = (1, 2, 4, 8)
 MEASURED_STEPS = 6
 WARM_UP_STEPS = 2
+TRIED_BATCH = 4
+"""Images of the step with which the number of CPU threads is chosen."""
 
 
 def work(pipe: Connection, settings: dict[str, Any]) -> None:
@@ -35,9 +37,11 @@ class EdgeWorker:
     """The model and what is in flight on it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        from ..diffusion.inference.batch import timed_step
         from ..diffusion.inference.in_flight import InFlight
-        from ..diffusion.inference.models import load_model
+        from ..diffusion.inference.models import check_scheduler, load_model
         from ..diffusion.inference.sampling import Sampling
+        from ..diffusion.inference.threads import fastest_threads
 
         self.model = load_model(settings["cluster"], dtype=settings["dtype"], device=settings["device"])
         self.sampling = Sampling(
@@ -45,6 +49,9 @@ class EdgeWorker:
             guidance_scale=settings["guidance_scale"],
             scheduler=settings["scheduler"],
         )
+        check_scheduler(self.model, self.sampling)
+        if self.model.device.type == "cpu":
+            fastest_threads(timed_step(self.model, TRIED_BATCH, self.sampling), "serve")
         self.dtype = settings["handoff_dtype"]
         self.engine = InFlight(self.model, self.sampling, settings["most"])
         self.fingerprint = self.sampling.fingerprint(self.model.scheduler_config)
@@ -56,6 +63,7 @@ class EdgeWorker:
         """What the server needs to know: the model, its scheduler, its latents, and how long its steps take."""
         return {
             "name": self.model.name,
+            "scheduler": self.sampling.scheduler,
             "scheduler_hash": self.fingerprint,
             "latent_shape": list(self.model.latent_shape),
             "step_s": self._measured() if measure else {},
@@ -145,6 +153,8 @@ class EdgeWorker:
         from ..diffusion.inference.handoff import Handoff
 
         asked = self._asked.pop(name)
+        if isinstance(latents, InputError):
+            raise latents
         handoff = Handoff(
             latents=latents,
             step=asked["local_steps"],

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..diffusion.inference.batch import denoise
+from ..diffusion.inference.families.base import Model
 from ..diffusion.inference.gpu import gpu_memory
 from ..diffusion.inference.handoff import Handoff
 from ..diffusion.inference.hybrid import check_handoff
-from ..diffusion.inference.models import Model
 from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.pictures import as_pil
 from ..diffusion.inference.sampling import Sampling
@@ -72,7 +72,7 @@ class PersonalModel:
         template = with_subject(prompt, self.words)
         if "{" in template or "}" in template:
             check_template(template)
-        self.model.tokens([self.model.prompt(template)])
+        self.model.check_prompts([self.model.prompt(template)])
         return template
 
     def difference(self, facts: Facts) -> str:

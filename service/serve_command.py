@@ -37,7 +37,7 @@ class ServeRequest:
     device: str
     dtype: str
     guidance: float | None
-    sampler: str
+    sampler: str | None
     host: str
     port: int
     scenario: str
@@ -104,11 +104,17 @@ def _listen(request: ServeRequest, rounds: Rounds, app: Any) -> None:
 
 def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[EdgeEngine, float]:
     """What runs the steps, and the guidance scale that it has."""
-    guidance = request.guidance if request.guidance is not None else (3.0 if toy else 7.5)
     if request.engine == "emulated":
+        guidance = request.guidance if request.guidance is not None else (3.0 if toy else 7.5)
         return EmulatedEngine(resolved.scenario.edge, resolved.scenario.gpus), guidance
     from ..diffusion.inference.references import MODULES as MODEL_MODULES
-    from ..diffusion.inference.references import check_format, check_models, pick_device
+    from ..diffusion.inference.references import (
+        check_format,
+        check_models,
+        pick_device,
+        usual_guidance,
+        usual_scheduler,
+    )
 
     require("models", *MODEL_MODULES)
     from .. import data
@@ -117,6 +123,7 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
     cluster = request.cluster or str(data.FOLDER / "toyworld" / "cluster")
     check_format(request.dtype)
     check_models([cluster])
+    guidance = usual_guidance(cluster, request.guidance, toy)
     settings = {
         "cluster": cluster,
         "dtype": request.dtype,
@@ -124,7 +131,7 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
         "device": pick_device(request.device),
         "total_steps": resolved.scenario.total_steps,
         "guidance_scale": guidance,
-        "scheduler": request.sampler,
+        "scheduler": usual_scheduler(cluster, request.sampler),
         "most": resolved.edge.max_batch or 64,
         "measure": "edge" not in request.changes,
     }
@@ -179,7 +186,7 @@ def server_settings(
         total_steps=scenario.total_steps,
         min_local_steps=scenario.min_local_steps,
         guidance_scale=guidance,
-        scheduler=request.sampler,
+        scheduler=facts.get("scheduler") or request.sampler or "ddim",
         scheduler_hash=facts["scheduler_hash"],
         latent_shape=facts["latent_shape"],
         interval_s=scenario.interval_s,

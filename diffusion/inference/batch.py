@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...common.errors import InputError
 from ...common.progress import Progress
+from .families.base import Model
 from .in_flight import Image, InFlight, NotFiniteError
-from .models import Model
 from .noise import initial_noise
 from .sampling import DEFAULT, Sampling
 from .templates import PLAIN

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ...common.errors import InputError
 from .batch import StepCount, denoise, finished, intermediates
+from .families.base import Model
 from .handoff import Handoff
 from .in_flight import Image, InFlight, NotFiniteError
-from .models import Model, paired
+from .models import paired
 from .sampling import DEFAULT, Sampling, check_seed
 from .schedules import completed
 from .templates import check_template

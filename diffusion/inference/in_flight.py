@@ -1,6 +1,6 @@
 """The batch engine, paper section 3.3: images at steps of their own share the passes of one model.
 
-One pass of the UNet a tick serves all images in flight; noise, step indexes and prompts are its three inputs. The
+One pass of the network a tick serves all images in flight; noise, step indexes and prompts are its three inputs. The
 scheduler then steps every group of images with equal steps left. Images join and leave between two ticks, and no image
 can tell who else was there.
 
@@ -10,16 +10,17 @@ the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...common.errors import InputError
-from .models import Model
+from .families.base import Conditions, Model
 from .noise import initial_noise, step_noise
 from .sampling import Sampling, check_seed
-from .step import predict_noise
+from .step import predict, scaled_input
 
 HOST = "cpu"
 """The kind of device whose tensors can be looked at without waiting for it."""
@@ -99,7 +100,7 @@ class InFlight:
     Attributes:
         model: the model.
         sampling: settings that all images share, but for their guidance.
-        most: most trajectories in one pass of the UNet; more take several passes a tick. None for no bound.
+        most: most trajectories in one pass of the network; more take several passes a tick. None for no bound.
         share: whether images of equal prompt, seed and guidance share one trajectory.
         shared: images so far that found their trajectory on its way.
         stepped: trajectories that the last tick stepped.
@@ -108,8 +109,9 @@ class InFlight:
     def __init__(self, model: Model, sampling: Sampling, most: int | None = None, share: bool = True) -> None:
         self.model, self.sampling, self.most, self.share = model, sampling, most, share
         self.shared = self.stepped = 0
+        self._device = model.device  # diffusers looks through the whole network for it
         self._trajectories: list[Trajectory] = []
-        self._conditions = Conditions(model, sampling.negative_prompt)
+        self._prompts = Prompts(model, sampling.negative_prompt)
         self._schedulers = SchedulerPool(model, sampling)
 
     def __len__(self) -> int:
@@ -166,7 +168,7 @@ class InFlight:
         if not 0 <= image.to_step <= first <= total:
             raise InputError(f"steps: found {first} to {image.to_step}, accepted: from N = {total} down to 0")
         check_seed(image.seed)
-        self._conditions.check(image.prompt)
+        self._prompts.check(image.prompt)
         own = image.latents is None
         return Trajectory(
             prompt=image.prompt,
@@ -175,7 +177,7 @@ class InFlight:
             latents=initial_noise(self.model, [image.seed], self.sampling)[0]
             if image.latents is None
             else image.latents,
-            finite=torch.zeros((), dtype=torch.int32, device=self.model.device),
+            finite=torch.zeros((), dtype=torch.int32, device=self._device),
             left=first,
             shareable=own and first == total,
             leaving={image.name: image.to_step},
@@ -194,7 +196,7 @@ class InFlight:
 
     def _broken(self) -> dict[Hashable, NotFiniteError]:
         """Let images go whose latents are not finite, where looking at them costs nothing."""
-        if self.model.device.type != HOST:
+        if self._device.type != HOST:
             return {}
         broken: dict[Hashable, NotFiniteError] = {}
         for trajectory, finite in zip(self._trajectories, self._finite_steps(self._trajectories), strict=True):
@@ -217,15 +219,15 @@ class InFlight:
         """Drop trajectories that nobody waits for."""
         if not all(trajectory.leaving for trajectory in self._trajectories):
             self._trajectories = [trajectory for trajectory in self._trajectories if trajectory.leaving]
-            self._conditions.forget(self._trajectories)
+            self._prompts.forget(self._trajectories)
 
     # -- a tick ---------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def _step(self, trajectories: Sequence[Trajectory]) -> None:
-        """One pass of the UNet over these trajectories, and the scheduler's step of each."""
+        """One pass of the network over these trajectories, and the scheduler's step of each."""
         for guided in (False, True):
-            chosen = [trajectory for trajectory in trajectories if (trajectory.guidance > 1) == guided]
+            chosen = [t for t in trajectories if self.model.is_doubled(t.guidance) == guided]
             if chosen:
                 self._step_alike(chosen, guided)
 
@@ -235,18 +237,13 @@ class InFlight:
         ordered = [trajectory for group in groups for trajectory in group.trajectories]
         inputs = torch.cat([group.scaled() for group in groups])
         timesteps = torch.cat([group.timesteps() for group in groups])
-        embeddings, scale = self._conditions.of(ordered, guided)
-        predictions = predict_noise(self.model.unet, inputs, _doubled(timesteps, guided), embeddings, scale)
+        conditions, scale = self._prompts.of(ordered, guided)
+        predictions = predict(self.model, self.model.network, inputs, timesteps, conditions, scale)
         start = 0
         for group in groups:
             end = start + len(group.trajectories)
             group.step(predictions[start:end], self.sampling.noisy)
             start = end
-
-
-def _doubled(timesteps: Tensor, guided: bool) -> Tensor:
-    """The timesteps of both halves of a guided pass."""
-    return torch.cat([timesteps, timesteps]) if guided else timesteps
 
 
 def _not_finite(model: Model, sampling: Sampling, step: int) -> str:
@@ -263,14 +260,15 @@ def _not_finite(model: Model, sampling: Sampling, step: int) -> str:
     return f"{model.name}: step {step} of {sampling.total_steps} made latents that are not finite; {remedy}"
 
 
-class Conditions:
-    """The embeddings of the prompts in flight; those of a whole pass are kept while the same images take part."""
+class Prompts:
+    """The conditions of the prompts in flight; those of a whole pass are kept while the same images take part."""
 
     def __init__(self, model: Model, negative_prompt: str) -> None:
-        self._model, self._negative = model, negative_prompt
+        self._model, self._negative_prompt = model, negative_prompt
         self._new: list[str] = []
-        self._embedded: dict[str, Tensor] = {}
-        self._passes: dict[tuple[bool, tuple[int, ...]], tuple[Tensor, Any]] = {}
+        self._known: dict[str, Conditions] = {}
+        self._nothing: Conditions | None = None
+        self._passes: dict[tuple[bool, tuple[int, ...]], tuple[Conditions, Any]] = {}
 
     def check(self, prompt: str) -> None:
         """Note the prompt of a new image for the next pass.
@@ -279,40 +277,45 @@ class Conditions:
             InputError: for one that the model cannot take.
         """
         self._passes.clear()
-        if prompt not in self._embedded and prompt not in self._new:
-            self._model.tokens([prompt])
+        if prompt not in self._known and prompt not in self._new:
+            self._model.check_prompts([prompt])
             self._new.append(prompt)
 
     def forget(self, trajectories: Sequence[Trajectory]) -> None:
         """Drop what none of the trajectories needs."""
-        needed = {trajectory.prompt for trajectory in trajectories} | {self._negative}
+        needed = {trajectory.prompt for trajectory in trajectories}
         self._new = [prompt for prompt in self._new if prompt in needed]
-        self._embedded = {prompt: value for prompt, value in self._embedded.items() if prompt in needed}
+        self._known = {prompt: value for prompt, value in self._known.items() if prompt in needed}
         self._passes.clear()
 
-    def of(self, trajectories: Sequence[Trajectory], guided: bool) -> tuple[Tensor, Any]:
+    def of(self, trajectories: Sequence[Trajectory], guided: bool) -> tuple[Conditions, Any]:
         """The conditions of a pass.
 
         Returns:
-            embeddings, shape (trajectories, tokens, width), with guidance (2 trajectories, ...), the unconditional ones
-            first; and the guidance scale, one of each trajectory where they differ.
+            by name a row for each trajectory, with guidance those of the unconditional half first; and the guidance
+            scale, one of each trajectory where they differ, None without guidance.
         """
         key = guided, tuple(map(id, trajectories))
         if key not in self._passes:
-            self._passes[key] = self._embeddings(trajectories, guided), self._scale(trajectories) if guided else None
+            self._encode()
+            self._passes[key] = self._rows(trajectories, guided), self._scale(trajectories) if guided else None
         return self._passes[key]
 
-    def _embeddings(self, trajectories: Sequence[Trajectory], guided: bool) -> Tensor:
-        self._embed([*self._new, self._negative] if guided else self._new)
-        conditional = [self._embedded[trajectory.prompt] for trajectory in trajectories]
-        unconditional = [self._embedded[self._negative]] * len(conditional) if guided else []
-        return torch.stack(unconditional + conditional)
-
-    def _embed(self, prompts: Sequence[str]) -> None:
-        """Embed what is new, all at once."""
-        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embedded]:
-            self._embedded |= dict(zip(new, self._model.embed(new), strict=True))
+    def _encode(self) -> None:
+        """Encode what is new, all at once."""
+        if self._new:
+            rows = self._model.encode(self._new)
+            for i, prompt in enumerate(self._new):
+                self._known[prompt] = {name: values[i : i + 1] for name, values in rows.items()}
         self._new = []
+
+    def _rows(self, trajectories: Sequence[Trajectory], guided: bool) -> Conditions:
+        rows = [self._model.with_guidance(self._known[t.prompt], t.guidance) for t in trajectories]
+        if guided and self._nothing is None:
+            self._nothing = self._model.encode_nothing(self._negative_prompt)
+        unconditional = [self._nothing] * len(rows) if guided and self._nothing else []
+        every = [*unconditional, *rows]
+        return {name: torch.cat([row[name] for row in every]) for name in every[0]}
 
     def _scale(self, trajectories: Sequence[Trajectory]) -> Any:
         """The guidance scale; broadcast against latents where it is a tensor."""
@@ -338,15 +341,14 @@ class StepGroup:
     on_device: Tensor
     trajectories: list[Trajectory]
 
-    @property
+    @cached_property
     def latents(self) -> Tensor:
         """x_left of all of them, shape (trajectories, channels, height, width)."""
         return torch.stack([trajectory.latents for trajectory in self.trajectories])
 
     def scaled(self) -> Tensor:
-        """What the UNet gets of them."""
-        scaled: Tensor = self.scheduler.scale_model_input(self.latents, self.timestep)
-        return scaled
+        """What the network gets of them."""
+        return scaled_input(self.scheduler, self.latents, self.timestep)
 
     def timesteps(self) -> Tensor:
         """The timestep of each, shape (trajectories,)."""
@@ -375,7 +377,7 @@ class SchedulerPool:
         self._model, self._sampling = model, sampling
         self._ready: dict[int, list[Any]] = {}  # steps left -> schedulers that are ready for that step
         self._next: dict[int, list[Any]] = {}  # the same for the next tick
-        self._on_device: Any = None  # all timesteps, where the UNet is
+        self._on_device: Any = None  # all timesteps, where the network is
 
     def turn(self) -> None:
         """Begin a tick; schedulers that the last one did not need are dropped."""

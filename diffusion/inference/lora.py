@@ -11,11 +11,10 @@ from ...common.errors import InputError, reason_of, shown
 from ...common.files import read_text
 from .weights import fitting, read_tensors
 
-TARGETS = {
-    "unet": ["to_q", "to_k", "to_v", "to_out.0"],
-    "text_encoder": ["q_proj", "k_proj", "v_proj", "out_proj"],
-}
-"""The attention projections that a LoRA adapts, by part of the model."""
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""The attention projections of the network that a LoRA adapts."""
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""The same of a text encoder."""
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 CHOICES = ("exclude_modules", "layers_to_transform", "layers_pattern")
@@ -30,13 +29,14 @@ def add_lora(part: str, module: Any, rank: int) -> Any:
     """A peft model around a part of a model; only its adapter has gradients.
 
     Args:
-        part: name of the part, a key of `TARGETS`.
+        part: name of the part.
         module: the part.
         rank: rank of the adapter's matrices.
     """
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(module, LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS[part]))
+    targets = TEXT_TARGETS if part.startswith("text_encoder") else TARGETS
+    return get_peft_model(module, LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
 
 
 def merge_lora(parts: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -45,9 +45,10 @@ def merge_lora(parts: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         InputError: for an adapter that is missing, pickled, incomplete, damaged, or made for another base.
     """
-    adapted = [part for part in TARGETS if (folder / part).is_dir()]
+    possible = [name for name, part in parts.items() if hasattr(part, "named_modules") and name != "vae"]
+    adapted = [part for part in possible if (folder / part).is_dir()]
     if not adapted:
-        raise InputError(f"{folder}: found no LoRA, accepted: folders {' and '.join(TARGETS)}; run dreambooth again")
+        raise InputError(f"{folder}: found no LoRA, accepted: folders {' and '.join(possible)}; run dreambooth again")
     return {part: _merged(part, parts[part], folder / part) for part in adapted}
 
 

@@ -19,7 +19,8 @@ INDEX = "model_index.json"
 FEWEST_WEIGHTS = 10
 """Fewest tensors of a network."""
 ACCEPTED = "a folder in diffusers' format"
-LOAD = "StableDiffusionPipeline.from_pretrained('BASE')"
+NOTE = "edgesplit.json"
+"""A file beside LoRAs that names their base."""
 
 
 def check_model_path(reference: str) -> None:
@@ -70,8 +71,8 @@ def _what_weights(path: Path) -> str:
         return f"a file that is not whole safetensors, accepted: {ACCEPTED}"
     if any("lora" in name or "hada_" in name for name in names):
         return (
-            f"a LoRA in one file, accepted: {ACCEPTED}; merge it into its base in Python: p = {LOAD}; "
-            f"p.load_lora_weights('{file}'); p.fuse_lora(); p.unload_lora_weights(); p.save_pretrained('FOLDER')"
+            f"a LoRA in one file, accepted: {ACCEPTED}; put {file} into a folder with {NOTE}, which says "
+            '{"base": "ITS MODEL", "subject": "ITS TRIGGER WORDS"}, and name that folder'
         )
     if any(name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")) for name in names):
         return (
@@ -112,7 +113,7 @@ def _what_folder(path: Path) -> str:
     if (path.parent / INDEX).is_file():
         return f"; this is a part of one: name {path.parent}"
     if (path / "adapter_config.json").is_file() or list(path.glob("*lora*.safetensors")):
-        return f"; this is a LoRA: merge it into its base and save that, with {LOAD} and fuse_lora"
+        return f'; this is a LoRA: write {{"base": "ITS MODEL", "subject": "ITS TRIGGER WORDS"}} into {NOTE} beside it'
     inner = sorted(index.parent.name for index in path.glob(f"*/{INDEX}"))
     if inner:
         return f"; there are models in it: {', '.join(inner[:3])}"

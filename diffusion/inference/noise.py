@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .models import Model
+from .families.base import Model
 from .sampling import DEFAULT, Sampling
 
 
 def initial_noise(model: Model, seeds: Sequence[int], sampling: Sampling = DEFAULT) -> Tensor:
     """x_N of each seed, shape (seeds, channels, height, width): what diffusers' pipelines draw from it."""
     draws = [torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    scale = float(sampling.make_scheduler(model.scheduler_config).init_noise_sigma)
+    scheduler = sampling.make_scheduler(model.scheduler_config)
+    scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
     return torch.cat(draws).to(model.device, model.dtype) * scale
 
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from ... import data
 from ...common.errors import InputError, shown
 from ...common.files import read_text
+from .families.base import Model
+from .families.known import FAMILIES, family_of
 from .model_paths import INDEX, check_model_path
 
 SETTINGS = "edgesplit.json"
-"""A file beside the weights: the subject's words and looks, and for a LoRA its base and a digest of that base."""
+"""A file beside the weights: the subject's words and looks, and for LoRAs their base, a digest of it, and a scale."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The names that a user may have."""
+TOY_GUIDANCE = 3.0
 CLASS = "dog"
 """Word for the subject of a model that does not say."""
 DEVICE = re.compile(r"|cpu|cuda(:[0-9]{1,4})?")
@@ -128,8 +131,42 @@ def check_models(references: Iterable[str]) -> None:
         InputError: one line.
     """
     for reference in references:
-        base = read_settings(Path(reference)).get("base")
-        check_model_path(model_folder(Path(reference), base) if base else reference)
+        check_model_path(_base(reference))
+        family_at(reference)
+
+
+def _base(reference: str) -> str:
+    """The model whose parts a reference means: its own, or those that a LoRA adapts."""
+    base = read_settings(Path(reference)).get("base")
+    return model_folder(Path(reference), base) if base else reference
+
+
+def family_at(reference: str) -> type[Model]:
+    """The family of a model, as its folder's index says; that of the oldest one for a hub id, which is loaded later.
+
+    Raises:
+        InputError: for a model of none.
+    """
+    folder = Path(_base(reference))
+    if not folder.is_dir():
+        return FAMILIES[0]
+    try:
+        index = json.loads(read_text(folder / INDEX))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{folder / INDEX}: not valid JSON; download or export the model again") from error
+    return family_of(reference, index.get("_class_name") if isinstance(index, dict) else index)
+
+
+def usual_scheduler(reference: str, scheduler: str | None) -> str:
+    """The scheduler that an option names; without one, the usual one of a model's family."""
+    return scheduler or family_at(reference).SCHEDULERS[0]
+
+
+def usual_guidance(reference: str, guidance: float | None, toy: bool) -> float:
+    """The guidance scale that an option gives; without one, the usual one of the toy world or of a model's family."""
+    if guidance is not None:
+        return guidance
+    return TOY_GUIDANCE if toy else family_at(reference).USUAL_GUIDANCE
 
 
 def named(option: str, texts: Sequence[str]) -> dict[str, str]:
@@ -173,7 +210,7 @@ def read_settings(folder: Path) -> dict[str, str]:
         settings = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
-    keys = ("base", "base_digest", "description", "subject")
+    keys = ("base", "base_digest", "description", "scale", "subject")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
         raise InputError(f"{path}: found no settings, accepted: {', '.join(keys)} as text; run dreambooth again")
     return settings

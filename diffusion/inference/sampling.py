@@ -7,13 +7,19 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ...common.errors import InputError, nearest, reason_of, shown
 from .schedules import check_options, completed, said
 
-SCHEDULERS = ("ddim", "ddpm", "euler", "euler-ancestral")
+SCHEDULERS = ("ddim", "ddpm", "euler", "euler-ancestral", "flow-euler")
 """Schedulers whose step depends on the current sample (and a seed) alone, so that handing off the sample is enough."""
 NOISY = ("ddpm", "euler-ancestral")
 """Schedulers that add noise in each step."""
+FLOW = ("flow-euler",)
+"""Schedulers that match flows: their noise levels are no betas, and shift with the picture's size."""
+OWN_OPTIONS = ("image_tokens", "last_sigma")
+"""Options that a family adds to a scheduler's configuration, as its pipeline passes them to the scheduler."""
 IDLE_WITHOUT = {
     "clip_sample_range": "clip_sample",
     "dynamic_thresholding_ratio": "thresholding",
@@ -72,7 +78,8 @@ class Sampling:
         """
         scheduler = self._scheduler_of(completed(config, self.scheduler))
         trained = scheduler.config.num_train_timesteps
-        if self.total_steps > trained or float(scheduler.timesteps.max()) > trained - 1:
+        last = trained - 1 if self.scheduler not in FLOW else trained
+        if self.total_steps > trained or float(scheduler.timesteps.max()) > last:
             raise InputError(
                 f"total_steps: found {self.total_steps}, accepted: fewer, as the model was trained with {trained} "
                 f"timesteps and its steps_offset is {scheduler.config.get('steps_offset', 0)}"
@@ -81,7 +88,7 @@ class Sampling:
 
     def can_run(self, prediction_type: str) -> bool:
         """Whether the scheduler takes models that predict this: diffusers' Euler methods know no samples."""
-        return prediction_type != "sample" or self.scheduler in ("ddim", "ddpm")
+        return prediction_type != "sample" or not self.scheduler.startswith("euler")
 
     def _scheduler_of(self, options: dict[str, Any]) -> Any:
         if not self.can_run(options["prediction_type"]):
@@ -93,10 +100,11 @@ class Sampling:
         try:
             scheduler = kind.from_config(options)
             trained = scheduler.config.num_train_timesteps
-            if not (len(scheduler.betas) == trained and bool(((scheduler.betas > 0) & (scheduler.betas <= 1)).all())):
+            betas = getattr(scheduler, "betas", None)
+            if betas is not None and not (len(betas) == trained and bool(((betas > 0) & (betas <= 1)).all())):
                 raise ValueError(f"its noise levels are not {trained} betas from 0 to 1")
             if self.total_steps <= trained:
-                scheduler.set_timesteps(self.total_steps)
+                scheduler.set_timesteps(self.total_steps, **self._noise_levels(options))
         except Exception as error:  # its class may refuse any combination of options
             raise InputError(
                 f"scheduler: {self.scheduler} cannot run with the model's configuration ({reason_of(error)}); mend its "
@@ -104,11 +112,22 @@ class Sampling:
             ) from error
         return scheduler
 
+    def _noise_levels(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What a pipeline of diffusers tells a scheduler that matches flows: its shift, and where its levels end."""
+        told: dict[str, Any] = {}
+        if self.scheduler in FLOW and options["use_dynamic_shifting"]:
+            told["mu"] = shift_of(options)
+        if self.scheduler in FLOW and options["last_sigma"] == "1/N":
+            told["sigmas"] = np.linspace(1.0, 1 / self.total_steps, self.total_steps)
+        return told
+
     def decisive(self, config: dict[str, Any]) -> dict[str, Any]:
         """The scheduler, and the options that decide its steps for a model trained with this configuration."""
         scheduler = self.make_scheduler(config)
         used = _options_of(type(scheduler))
         options = {name: value for name, value in scheduler.config.items() if name in used}
+        if self.scheduler in FLOW:
+            options |= {name: completed(config, self.scheduler)[name] for name in OWN_OPTIONS}
         idle = {name for name, other in IDLE_WITHOUT.items() if not options.get(other)}
         return {"scheduler": self.scheduler} | {name: options[name] for name in sorted(options.keys() - idle)}
 
@@ -147,10 +166,23 @@ def check_seed(seed: int) -> None:
         raise InputError(f"seed: found {shown(seed)}, accepted: 0 to {LARGEST_SEED}")
 
 
-def scheduler_to_save(config: dict[str, Any]) -> Any:
-    """A DDIM scheduler whose file says what a model's file says, and all options of DDIM."""
-    kind, words = _scheduler_class("ddim"), said(config)
-    options = completed(config, "ddim")
+def shift_of(options: dict[str, Any]) -> float:
+    """mu, by which noise levels shift with the number of a picture's tokens: linear between two of them."""
+    first, last = options["base_image_seq_len"], options["max_image_seq_len"]
+    slope = (options["max_shift"] - options["base_shift"]) / (last - first)
+    shift: float = options["base_shift"] + slope * (options["image_tokens"] - first)
+    return shift
+
+
+def scheduler_to_save(config: dict[str, Any], scheduler: str = "ddim") -> Any:
+    """A scheduler whose file says what a model's file says, and all options of its own.
+
+    Args:
+        config: what the model's file says.
+        scheduler: name of the scheduler, one of `SCHEDULERS`.
+    """
+    kind, words = _scheduler_class(scheduler), said(config)
+    options = {name: value for name, value in completed(config, scheduler).items() if name not in OWN_OPTIONS}
     return kind.from_config({name: options[name] for name in options if name in words or name in _options_of(kind)})
 
 
@@ -161,6 +193,7 @@ def _scheduler_class(name: str) -> Any:
         DDPMScheduler,
         EulerAncestralDiscreteScheduler,
         EulerDiscreteScheduler,
+        FlowMatchEulerDiscreteScheduler,
     )
 
     classes = {
@@ -168,6 +201,7 @@ def _scheduler_class(name: str) -> Any:
         "ddpm": DDPMScheduler,
         "euler": EulerDiscreteScheduler,
         "euler-ancestral": EulerAncestralDiscreteScheduler,
+        "flow-euler": FlowMatchEulerDiscreteScheduler,
     }
     return classes[name]
 

@@ -105,6 +105,18 @@ OPTIONS = {
     "use_karras_sigmas": Option(False, SWITCH, "the noise levels are the model's own"),
     "use_exponential_sigmas": Option(False, SWITCH, "the noise levels are the model's own"),
     "use_beta_sigmas": Option(False, SWITCH, "the noise levels are the model's own"),
+    "shift": Option(1.0, number(1e-3, 1e3), "who matches flows and shifts them says by how much"),
+    "use_dynamic_shifting": Option(False, SWITCH, "who shifts with the picture's size says so"),
+    "base_shift": Option(0.5, number(-1e3, 1e3), "the pipelines of diffusers have it"),
+    "max_shift": Option(1.15, number(-1e3, 1e3), "the pipelines of diffusers have it"),
+    "base_image_seq_len": Option(256, whole(1, 10**6), "the pipelines of diffusers have it"),
+    "max_image_seq_len": Option(4096, whole(2, 10**6), "the pipelines of diffusers have it"),
+    "invert_sigmas": Option(False, SWITCH, "it is for one model of videos"),
+    "shift_terminal": Option(None, number(1e-6, 1), "the noise levels are the model's own"),
+    "time_shift_type": Option("exponential", one_of("exponential", "linear"), "the pipelines of diffusers have it"),
+    "stochastic_sampling": Option(False, Values("false", lambda x: x is False), "its noise would have no seed"),
+    "image_tokens": Option(4096, whole(1, 10**8), "1024 x 1024 pixels have as many"),
+    "last_sigma": Option("trained", one_of("trained", "1/N"), "the least noise of training is the last level"),
 }
 """Every option of every scheduler that we offer."""
 

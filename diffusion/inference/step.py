@@ -1,10 +1,12 @@
 """One denoising step, as the edge server and the devices execute it and as the profiler times it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .families.base import Conditions, Model
 
 
 class Timestep(NamedTuple):
@@ -12,73 +14,80 @@ class Timestep(NamedTuple):
 
     Attributes:
         host: timestep in the host's memory, for the scheduler.
-        device: timestep in the device's memory, for the UNet.
+        device: timestep in the device's memory, for the network.
     """
 
     host: Tensor
     device: Tensor
 
 
-def predict_noise(
-    unet: Any,
+def predict(
+    family: Model | type[Model],
+    network: Any,
     latents: Tensor,
-    timestep: Tensor | int,
-    embeddings: Tensor,
-    guidance_scale: float | None = None,
-    added: Mapping[str, Tensor] | None = None,
+    timesteps: Tensor,
+    conditions: Conditions,
+    guidance_scale: Any = None,
 ) -> Tensor:
-    """The UNet's prediction for a batch; with guidance, two predictions from one pass over 2 b samples, combined.
+    """The network's prediction for a batch; with guidance, two predictions from one pass over 2 b rows, combined.
 
     Args:
-        unet: a diffusers `UNet2DConditionModel`.
-        latents: x_t, shape (b, channels, height, width).
-        timestep: timestep of the batch.
-        embeddings: embeddings of the prompts, shape (b, tokens, width); with guidance (2 b, ...), unconditional first.
+        family: what knows how the network is called.
+        network: the part of a model that takes the steps.
+        latents: x_t as the scheduler scaled it, shape (b, channels, height, width).
+        timesteps: timesteps, shape (b,).
+        conditions: b rows; with guidance 2 b, the unconditional ones first.
         guidance_scale: scale of classifier-free guidance; None for no guidance.
-        added: further conditions by name, such as SDXL's, with as many rows as `embeddings`.
 
     Returns:
         the prediction, in the shape of the latents.
     """
-    inputs = latents if guidance_scale is None else torch.cat([latents, latents])
-    prediction: Tensor = unet(
-        inputs, timestep, encoder_hidden_states=embeddings, added_cond_kwargs=added, return_dict=False
-    )[0]
     if guidance_scale is None:
-        return prediction
-    unconditional, conditional = prediction.chunk(2)
-    return unconditional + guidance_scale * (conditional - unconditional)
+        return family.predict(network, latents, timesteps, conditions)
+    both = torch.cat([latents, latents]), torch.cat([timesteps, timesteps])
+    unconditional, conditional = family.predict(network, *both, conditions).chunk(2)
+    guided: Tensor = unconditional + guidance_scale * (conditional - unconditional)
+    return guided
 
 
 def denoise_step(
-    unet: Any,
+    family: Model | type[Model],
+    network: Any,
     scheduler: Any,
     latents: Tensor,
     timestep: Timestep,
-    embeddings: Tensor,
+    conditions: Conditions,
     guidance_scale: float | None = None,
-    added: Mapping[str, Tensor] | None = None,
     generators: Sequence[torch.Generator] | None = None,
 ) -> Tensor:
-    """x_t -> x_{t-1}: the UNet's prediction, then the scheduler's step.
+    """x_t -> x_{t-1}: the network's prediction, then the scheduler's step.
 
-    The arguments are those of `predict_noise` and:
+    The arguments are those of `predict` and:
 
     Args:
-        unet: as in `predict_noise`.
+        family: as in `predict`.
+        network: as in `predict`.
         scheduler: a diffusers scheduler whose step depends on the current sample alone.
-        latents: as in `predict_noise`.
+        latents: x_t, shape (b, channels, height, width).
         timestep: timestep of the batch, on the host and on the device.
-        embeddings: as in `predict_noise`.
-        guidance_scale: as in `predict_noise`.
-        added: as in `predict_noise`.
+        conditions: as in `predict`.
+        guidance_scale: as in `predict`.
         generators: one generator per sample, for schedulers that add noise.
 
     Returns:
         x_{t-1}, in the shape of the latents.
     """
-    scaled = scheduler.scale_model_input(latents, timestep.host)
-    prediction = predict_noise(unet, scaled, timestep.device, embeddings, guidance_scale, added)
+    scaled = scaled_input(scheduler, latents, timestep.host)
+    timesteps = timestep.device.expand(len(latents))
+    prediction = predict(family, network, scaled, timesteps, conditions, guidance_scale)
     noise = {} if generators is None else {"generator": list(generators)}
     previous: Tensor = scheduler.step(prediction, timestep.host, latents, **noise, return_dict=False)[0]
     return previous
+
+
+def scaled_input(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
+    """What the network gets of x_t; schedulers that match flows scale nothing."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    scaled: Tensor = scheduler.scale_model_input(latents, timestep)
+    return scaled

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..inference.models import Model
+from ..inference.families.sd import StableDiffusion
 from ..inference.schedules import completed
 from ..inference.templates import fill
 from .cohort import Training
@@ -56,7 +56,7 @@ def scaled_posterior(vae: Any, batches: Iterable[Tensor]) -> tuple[Tensor, Tenso
     return vae.config.scaling_factor * means.float(), vae.config.scaling_factor * deviations.float()
 
 
-def encode(model: Model, photos: Photos, subject: str) -> Examples:
+def encode(model: StableDiffusion, photos: Photos, subject: str) -> Examples:
     """Latents of photos, captioned with words for the subject."""
     means, deviations = scaled_posterior(model.vae, photos.images.split(16))
     captions = [fill(template, subject) for template in photos.templates]
@@ -64,7 +64,7 @@ def encode(model: Model, photos: Photos, subject: str) -> Examples:
 
 
 def make_recipe(
-    model: Model, modules: dict[str, nn.Module], own: Examples, prior: Examples | None, how: Training
+    model: StableDiffusion, modules: dict[str, nn.Module], own: Examples, prior: Examples | None, how: Training
 ) -> Recipe:
     """The fine-tuning of a model's UNet, and of its text encoder where that has a learning rate.
 
@@ -128,7 +128,7 @@ def denoising_losses(
     return functional.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 
 
-def _noise_scheduler(model: Model) -> Any:
+def _noise_scheduler(model: StableDiffusion) -> Any:
     from diffusers import DDPMScheduler
 
     return DDPMScheduler.from_config(completed(model.scheduler_config, "ddpm"))

@@ -10,9 +10,10 @@ from torch import nn
 
 from ... import data
 from ...common.errors import InputError
+from ..inference.families.sd import StableDiffusion
 from ..inference.gpu import free_memory
 from ..inference.lora import add_lora
-from ..inference.models import Model, make_pipeline, save_half, weights_digest
+from ..inference.models import make_pipeline, save_half, weights_digest
 from ..inference.references import SETTINGS
 from ..inference.sampling import scheduler_to_save
 from ..inference.weights import is_finite
@@ -74,7 +75,7 @@ def _check_weights(modules: dict[str, nn.Module]) -> None:
                 )
 
 
-def _trainable(base: Model, how: Training) -> dict[str, nn.Module]:
+def _trainable(base: StableDiffusion, how: Training) -> dict[str, nn.Module]:
     """Copies of the base's UNet and text encoder, or LoRAs on them."""
     modules = {"unet": copy.deepcopy(base.unet), "text_encoder": copy.deepcopy(base.text_encoder)}
     if how.gradient_checkpointing:
@@ -98,12 +99,7 @@ def _lasting_reference(job: Job, folder: Path) -> str:
     return data.portable(str(base))
 
 
-def _pipeline(base: Model, modules: dict[str, Any]) -> Any:
+def _pipeline(base: StableDiffusion, modules: dict[str, Any]) -> Any:
     """A pipeline of copies, as saving one in fp16 changes the number format of its parts in place."""
-    return make_pipeline(
-        unet=copy.deepcopy(modules["unet"]),
-        text_encoder=copy.deepcopy(modules["text_encoder"]),
-        tokenizer=base.tokenizer,
-        vae=copy.deepcopy(base.vae),
-        scheduler=scheduler_to_save(base.scheduler_config),
-    )
+    parts = {name: copy.deepcopy(modules.get(name, part)) for name, part in base.parts.items()}
+    return make_pipeline(type(base), scheduler_to_save(base.scheduler_config), parts)

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from ..inference.batch import StepCount, generate, summed
-from ..inference.models import Model, load_model
+from ..inference.families.base import Model
+from ..inference.models import load_model
 from .job import Job
 from .orders import Order
 

@@ -11,7 +11,8 @@ from ...common.errors import InputError, shown
 from ...common.files import make_folder
 from ...common.progress import Progress
 from ..inference.clip_images import ImageEncoder, load_image_encoder
-from ..inference.models import Model, load_model, weights_digest
+from ..inference.families.sd import StableDiffusion
+from ..inference.models import load_model, weights_digest
 from ..inference.sampling import Sampling
 from ..inference.templates import PLAIN, fill
 from .cohort import Cohort, CohortFile
@@ -45,7 +46,7 @@ class Job:
     output: Path
     device: str
     progress: ProgressMaker
-    base: Model
+    base: StableDiffusion
     base_digest: str
     photos: dict[str, Photos]
     further: list[Photos]
@@ -90,7 +91,7 @@ def prepare_job(file: CohortFile, output: Path, device: str, progress: ProgressM
     with file.field("training.mixed_precision"):
         make_accelerator(device, cohort.training.mixed_precision)
     with file.field("base"):
-        base = load_model(file.base_reference, subject=cohort.class_word, device=device)
+        base = _base(file, cohort.class_word, device)
     _check_words(file, base)
     photos = {u.name: _photos(file, base, f"users.{i}.photos", u.photos) for i, u in enumerate(cohort.users)}
     further = [_photos(file, base, f"cluster.photos.{i}", folder) for i, folder in enumerate(cohort.cluster.photos)]
@@ -112,13 +113,21 @@ def prepare_job(file: CohortFile, output: Path, device: str, progress: ProgressM
     return job
 
 
-def _check_words(file: CohortFile, base: Model) -> None:
+def _base(file: CohortFile, class_word: str, device: str) -> StableDiffusion:
+    """The model that all start from."""
+    base = load_model(file.base_reference, subject=class_word, device=device)
+    if not isinstance(base, StableDiffusion):
+        raise InputError(f"{file.base_reference}: found {base.KIND}, accepted for training: {StableDiffusion.KIND}")
+    return base
+
+
+def _check_words(file: CohortFile, base: StableDiffusion) -> None:
     """Check that the base can read every prompt that is drawn or trained with, and reads the token as one."""
     cohort = file.cohort
     with file.field("sampling_steps"):
         file.sampling.make_scheduler(base.scheduler_config)
     with file.field("class_word"):
-        base.tokens([cohort.class_word])
+        base.check_prompts([cohort.class_word])
     with file.field("token"):
         _check_token(base, cohort.token)
     with file.field("class.prompts"):
@@ -128,7 +137,7 @@ def _check_words(file: CohortFile, base: Model) -> None:
             _check_prompts(base, [generated.template], cohort.class_word, generated.description)
 
 
-def _check_token(base: Model, token: str) -> None:
+def _check_token(base: StableDiffusion, token: str) -> None:
     ids = base.tokenizer(token).input_ids[1:-1]
     if len(ids) != 1 or ids[0] == base.tokenizer.unk_token_id:
         raise InputError(
@@ -137,7 +146,7 @@ def _check_token(base: Model, token: str) -> None:
         )
 
 
-def _photos(file: CohortFile, base: Model, name: str, folder: str) -> Photos:
+def _photos(file: CohortFile, base: StableDiffusion, name: str, folder: str) -> Photos:
     """The photos of a folder that a field of the cohort file names, with captions that the base can read."""
     with file.field(name):
         photos = read_photos(file.folder / folder, _side(file, base), file.cohort.words)
@@ -145,9 +154,9 @@ def _photos(file: CohortFile, base: Model, name: str, folder: str) -> Photos:
     return photos
 
 
-def _check_prompts(base: Model, templates: Sequence[str], *subjects: str) -> None:
-    base.tokens([fill(template, words) for template in templates for words in subjects])
+def _check_prompts(base: StableDiffusion, templates: Sequence[str], *subjects: str) -> None:
+    base.check_prompts([fill(template, words) for template in templates for words in subjects])
 
 
-def _side(file: CohortFile, base: Model) -> int:
+def _side(file: CohortFile, base: StableDiffusion) -> int:
     return file.cohort.resolution or base.picture_side

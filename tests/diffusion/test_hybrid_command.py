@@ -287,7 +287,7 @@ def with_file(name, content=b""):
         (
             "peft.safetensors",
             tensors_named("base_model.model.x.lora_A.weight"),
-            "p.load_lora_weights('peft.safetensors')",
+            "put peft.safetensors into a folder with edgesplit.json",
         ),
         ("unet.safetensors", tensors_named(*map(str, range(10))), "found the weights of one network alone, accepted"),
         ("sks.safetensors", tensors_named("emb_params"), "found 1 tensors, as of a textual inversion, accepted"),
@@ -358,7 +358,7 @@ def lora_of_another_base(folder):
 @pytest.mark.parametrize("make", [other_latents, other_prediction, pickled, checkpoint, lora_of_another_base])
 def test_a_model_that_cannot_take_part_is_refused_before_any_step(refusal, cohort, tmp_path, monkeypatch, make):
     monkeypatch.setattr(
-        "edgesplit.diffusion.inference.in_flight.predict_noise", lambda *_, **__: pytest.fail("a step was run")
+        "edgesplit.diffusion.inference.in_flight.predict", lambda *_, **__: pytest.fail("a step was run")
     )
     message = make(tmp_path / "stranger")
     options = ["--cluster", cohort / "cluster", "--user", f"anna={tmp_path / 'stranger'}", "--prompt", TEMPLATE]

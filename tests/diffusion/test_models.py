@@ -43,9 +43,9 @@ def test_a_model_loads_in_half_precision(saved, dtype):
 
 def test_prompts_over_the_limit_are_refused_and_at_the_limit_are_not(saved):
     model = load_model(saved)
-    model.embed(["a photo of dog " + "on " * 18])
+    model.check_prompts(["a photo of dog " + "on " * 18])
     with pytest.raises(InputError, match="found 23 tokens, accepted: 22"):
-        model.embed(["a photo of dog " + "on " * 19])
+        model.check_prompts(["a photo of dog " + "on " * 19])
 
 
 def pickled(folder):
@@ -58,9 +58,9 @@ def cut_short(folder):
     path.write_bytes(path.read_bytes()[:1000])
 
 
-def sdxl(folder):
+def kandinsky(folder):
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}))
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "KandinskyPipeline"}))
 
 
 def sideless(folder):
@@ -73,7 +73,7 @@ def sideless(folder):
     [
         (pickled, "unet: found pickled weights, accepted: safetensors only"),
         (cut_short, "cannot load"),
-        (sdxl, "found 'StableDiffusionXLPipeline', accepted: StableDiffusionPipeline"),
+        (kandinsky, "found 'KandinskyPipeline', accepted: StableDiffusionPipeline"),
         (lambda folder: (folder / "model_index.json").unlink(), "found no model_index.json"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "cannot load"),
         (lambda folder: (folder / "model_index.json").write_text("[]"), "found a list, accepted: an object"),
@@ -108,17 +108,17 @@ def test_a_model_that_cannot_be_had_is_refused(name, message, monkeypatch):
 
 
 def test_an_unsupported_class_on_the_hub_is_refused_by_name_before_its_weights_are_asked_for(tmp_path, monkeypatch):
-    """A hub cache with the index of an SDXL model and nothing else."""
+    """A hub cache with the index of a Kandinsky model and nothing else."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    repository, commit = tmp_path / "models--someone--xl", "0" * 40
+    repository, commit = tmp_path / "models--someone--other", "0" * 40
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)
     index = repository / "snapshots" / commit / "model_index.json"
     index.parent.mkdir(parents=True)
-    index.write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
-    with pytest.raises(InputError, match="someone/xl: found 'StableDiffusionXLPipeline', accepted"):
-        load_model("someone/xl")
+    index.write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(InputError, match="someone/other: found 'KandinskyPipeline', accepted"):
+        load_model("someone/other")
 
 
 def test_a_checkpoint_file_is_refused(tmp_path):

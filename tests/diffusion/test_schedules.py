@@ -13,9 +13,9 @@ from models import as_model, explicit, make_pipeline
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference.batch import denoise
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local, hybrid
-from edgesplit.diffusion.inference.models import load_model, paired
+from edgesplit.diffusion.inference.models import check_scheduler, load_model, paired
 from edgesplit.diffusion.inference.noise import initial_noise
-from edgesplit.diffusion.inference.sampling import SCHEDULERS, Sampling, scheduler_to_save
+from edgesplit.diffusion.inference.sampling import FLOW, OWN_OPTIONS, SCHEDULERS, Sampling, scheduler_to_save
 from edgesplit.diffusion.inference.schedules import OPTIONS, completed
 
 N = 4
@@ -36,6 +36,7 @@ OURS = (
     diffusers.EulerDiscreteScheduler,
     diffusers.EulerAncestralDiscreteScheduler,
 )
+FLOWS = (diffusers.FlowMatchEulerDiscreteScheduler,)
 OTHERS = (
     *OURS,
     diffusers.PNDMScheduler,
@@ -56,7 +57,7 @@ def fingerprints(config):
 
 
 def test_every_option_of_every_scheduler_has_a_value_of_ours_and_a_reason():
-    assert set().union(*map(parameters, OURS)) == OPTIONS.keys()
+    assert set().union(*map(parameters, OURS + FLOWS)) | set(OWN_OPTIONS) == OPTIONS.keys()
     assert all(
         option.why and (option.usual is None or option.accepted.hold(option.usual)) for option in OPTIONS.values()
     )
@@ -133,6 +134,10 @@ def test_options_of_other_schedulers_than_the_one_that_runs_do_not_matter():
 def test_only_ddim_and_ddpm_run_models_that_predict_samples(scheduler):
     sampling = Sampling(total_steps=2, scheduler=scheduler)
     model = as_model(make_pipeline(seed=1, prediction_type="sample"))
+    if scheduler in FLOW:
+        with pytest.raises(InputError, match=f"found {scheduler}, accepted for .*: ddim, ddpm"):
+            check_scheduler(model, sampling)
+        return
     if not scheduler.startswith("euler"):
         noise = initial_noise(model, [0], sampling)
         assert denoise(model, noise, ["a photo of dog"], 2, 0, sampling, [0]).isfinite().all()

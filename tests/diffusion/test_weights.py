@@ -284,7 +284,7 @@ def test_no_pickle_in_a_model_s_folder_is_read(copy, digest, trap):
             {"num_hidden_layers": 10**7},
             "found num_hidden_layers 10000000, accepted: no more than the 20",
         ),
-        ("text_encoder", {"eos_token_id": None}, "text_encoder: cannot run ("),
+        ("text_encoder", {"eos_token_id": None}, "text encoders: cannot run ("),
         ("text_encoder", {"hidden_act": "none"}, "its config.json makes no network"),
     ],
 )
@@ -322,7 +322,7 @@ def test_a_tokenizer_that_does_not_say_how_long_prompts_may_be_is_bounded_by_the
     path = copy / "tokenizer" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 10**30}))
     with pytest.raises(InputError, match="found 23 tokens, accepted: 22"):
-        load_model(copy).embed(["a photo of dog " + "on " * 19])
+        load_model(copy).check_prompts(["a photo of dog " + "on " * 19])
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,6 @@ def test_no_reason_is_left_over():
 def test_every_block_says_what_it_is():
     for page in [README, *PAGES]:
         for block in blocks(page):
-            assert block.language in ("sh", "python", "text", "toml", ""), page
+            assert block.language in ("sh", "python", "text", "toml", "json", "console", ""), page
             if not block.language:  # what an installer types; our own commands stand in sh blocks
                 assert not any(line.split()[0] in SCRIPTS for line in lines_of(block)), block.text

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
+from edgesplit.diffusion.inference.families.known import family_of_unet
 from edgesplit.profiler.configs import model_names, picture_size, pixel_step, read_config
 from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet
 from edgesplit.profiler.workload import Workload
@@ -60,9 +61,9 @@ def test_a_step_moves_nothing_between_host_and_device(model):
     with Transfers() as transfers:
         step()
     assert transfers.seen == []
-    inputs = unet._inputs(2)
+    conditions = {name: values[:2] for name, values in unet._conditions(2).items()}
     with Transfers() as transfers:  # the check itself: a timestep on the host is carried over
-        unet.unet(inputs["latents"], torch.tensor(3), inputs["embeddings"][:2], **_added(inputs, 2))
+        family_of_unet(unet.config).predict(unet.unet, unet.latents(2), torch.tensor(3), conditions)
     assert len(transfers.seen) > 0
 
 
@@ -87,7 +88,7 @@ def test_captured_steps_share_the_memory_of_living_graphs_and_keep_their_inputs(
     for name, fake in (fakes | {"CUDAGraph": Graph, "graph": capture}).items():
         monkeypatch.setattr(torch.cuda, name, fake)
     unet, inputs = TimedUnet(tiny(cuda_graph=True)), []
-    monkeypatch.setattr(unet, "_inputs", lambda batch: _noted(TimedUnet._inputs(unet, batch), inputs))
+    monkeypatch.setattr(unet, "_latents", lambda batch: _noted(TimedUnet._latents(unet, batch), inputs))
     unet.make_step(1)()
     gc.collect()
     assert inputs.pop()() is None
@@ -100,14 +101,9 @@ def test_captured_steps_share_the_memory_of_living_graphs_and_keep_their_inputs(
     assert opened[-1] == "replayed"
 
 
-def _noted(inputs, references):
-    references.append(weakref.ref(inputs["latents"]))
-    return inputs
-
-
-def _added(inputs, rows):
-    added = inputs["added"]
-    return {"added_cond_kwargs": {name: value[:rows] for name, value in added.items()} if added else None}
+def _noted(latents, references):
+    references.append(weakref.ref(latents))
+    return latents
 
 
 def test_every_shipped_configuration_is_listed():
@@ -145,10 +141,9 @@ def test_a_vae_that_does_not_tell_its_pixels_is_refused(tmp_path, blocks):
 
 def test_sdxl_is_told_height_and_width_in_its_order():
     unet = TimedUnet(tiny(model="sdxl", device="meta", dtype="fp16", resolution="1024x768"))
-    inputs = unet._inputs(1)
-    assert inputs["latents"].shape == (1, 4, 96, 128)
+    assert unet.latents(1).shape == (1, 4, 96, 128)
     place = {"device": "cpu", "dtype": torch.float32}
-    assert unet._added(1, place)["time_ids"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
+    assert unet._added(1, place)["sizes"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
 
 
 def test_the_kernel_of_the_attention_is_named():
@@ -178,12 +173,12 @@ def test_a_step_is_prediction_guidance_and_scheduler():
     torch.manual_seed(1)
     step = unet.make_step(2)
     torch.manual_seed(1)
-    inputs = unet._inputs(2)
+    latents, conditions = unet._latents(2), unet._conditions(2)
     t = int(unet.scheduler.timesteps[25])
     with torch.inference_mode():
-        both = unet.unet(torch.cat([inputs["latents"]] * 2), t, inputs["embeddings"]).sample
+        both = unet.unet(torch.cat([latents] * 2), t, conditions["text"]).sample
         guided = both[:2] + GUIDANCE_SCALE * (both[2:] - both[:2])
-        expected = unet.scheduler.step(guided, t, inputs["latents"]).prev_sample
+        expected = unet.scheduler.step(guided, t, latents).prev_sample
     torch.testing.assert_close(step(), expected)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgesplit import data
-from edgesplit.diffusion.inference.models import Model
+from edgesplit.diffusion.inference.families.sd import StableDiffusion
 from edgesplit.diffusion.toyworld.trainers import networks
 
 COLOURS = ("golden", "black", "white")
@@ -82,7 +82,7 @@ def as_model(pipeline, subject="dog", name="test model"):
     """The pipeline's parts as hybrid inference takes them."""
     for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
         part.eval().requires_grad_(False)
-    return Model(
+    return StableDiffusion(
         name=name,
         unet=pipeline.unet,
         text_encoder=pipeline.text_encoder,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....common.progress import Progress
+from ...inference.families.sd import StableDiffusion
 from ...inference.models import make_pipeline, save_half
 from ...train.dreambooth import denoising_losses, scaled_posterior
 from ...train.loop import Recipe, train, warm_then_linear
@@ -49,13 +50,7 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         save_every=200,
     )
     trained: Any = train(recipe, work / "base.checkpoint.safetensors", accelerator, progress)
-    pipeline = make_pipeline(
-        unet=trained["unet"],
-        text_encoder=trained["text_encoder"],
-        tokenizer=tokenizer,
-        vae=vae,
-        scheduler=scheduler,
-    )
+    pipeline = make_pipeline(StableDiffusion, scheduler, {**trained, "tokenizer": tokenizer, "vae": vae})
     save_half(pipeline, work / "base")
     return {"parameters": {name: networks.count(module) for name, module in trained.items()}}
 

@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from ...inference.batch import generate
 from ...inference.clip_images import ImageEncoder, load_image_encoder
-from ...inference.models import Model
+from ...inference.families.base import Model
 from ...inference.sampling import Sampling
 from .. import world
 from ..example import identity

@@ -1,0 +1,153 @@
+"""FLUX.1: a transformer that matches flows on packed latents; it is told the guidance scale, or needs none."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import (
+    CLIP_TEXT,
+    CLIP_TOKENS,
+    FLOW_MATCHING,
+    T5_TEXT,
+    T5_TOKENS,
+    VAE,
+    Conditions,
+    Model,
+    Part,
+    tokenizer_faults,
+    vae_faults,
+    width_fault,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T5_LENGTH = 512
+"""Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
+SIDE = 128
+"""Side of the latents of the pictures that it was trained for, as the pipeline of diffusers has it."""
+PATCH = 2
+"""Side of the squares of latents that are packed into one token."""
+TIMESTEPS = 1000
+"""Timesteps of training; the transformer counts them from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flux(Model):
+    """FLUX.1-dev and FLUX.1-schnell.
+
+    Attributes:
+        transformer: network that predicts the flow.
+        text_encoder: CLIP, of which only the embedding of the whole prompt is used.
+        text_encoder_2: T5.
+        tokenizer: what turns prompts into tokens for the CLIP.
+        tokenizer_2: the same for the T5.
+    """
+
+    transformer: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+
+    KIND = "FLUX.1"
+    PIPELINES = ("FluxPipeline",)
+    PARTS: ClassVar[Mapping[str, Part]] = {
+        "transformer": Part("diffusers", ("FluxTransformer2DModel",)),
+        "vae": VAE,
+        "text_encoder": CLIP_TEXT,
+        "text_encoder_2": T5_TEXT,
+        "tokenizer": CLIP_TOKENS,
+        "tokenizer_2": T5_TOKENS,
+    }
+    NETWORK = "transformer"
+    SCHEDULERS = FLOW_MATCHING
+    USUAL_GUIDANCE = 3.5
+
+    def __post_init__(self) -> None:
+        height, width = self.latent_shape[1:]
+        tokens = (height // PATCH) * (width // PATCH)
+        self.scheduler_config.update(image_tokens=tokens, last_sigma="1/N")
+
+    @property
+    def own_latent_size(self) -> tuple[int, int]:
+        """What it was trained for; no configuration says so."""
+        return SIDE, SIDE
+
+    def longest_prompt(self, tokenizer: str) -> int:
+        """The T5 has no positions that could run out."""
+        return T5_LENGTH if tokenizer == "tokenizer_2" else super().longest_prompt(tokenizer)
+
+    def encode(self, prompts: Sequence[str]) -> Conditions:
+        """The T5's last states, and the CLIP's embedding of the whole prompt."""
+        text = self.text_encoder_2(self.padded("tokenizer_2", prompts).input_ids)[0]
+        pooled = self.text_encoder(self.padded("tokenizer", prompts).input_ids).pooler_output
+        return {"text": text, "pooled": pooled}
+
+    def is_doubled(self, guidance: float) -> bool:  # noqa: ARG002
+        """It is told the scale, or was distilled to need none."""
+        return False
+
+    def with_guidance(self, conditions: Conditions, guidance: float) -> Conditions:
+        """The scale as the transformer of FLUX.1-dev is told it."""
+        import torch
+
+        if not self.transformer.config.guidance_embeds:
+            return conditions
+        text = conditions["text"]
+        scale = torch.full((len(text),), guidance, device=text.device, dtype=torch.float32)
+        return {**conditions, "guidance": scale}
+
+    @staticmethod
+    def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
+        """One pass of the transformer."""
+        prediction = network(
+            hidden_states=packed(x),
+            timestep=t.to(x.dtype) / TIMESTEPS,
+            guidance=conditions.get("guidance"),
+            pooled_projections=conditions["pooled"],
+            encoder_hidden_states=conditions["text"],
+            txt_ids=x.new_zeros(conditions["text"].shape[1], 3),
+            img_ids=places(x),
+            return_dict=False,
+        )[0]
+        return unpacked(prediction, x)
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together."""
+        own, clip, t5 = self.transformer.config, self.text_encoder.config, self.text_encoder_2.config
+        channels = PATCH * PATCH * self.channels
+        yield from width_fault("transformer.in_channels", own.in_channels, channels, "four times its vae's channels,")
+        yield from width_fault(
+            "transformer.joint_attention_dim", own.joint_attention_dim, t5.d_model, "its T5 text encoder's"
+        )
+        yield from width_fault(
+            "transformer.pooled_projection_dim", own.pooled_projection_dim, clip.hidden_size, "its CLIP text encoder's"
+        )
+        yield from vae_faults(self.vae.config)
+        yield from tokenizer_faults("tokenizer", self.tokenizer, clip)
+        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, t5)
+
+
+def packed(x: "Tensor") -> "Tensor":
+    """Latents as tokens of PATCH x PATCH places: (b, c, h, w) -> (b, h w / 4, 4 c)."""
+    rows, channels, height, width = x.shape
+    squares = x.view(rows, channels, height // PATCH, PATCH, width // PATCH, PATCH).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(rows, (height // PATCH) * (width // PATCH), channels * PATCH * PATCH)
+
+
+def unpacked(tokens: "Tensor", like: "Tensor") -> "Tensor":
+    """The inverse of `packed`, in the shape of other latents."""
+    rows, channels, height, width = like.shape
+    squares = tokens.view(rows, height // PATCH, width // PATCH, channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
+    return squares.reshape(like.shape)
+
+
+def places(x: "Tensor") -> "Tensor":
+    """Row and column of every token, shape (tokens, 3); the first number is 0 in every picture."""
+    import torch
+
+    height, width = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    grid = torch.cartesian_prod(rows, columns).to(x.dtype).reshape(-1, 2)
+    return torch.cat([torch.zeros_like(grid[:, :1]), grid], dim=1)

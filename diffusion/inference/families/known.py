@@ -1,0 +1,36 @@
+"""The families that there are, and the one that a model's index names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ....common.errors import InputError, shown
+from .base import Model
+from .flux import Flux
+from .pixart import PixArt
+from .sd import StableDiffusion
+from .sd3 import StableDiffusion3
+from .sdxl import StableDiffusionXl
+
+FAMILIES: tuple[type[Model], ...] = (StableDiffusion, StableDiffusionXl, StableDiffusion3, Flux, PixArt)
+
+
+def family_of(place: str, pipeline: object) -> type[Model]:
+    """The family of a pipeline of diffusers.
+
+    Args:
+        place: the model, for the message.
+        pipeline: `_class_name` of its index.
+
+    Raises:
+        InputError: for a pipeline of none, by name.
+    """
+    for family in FAMILIES:
+        if pipeline in family.PIPELINES:
+            return family
+    known = ", ".join(family.PIPELINES[0] for family in FAMILIES)
+    raise InputError(f"{place}: found {shown(pipeline)}, accepted: {known}")
+
+
+def family_of_unet(config: Mapping[str, Any]) -> type[Model]:
+    """The family of a UNet, by what it is told beside the text."""
+    return StableDiffusionXl if config.get("addition_embed_type") == "text_time" else StableDiffusion

@@ -1,0 +1,90 @@
+"""PixArt-Sigma and PixArt-alpha: a transformer that predicts noise, told by a T5 and the mask of its tokens."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import (
+    T5_TEXT,
+    T5_TOKENS,
+    VAE,
+    Conditions,
+    Model,
+    Part,
+    size_faults,
+    size_of,
+    tokenizer_faults,
+    vae_faults,
+    width_fault,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T5_LENGTH = 300
+"""Tokens of a prompt, as the pipeline of diffusers takes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixArt(Model):
+    """PixArt-Sigma.
+
+    Attributes:
+        transformer: network that predicts the noise, and a variance that is not used.
+        text_encoder: T5.
+        tokenizer: what turns prompts into tokens.
+    """
+
+    transformer: Any
+    text_encoder: Any
+    tokenizer: Any
+
+    KIND = "PixArt-Sigma"
+    PIPELINES = ("PixArtSigmaPipeline",)
+    PARTS: ClassVar[Mapping[str, Part]] = {
+        "transformer": Part("diffusers", ("PixArtTransformer2DModel",)),
+        "vae": VAE,
+        "text_encoder": T5_TEXT,
+        "tokenizer": T5_TOKENS,
+    }
+    NETWORK = "transformer"
+    USUAL_GUIDANCE = 4.5
+
+    @property
+    def own_latent_size(self) -> tuple[int, int]:
+        """As the transformer's configuration says."""
+        return size_of(self.transformer.config.sample_size)
+
+    def longest_prompt(self, tokenizer: str) -> int:  # noqa: ARG002
+        """A T5 has no positions that could run out."""
+        return T5_LENGTH
+
+    def encode(self, prompts: Sequence[str]) -> Conditions:
+        """The T5's last states, and which of its tokens are no padding; it was trained on lower case."""
+        tokens = self.padded("tokenizer", [prompt.lower().strip() for prompt in prompts])
+        text = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        return {"text": text, "mask": tokens.attention_mask}
+
+    @staticmethod
+    def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
+        """One pass of the transformer."""
+        prediction: Tensor = network(
+            x,
+            encoder_hidden_states=conditions["text"],
+            encoder_attention_mask=conditions["mask"],
+            timestep=t,
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            return_dict=False,
+        )[0]
+        return prediction[:, : x.shape[1]]
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together."""
+        own, text = self.transformer.config, self.text_encoder.config
+        yield from size_faults("transformer", own.sample_size)
+        yield from width_fault(
+            "transformer.in_channels", own.in_channels, self.channels, "as many as its vae has channels,"
+        )
+        yield from width_fault("transformer.caption_channels", own.caption_channels, text.d_model, "its text encoder's")
+        yield from vae_faults(self.vae.config)
+        yield from tokenizer_faults("tokenizer", self.tokenizer, text)

@@ -1,0 +1,108 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, whose last states a UNet attends to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..schedules import of_stable_diffusion
+from .base import (
+    CLIP_TEXT,
+    CLIP_TOKENS,
+    UNET,
+    VAE,
+    Conditions,
+    Model,
+    Part,
+    size_faults,
+    size_of,
+    tokenizer_faults,
+    vae_faults,
+    width_fault,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OLD_SIDE = 64
+"""Side of the latents of models that diffusers below 0.9 saved with a smaller one by mistake."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableDiffusion(Model):
+    """Stable Diffusion 1.x and 2.x.
+
+    Attributes:
+        unet: network that predicts the noise or its velocity.
+        text_encoder: network that turns tokens into embeddings.
+        tokenizer: what turns prompts into tokens.
+    """
+
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+
+    KIND = "Stable Diffusion 1.x or 2.x"
+    PIPELINES = ("StableDiffusionPipeline",)
+    PARTS: ClassVar[Mapping[str, Part]] = {
+        "unet": UNET,
+        "vae": VAE,
+        "text_encoder": CLIP_TEXT,
+        "tokenizer": CLIP_TOKENS,
+    }
+    NETWORK = "unet"
+
+    @classmethod
+    def words_of_scheduler(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """As its pipeline in diffusers corrects them."""
+        return of_stable_diffusion(config)
+
+    @classmethod
+    def mended(cls, part: str, config: dict[str, Any]) -> dict[str, Any]:
+        """A UNet with the side that its pipeline takes where an old version wrote a wrong one."""
+        side, version = config.get("sample_size"), str(config.get("_diffusers_version", "1")).split(".")
+        old = version[0] == "0" and len(version) > 1 and version[1].isdecimal() and int(version[1]) < 9
+        wrong = part == "unet" and old and type(side) is int and side < OLD_SIDE
+        return config | {"sample_size": OLD_SIDE} if wrong else config
+
+    @property
+    def own_latent_size(self) -> tuple[int, int]:
+        """As the UNet's configuration says."""
+        return size_of(self.unet.config.sample_size)
+
+    def encode(self, prompts: Sequence[str]) -> Conditions:
+        """The text encoder's last states, shape (prompts, tokens, width)."""
+        return {"text": self.text_encoder(self.padded("tokenizer", prompts).input_ids)[0]}
+
+    def tokens(self, prompts: Sequence[str]) -> "Tensor":
+        """Padded token ids, shape (prompts, tokens), on the model's device.
+
+        Raises:
+            InputError: for a prompt that is too long, or with a word that the tokenizer does not know.
+        """
+        self.check_prompts(prompts)
+        ids: Tensor = self.padded("tokenizer", prompts).input_ids
+        return ids
+
+    @staticmethod
+    def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
+        """One pass of the UNet."""
+        prediction: Tensor = network(x, t, encoder_hidden_states=conditions["text"], return_dict=False)[0]
+        return prediction
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together."""
+        unet, vae, text = self.unet.config, self.vae.config, self.text_encoder.config
+        yield from unet_faults(unet, vae)
+        yield from width_fault(
+            "unet.cross_attention_dim", unet.cross_attention_dim, text.hidden_size, "its text encoder's"
+        )
+        yield from vae_faults(vae)
+        yield from tokenizer_faults("tokenizer", self.tokenizer, text)
+
+
+def unet_faults(unet: Any, vae: Any) -> Iterator[tuple[str, str, str]]:
+    """Latents that a UNet and an autoencoder cannot share."""
+    yield from size_faults("unet", unet.sample_size)
+    channels = (unet.in_channels, unet.out_channels, vae.latent_channels)
+    if len(set(channels)) > 1:
+        yield "unet", f"{channels[0]} channels in and {channels[1]} out", f"as many as its vae has, {channels[2]}"

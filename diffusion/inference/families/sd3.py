@@ -1,0 +1,135 @@
+"""Stable Diffusion 3 and 3.5: a transformer that matches flows, told by two CLIP text encoders and a T5."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import (
+    CLIP_TEXT_PROJECTED,
+    CLIP_TOKENS,
+    FLOW_MATCHING,
+    T5_TEXT,
+    T5_TOKENS,
+    VAE,
+    Conditions,
+    Model,
+    Part,
+    size_faults,
+    size_of,
+    tokenizer_faults,
+    vae_faults,
+    width_fault,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T5_LENGTH = 256
+"""Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableDiffusion3(Model):
+    """Stable Diffusion 3 and 3.5.
+
+    Attributes:
+        transformer: network that predicts the flow.
+        text_encoder: first CLIP.
+        text_encoder_2: second CLIP.
+        text_encoder_3: T5; None where the model goes without, which saves much memory.
+        tokenizer: what turns prompts into tokens for the first CLIP.
+        tokenizer_2: the same for the second.
+        tokenizer_3: the same for the T5.
+    """
+
+    transformer: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    text_encoder_3: Any = None
+    tokenizer_3: Any = None
+
+    KIND = "Stable Diffusion 3 or 3.5"
+    PIPELINES = ("StableDiffusion3Pipeline",)
+    PARTS: ClassVar[Mapping[str, Part]] = {
+        "transformer": Part("diffusers", ("SD3Transformer2DModel",)),
+        "vae": VAE,
+        "text_encoder": CLIP_TEXT_PROJECTED,
+        "text_encoder_2": CLIP_TEXT_PROJECTED,
+        "text_encoder_3": replace(T5_TEXT, optional=True),
+        "tokenizer": CLIP_TOKENS,
+        "tokenizer_2": CLIP_TOKENS,
+        "tokenizer_3": replace(T5_TOKENS, optional=True),
+    }
+    NETWORK = "transformer"
+    SCHEDULERS = FLOW_MATCHING
+    USUAL_GUIDANCE = 7.0
+
+    @property
+    def own_latent_size(self) -> tuple[int, int]:
+        """As the transformer's configuration says."""
+        return size_of(self.transformer.config.sample_size)
+
+    def longest_prompt(self, tokenizer: str) -> int:
+        """The T5 has no positions that could run out."""
+        return T5_LENGTH if tokenizer == "tokenizer_3" else super().longest_prompt(tokenizer)
+
+    def encode(self, prompts: Sequence[str]) -> Conditions:
+        """The CLIPs' last but one states side by side, then the T5's; and the CLIPs' embeddings side by side."""
+        import torch
+        from torch.nn.functional import pad
+
+        states = [
+            getattr(self, f"text_encoder{number}")(
+                self.padded(f"tokenizer{number}", prompts).input_ids, output_hidden_states=True
+            )
+            for number in ("", "_2")
+        ]
+        clip, long = torch.cat([state.hidden_states[-2] for state in states], dim=-1), self._long(prompts)
+        clip = pad(clip, (0, long.shape[-1] - clip.shape[-1]))
+        pooled = torch.cat([state[0] for state in states], dim=-1)
+        return {"text": torch.cat([clip, long.to(clip.dtype)], dim=-2), "pooled": pooled}
+
+    def _long(self, prompts: Sequence[str]) -> "Tensor":
+        """The T5's last states, shape (prompts, T5_LENGTH, width); zeros where there is none."""
+        import torch
+
+        if self.text_encoder_3 is None:
+            width = self.transformer.config.joint_attention_dim
+            return torch.zeros(len(prompts), T5_LENGTH, width, device=self.device, dtype=self.dtype)
+        states: Tensor = self.text_encoder_3(self.padded("tokenizer_3", prompts).input_ids)[0]
+        return states
+
+    @staticmethod
+    def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
+        """One pass of the transformer."""
+        prediction: Tensor = network(
+            hidden_states=x,
+            timestep=t,
+            encoder_hidden_states=conditions["text"],
+            pooled_projections=conditions["pooled"],
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together."""
+        own, first, second = self.transformer.config, self.text_encoder.config, self.text_encoder_2.config
+        yield from size_faults("transformer", own.sample_size)
+        yield from width_fault(
+            "transformer.in_channels", own.in_channels, self.channels, "as many as its vae has channels,"
+        )
+        told = first.projection_dim + second.projection_dim
+        yield from width_fault(
+            "transformer.pooled_projection_dim", own.pooled_projection_dim, told, "that of its CLIP text encoders,"
+        )
+        if self.text_encoder_3 is not None:
+            width = self.text_encoder_3.config.d_model
+            yield from width_fault(
+                "transformer.joint_attention_dim", own.joint_attention_dim, width, "its T5 text encoder's"
+            )
+            yield from tokenizer_faults("tokenizer_3", self.tokenizer_3, self.text_encoder_3.config)
+        yield from vae_faults(self.vae.config)
+        yield from tokenizer_faults("tokenizer", self.tokenizer, first)
+        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)

@@ -1,0 +1,117 @@
+"""Stable Diffusion XL: two CLIP text encoders, whose last but one states a UNet attends to; it knows sizes, too."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import (
+    CLIP_TEXT,
+    CLIP_TEXT_PROJECTED,
+    CLIP_TOKENS,
+    UNET,
+    VAE,
+    Conditions,
+    Model,
+    Part,
+    size_of,
+    tokenizer_faults,
+    vae_faults,
+    width_fault,
+)
+from .sd import unet_faults
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableDiffusionXl(Model):
+    """Stable Diffusion XL.
+
+    Attributes:
+        unet: network that predicts the noise or its velocity.
+        text_encoder: first network that turns tokens into embeddings.
+        text_encoder_2: second one, whose embedding of the whole prompt the UNet is told as well.
+        tokenizer: what turns prompts into tokens for the first.
+        tokenizer_2: the same for the second.
+        force_zeros_for_empty_prompt: whether guidance without a negative prompt leads away from zeros.
+    """
+
+    unet: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    force_zeros_for_empty_prompt: bool = True
+
+    KIND = "Stable Diffusion XL"
+    PIPELINES = ("StableDiffusionXLPipeline",)
+    PARTS: ClassVar[Mapping[str, Part]] = {
+        "unet": UNET,
+        "vae": VAE,
+        "text_encoder": CLIP_TEXT,
+        "text_encoder_2": CLIP_TEXT_PROJECTED,
+        "tokenizer": CLIP_TOKENS,
+        "tokenizer_2": CLIP_TOKENS,
+    }
+    NETWORK = "unet"
+    SCHEDULERS = ("euler", "ddim", "ddpm", "euler-ancestral")
+    USUAL_GUIDANCE = 5.0
+
+    @property
+    def own_latent_size(self) -> tuple[int, int]:
+        """As the UNet's configuration says."""
+        return size_of(self.unet.config.sample_size)
+
+    def encode(self, prompts: Sequence[str]) -> Conditions:
+        """Both text encoders' last but one states, side by side; the second one's embedding; the sizes."""
+        import torch
+
+        states = [
+            getattr(self, f"text_encoder{number}")(
+                self.padded(f"tokenizer{number}", prompts).input_ids, output_hidden_states=True
+            )
+            for number in ("", "_2")
+        ]
+        text = torch.cat([state.hidden_states[-2] for state in states], dim=-1)
+        return {"text": text, "pooled": states[1][0], "sizes": self._sizes(len(prompts), text)}
+
+    def _sizes(self, rows: int, like: "Tensor") -> "Tensor":
+        """Original size, place of the crop and target size, in pixels, shape (rows, 6)."""
+        height, width = (self.vae_factor * side for side in self.latent_shape[1:])
+        return like.new_tensor([[height, width, 0, 0, height, width]]).expand(rows, -1)
+
+    def encode_nothing(self, negative_prompt: str) -> Conditions:
+        """Zeros where there is no negative prompt and the model was trained so."""
+        import torch
+
+        conditions = dict(self.encode([negative_prompt]))
+        if self.force_zeros_for_empty_prompt and not negative_prompt:
+            conditions |= {name: torch.zeros_like(conditions[name]) for name in ("text", "pooled")}
+        return conditions
+
+    @staticmethod
+    def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
+        """One pass of the UNet."""
+        added = {"text_embeds": conditions["pooled"], "time_ids": conditions["sizes"]}
+        prediction: Tensor = network(
+            x, t, encoder_hidden_states=conditions["text"], added_cond_kwargs=added, return_dict=False
+        )[0]
+        return prediction
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together."""
+        unet, first, second = self.unet.config, self.text_encoder.config, self.text_encoder_2.config
+        yield from unet_faults(unet, self.vae.config)
+        width = first.hidden_size + second.hidden_size
+        yield from width_fault("unet.cross_attention_dim", unet.cross_attention_dim, width, "its text encoders'")
+        told = 6 * (unet.addition_time_embed_dim or 0) + second.projection_dim
+        yield from width_fault(
+            "unet.projection_class_embeddings_input_dim",
+            unet.projection_class_embeddings_input_dim,
+            told,
+            "that of six sizes and its second text encoder's projection,",
+        )
+        yield from vae_faults(self.vae.config)
+        yield from tokenizer_faults("tokenizer", self.tokenizer, first)
+        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)
