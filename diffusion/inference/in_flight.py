@@ -8,6 +8,7 @@ Steps count down as in the paper: step N runs first, step 1 last. x_s is the int
 the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 """
 
+import copy
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ...common.errors import InputError
 from .families.base import Conditions, Model
-from .noise import initial_noise, step_noise
+from .noise import drawn_noise, step_noise
 from .sampling import Sampling, check_seed
 from .step import predict, scaled_input
 
@@ -174,7 +175,7 @@ class InFlight:
             prompt=image.prompt,
             seed=image.seed,
             guidance=self.sampling.guidance_scale if image.guidance_scale is None else image.guidance_scale,
-            latents=initial_noise(self.model, [image.seed], self.sampling)[0]
+            latents=drawn_noise(self.model, [image.seed], self._schedulers.first)[0]
             if image.latents is None
             else image.latents,
             finite=torch.zeros((), dtype=torch.int32, device=self._device),
@@ -370,14 +371,18 @@ class SchedulerPool:
     """Schedulers for groups at different steps.
 
     Some schedulers of diffusers count their own steps. So each serves one group after another only while the steps
-    follow each other; a group at another step takes another one, or a fresh one.
+    follow each other; a group at another step takes another one, or a fresh copy of the first, which takes no steps.
+
+    Attributes:
+        first: the scheduler that the others are copied from.
     """
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
-        self._model, self._sampling = model, sampling
+        self.first = sampling.make_scheduler(model.scheduler_config)
+        self._total_steps = sampling.total_steps
         self._ready: dict[int, list[Any]] = {}  # steps left -> schedulers that are ready for that step
         self._next: dict[int, list[Any]] = {}  # the same for the next tick
-        self._on_device: Any = None  # all timesteps, where the network is
+        self._on_device = self.first.timesteps.to(model.device)  # all timesteps, where the network is
 
     def turn(self) -> None:
         """Begin a tick; schedulers that the last one did not need are dropped."""
@@ -389,15 +394,13 @@ class SchedulerPool:
         for trajectory in trajectories:
             by_left.setdefault(trajectory.left, []).append(trajectory)
         for left in sorted(by_left, reverse=True):
-            index, ready = self._sampling.total_steps - left, self._ready.get(left)
+            index, ready = self._total_steps - left, self._ready.get(left)
             scheduler = ready.pop() if ready else self._fresh(index)
             self._next.setdefault(left - 1, []).append(scheduler)
             yield StepGroup(scheduler, scheduler.timesteps[index], self._on_device[index], by_left[left])
 
     def _fresh(self, index: int) -> Any:
-        scheduler = self._sampling.make_scheduler(self._model.scheduler_config)
+        scheduler = copy.copy(self.first)  # its numbers are read only; where it stands is its own
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
-        if self._on_device is None:
-            self._on_device = scheduler.timesteps.to(self._model.device)
         return scheduler
