@@ -1,7 +1,7 @@
 """The configurations of what is timed: shipped ones, or those of a folder in diffusers' format."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +9,46 @@ from .. import data
 from ..common.errors import InputError, nearest, shown
 from ..common.files import read_text
 from ..common.json_text import parse_json
+from ..diffusion.inference.families.base import Model
+from ..diffusion.inference.families.known import FAMILIES, NETWORKS, family_of_network
 from ..fitting.resolution import Resolution, resolution_of
 from .workload import Workload
 
 VAE_FACTOR = 8
-"""Pixels per latent element along a side where no VAE tells: the same in every Stable Diffusion."""
-LARGEST_SIDE, MOST_LAYERS, MOST_BLOCKS, MOST_CHANNELS = 4096, 200, 100, 1_000_000
-"""Bounds that no UNet comes near: side of its latents, layers of a block, blocks, and all other numbers."""
-DOWN_BLOCKS, OWN_SIDE = 4, 64
-"""What a UNet has whose configuration does not say: blocks on the way down, and side of the latents."""
+"""Pixels per latent element along a side where no VAE tells: the same in every family."""
+CLASS = "_class_name"
+"""Where a configuration names the class of its network in diffusers."""
+MOST_LAYERS, MOST_BLOCKS, MOST_CHANNELS = 200, 100, 1_000_000
+"""Bounds that no network comes near: layers, of a block or of all, blocks, and all other numbers."""
 LARGEST_FACTOR = 64
-"""Bound of the pixels per latent element that no VAE comes near."""
+"""Bound of the pixels per latent element, and of the latents per patch, along a side, that no network comes near."""
+LAYERS = ("layers_per_block", "num_layers", "num_single_layers")
+"""How options end that say how many layers there are."""
 
 
 def model_names() -> dict[str, Path]:
     """The shipped configurations: name -> file."""
-    return data.shipped("unets")
+    return data.shipped("networks")
 
 
 def read_config(model: str) -> dict[str, Any]:
-    """The UNet configuration of a shipped model or of a folder.
+    """The configuration of the network that takes the steps of a shipped model or of a folder's.
 
     Raises:
-        InputError: for an unknown name, naming the nearest one, or for a folder without a UNet that can be timed.
+        InputError: for an unknown name, naming the nearest one, or for a folder without a network that can be timed.
     """
     path = config_path(model)
     config = _read_json(path)
     _check_config(path, config)
-    return {key: value for key, value in config.items() if not key.startswith("_")}
+    return {key: value for key, value in config.items() if not key.startswith("_") or key == CLASS}
+
+
+def family_of(config: Mapping[str, Any]) -> type[Model]:
+    """The family of a network of which `read_config` has read the configuration."""
+    family = family_of_network(config)
+    if family is None:
+        raise ValueError("no family takes this network")
+    return family
 
 
 def _read_json(path: Path) -> Any:
@@ -47,7 +59,7 @@ def _read_json(path: Path) -> Any:
 
 
 def config_path(model: str) -> Path:
-    """The file of a UNet's configuration.
+    """The file of a network's configuration.
 
     Raises:
         InputError: for an unknown name, naming the nearest one.
@@ -57,46 +69,47 @@ def config_path(model: str) -> Path:
         return known[model]
     if not model or not os.path.isdir(model):  # whatever the name
         raise InputError(f"--model: found {shown(model)}, accepted: a name or a folder; {nearest(model, known)}")
-    return folder / "unet" / "config.json" if (folder / "unet").is_dir() else folder / "config.json"
+    inside = next((folder / name for name in NETWORKS if (folder / name).is_dir()), folder)
+    return inside / "config.json"
 
 
 def _check_config(path: Path, config: Any) -> None:
-    if not isinstance(config, dict) or "cross_attention_dim" not in config:
-        raise InputError(f"{path}: not a text-conditioned UNet's configuration; name a diffusers UNet folder")
-    added = config.get("addition_embed_type")
-    if added not in (None, "text_time") or config.get("class_embed_type") or config.get("encoder_hid_dim"):
-        raise InputError(f"{path}: found conditions beyond text and SDXL's sizes, accepted: SD 1.x, 2.x, XL UNets")
-    _check_sizes(path, config)
-    channels = config.get("in_channels", 4), config.get("out_channels", 4)
-    if channels[0] != channels[1]:
-        raise InputError(
-            f"{path}: found in_channels {channels[0]} and out_channels {channels[1]}, accepted: as many out as in "
-            "(an inpainting UNet also needs a mask and a picture); name a text-to-image UNet"
-        )
-
-
-def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse sizes that no UNet has, and of which one would take hours to make."""
-    side = config.get("sample_size")
-    for number in side if isinstance(side, list) and side else [side]:
-        if not (side is None or (type(number) is int and 0 < number <= LARGEST_SIDE)):
-            raise InputError(f"{path}: sample_size: found {shown(side)}, accepted: 1 to {LARGEST_SIDE}")
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: found a {type(config).__name__}, accepted: an object; name a diffusers folder")
     _check_numbers(path, config)
+    _check_positive(path, "patch_size", [config.get("patch_size")], LARGEST_FACTOR)
+    _check_positive(path, "pos_embed_max_size", [config.get("pos_embed_max_size")], MOST_CHANNELS)
+    if (family := family_of_network(config)) is None:
+        kind = shown(config[CLASS]) if CLASS in config else "a network"
+        raise InputError(
+            f"{path}: found {kind} that is told more than a text, such as a picture or a class, or that is none; "
+            f"accepted: those of {', '.join(family.KIND for family in FAMILIES)}; name a text-to-image model"
+        )
+    side = config.get("sample_size")
+    sides = side if isinstance(side, list) and side else [side]
+    _check_positive(path, "sample_size", sides, family.most_side(config))
+
+
+def _check_positive(path: Path, option: str, found: Sequence[Any], most: int) -> None:
+    """Refuse numbers that are not from 1 to the most; a network may leave them out."""
+    for number in found:
+        if not (number is None or (type(number) is int and 0 < number <= most)):
+            raise InputError(f"{path}: {option}: found {shown(number)}, accepted: 1 to {most}")
 
 
 def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
     for name, value in config.items():
-        most = MOST_LAYERS if name.endswith("layers_per_block") else MOST_CHANNELS
+        most = MOST_LAYERS if name.endswith(LAYERS) else MOST_CHANNELS
         values = [value, *value] if isinstance(value, list) else [value]
         if len(values) > MOST_BLOCKS or any(isinstance(each, int) and abs(each) > most for each in values):
             raise InputError(f"{path}: {name}: found {shown(value)}, accepted: {most} at most; name another model")
 
 
 def part_path(model: str, part: str) -> Path | None:
-    """The configuration of another part of the model, such as its VAE; None where the model is a UNet alone."""
+    """The configuration of another part of the model, such as its VAE; None where the model is a network alone."""
     folder = config_path(model).parent
     path = folder.parent / part / "config.json"
-    return path if folder.name == "unet" and path.is_file() else None
+    return path if folder.name in NETWORKS and path.is_file() else None
 
 
 def read_part(path: Path) -> dict[str, Any]:
@@ -128,15 +141,18 @@ def vae_factor(model: str) -> int:
 
 
 def pixel_step(model: str, config: Mapping[str, Any]) -> int:
-    """The number of pixels of which each side is a multiple, so that every block of the UNet halves it evenly."""
-    blocks = config.get("down_block_types")
-    halvings = (len(blocks) if isinstance(blocks, list) else DOWN_BLOCKS) - 1
-    return vae_factor(model) << max(0, halvings)
+    """The number of pixels of which each side is a multiple, as the network's blocks or patches need it."""
+    return vae_factor(model) * family_of(config).side_step(config)
+
+
+def most_pixels(model: str, config: Mapping[str, Any]) -> int:
+    """The most pixels of a side that the network has places for."""
+    return vae_factor(model) * family_of(config).most_side(config)
 
 
 def picture_size(workload: Workload, config: Mapping[str, Any]) -> Resolution:
     """The size of the pictures, in pixels."""
-    own = config.get("sample_size") or OWN_SIDE
+    own = config.get("sample_size") or family_of(config).SIDE
     height, width = (own[0], own[-1]) if isinstance(own, list) else (own, own)
     factor = vae_factor(workload.model)
     return workload.resolution or resolution_of(factor * width, factor * height)

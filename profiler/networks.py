@@ -29,7 +29,8 @@ def make_network(path: Path, make: Callable[[], Any], device: str, dtype: Any) -
     logging.set_verbosity_error()  # its advice is about loading weights, and these are random
     torch.manual_seed(SEED)
     _check_memory(path, _made(path, make, "meta", dtype), device)
-    return _made(path, make, device, dtype).eval().requires_grad_(False)
+    network = _made(path, make, device, dtype).to(dtype)  # tables of positions are made in fp32, whatever the format
+    return network.eval().requires_grad_(False)
 
 
 def _made(path: Path, make: Callable[[], Any], device: str, dtype: Any) -> Any:

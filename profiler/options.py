@@ -11,7 +11,7 @@ from ..common.files import resolved
 from ..common.ranges import parse_ranges
 from ..fitting.library import own_folder
 from ..fitting.resolution import MOST_PIXELS, Resolution, resolution_of
-from .configs import pixel_step, read_config
+from .configs import family_of, most_pixels, pixel_step, read_config
 from .quantize import check_quantize
 from .samples import MOST_BATCH
 from .timing import TimingSettings
@@ -98,15 +98,15 @@ def workload_of(request: BenchRequest) -> Workload:
     check_quantize(request.quantize)
     config = read_config(request.model)
     _check_name("--model", request.model)
-    step = pixel_step(request.model, config)
-    resolution = None if request.resolution is None else parsed_resolution(request.resolution, MOST_SIDE, step)
+    step, most = pixel_step(request.model, config), min(MOST_SIDE, most_pixels(request.model, config))
+    resolution = None if request.resolution is None else parsed_resolution(request.resolution, most, step)
     return Workload(
         model=request.model,
         device=request.device,
         resolution=resolution,
         dtype=request.dtype or ("fp32" if request.device == "cpu" else "fp16"),
         quantize=request.quantize,
-        guidance=request.guidance,
+        guidance=request.guidance and family_of(config).DOUBLES,
         channels_last=request.channels_last,
         compile=request.compile,
         cuda_graph=request.cuda_graph,

@@ -1,5 +1,6 @@
-"""The UNets whose steps are timed: shipped configurations with random weights, or any diffusers UNet."""
+"""The networks whose steps are timed: shipped configurations with random weights, or those of any diffusers folder."""
 
+import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,15 +8,12 @@ from typing import Any
 
 from ..fitting.resolution import sides_of
 from .attention import attention_of
-from .configs import config_path, picture_size, read_config, vae_factor
+from .configs import config_path, family_of, picture_size, read_config, vae_factor
 from .networks import make_network
 from .quantize import quantized
 from .workload import Workload
 
-TOKENS = 77
-"""Tokens of a prompt, the same in every Stable Diffusion."""
-SDXL_SIZES = 6
-"""Numbers of SDXL that describe the picture: height and width, place of the crop, target height and width."""
+TOTAL_STEPS = 50
 GUIDANCE_SCALE = 7.5
 
 
@@ -47,18 +45,17 @@ class TimedUnet:
 
     def __init__(self, workload: Workload) -> None:
         import torch
-        from diffusers import DDIMScheduler
+
+        from ..diffusion.inference.sampling import Sampling
 
         self.workload, self.config = workload, read_config(workload.model)
+        self.family = family_of(self.config)
         self.resolution = picture_size(workload, self.config)
         self.factor = vae_factor(workload.model)
         self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[workload.dtype]
         self.network = self._make_network()
         self.unet = torch.compile(self.network) if workload.compile else self.network
-        self.scheduler = DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False
-        )
-        self.scheduler.set_timesteps(50)
+        self.scheduler = Sampling(total_steps=TOTAL_STEPS, scheduler=self.family.SCHEDULERS[0]).make_scheduler({})
         self._side: Any = None
         self._captured_last: Callable[[], Any] = lambda: None
 
@@ -70,16 +67,16 @@ class TimedUnet:
         return self._captured(step) if self.workload.cuda_graph else step
 
     def _step(self, unet: Any, batch: int) -> Callable[[], object]:
-        from ..diffusion.inference.families.known import family_of_unet
         from ..diffusion.inference.step import Timestep, denoise_step
 
-        latents, conditions, family = self._latents(batch), self._conditions(batch), family_of_unet(self.config)
-        middle = self.scheduler.timesteps[len(self.scheduler.timesteps) // 2]
+        latents, conditions, family = self._latents(batch), self._conditions(batch), self.family
+        middle = self.scheduler.timesteps[TOTAL_STEPS // 2]
         timestep = Timestep(middle, middle.to(self.workload.device))
         scale = GUIDANCE_SCALE if self.workload.guidance else None
 
         def step() -> object:
-            return denoise_step(family, unet, self.scheduler, latents, timestep, conditions, scale)
+            scheduler = copy.copy(self.scheduler)  # some count their steps, and this one is always the same
+            return denoise_step(family, unet, scheduler, latents, timestep, conditions, scale)
 
         return step
 
@@ -88,11 +85,12 @@ class TimedUnet:
         return attention_of(self._step(self.network, 1))
 
     def _make_network(self) -> Any:
+        import diffusers
         import torch
-        from diffusers import UNet2DConditionModel
 
         path, device = config_path(self.workload.model), self.workload.device
-        network = make_network(path, lambda: UNet2DConditionModel.from_config(self.config), device, self.dtype)
+        kind = getattr(diffusers, self.family.PARTS[self.family.NETWORK].classes[0])
+        network = make_network(path, lambda: kind.from_config(self.config), device, self.dtype)
         if self.workload.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return quantized(network, self.workload.quantize) if self.workload.quantize else network
@@ -104,13 +102,11 @@ class TimedUnet:
         return latents.to(memory_format=torch.channels_last) if self.workload.channels_last else latents
 
     def _conditions(self, batch: int) -> dict[str, Any]:
-        """Random conditions by the names of the UNet's family, a row for each image and each half of the guidance."""
-        import torch
-
-        rows, place = batch * (2 if self.workload.guidance else 1), self._place()
-        width = self.config["cross_attention_dim"]
-        width = width if isinstance(width, int) else width[0]
-        return {"text": torch.randn(rows, TOKENS, width, **place)} | self._added(rows, place)
+        """Random conditions as the network's family names them, a row for each image and each half of the guidance."""
+        width, height = sides_of(self.resolution)
+        rows = batch * (2 if self.workload.guidance else 1)
+        drawn = self.family.drawn_conditions(self.network.config, rows, (height, width), self._place())
+        return dict(drawn)
 
     def _place(self) -> dict[str, Any]:
         return {"device": self.workload.device, "dtype": self.dtype}
@@ -120,19 +116,7 @@ class TimedUnet:
         import torch
 
         width, height = (side // self.factor for side in sides_of(self.resolution))
-        return torch.randn(batch, self.config.get("in_channels", 4), height, width, **self._place())
-
-    def _added(self, rows: int, place: dict[str, Any]) -> dict[str, Any]:
-        """SDXL's pooled text and sizes of the picture; nothing for other UNets."""
-        import torch
-
-        if self.config.get("addition_embed_type") != "text_time":
-            return {}
-        sizes = SDXL_SIZES * self.config["addition_time_embed_dim"]
-        pooled = self.config["projection_class_embeddings_input_dim"] - sizes
-        width, height = map(float, sides_of(self.resolution))
-        time_ids = torch.tensor([[height, width, 0, 0, height, width]] * rows, **place)
-        return {"pooled": torch.randn(rows, pooled, **place), "sizes": time_ids}
+        return torch.randn(batch, self.family.channels_of(self.network.config), height, width, **self._place())
 
     def _captured(self, step: Callable[[], object]) -> CapturedStep:
         """The step as a CUDA graph, warmed up on a side stream as capturing demands."""

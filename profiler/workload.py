@@ -14,14 +14,14 @@ class Workload:
     """What one step is.
 
     Attributes:
-        model: name of a shipped configuration, or folder of a diffusers UNet or pipeline.
+        model: name of a shipped configuration, or folder of a diffusers network or pipeline.
         device: device that the step runs on: "cpu", "mps", or with a number "cuda:0" or "xpu:0".
         resolution: size of the pictures, pixels; None for the configuration's own.
         dtype: number format of weights and latents.
         quantize: number format of quantised weights; None where they have the dtype's.
-        guidance: whether the UNet sees every image twice, with and without its prompt; a batch of b counts b images.
+        guidance: whether the network sees every image twice, with and without its prompt; a batch of b counts b images.
         channels_last: whether tensors lie in memory with the channels last.
-        compile: whether the UNet goes through torch.compile.
+        compile: whether the network goes through torch.compile.
         cuda_graph: whether a step is captured as a CUDA graph and replayed.
     """
 

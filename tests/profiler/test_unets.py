@@ -6,32 +6,67 @@ import weakref
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.families.known import family_of_unet
 from edgesplit.profiler.configs import model_names, picture_size, pixel_step, read_config
 from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet
 from edgesplit.profiler.workload import Workload
 
-PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684, "bk-sdm-small": 482_346_884}
+PARAMETERS = {
+    "sd15": 859_520_964,
+    "sd21": 865_910_724,
+    "sdxl": 2_567_463_684,
+    "bk-sdm-small": 482_346_884,
+    "sd3.5-medium": 2_243_171_520,
+    "sd3.5-large": 8_056_627_520,
+    "flux.1-dev": 11_901_408_320,
+    "flux.1-schnell": 11_891_178_560,
+    "pixart-sigma": 610_856_096,
+}
+"""Parameters of the published weights.
+
+FLUX.1: the hub's count of the safetensors of black-forest-labs/FLUX.1-dev and FLUX.1-schnell, as unsloth's catalogue of
+models repeats it. PixArt-Sigma: PixArt-alpha/PixArt-Sigma-XL-2-1024-MS at revision e102b359. Stable Diffusion 3.5: its
+model cards say 2.5 and 8.1 billion, the table of positions among them; the exact numbers are those that fill the
+published files, see `CHECKPOINT_BYTES`.
+"""
+CHECKPOINT_BYTES = {"sd3.5-medium": 5_107_104_286, "sd3.5-large": 16_460_379_262}
+"""Sizes of sd3.5_medium.safetensors and sd3.5_large.safetensors of stabilityai on the hub: two bytes for each weight of
+the network, its table of positions and the autoencoder, and a header that names a thousand tensors."""
+AUTOENCODER = 83_819_683
+"""Parameters of Stable Diffusion 3's autoencoder."""
+MOST_HEADER = 200_000
+"""Bytes of such a header."""
 
 
 def tiny(**changes):
     return Workload(**{"model": "tiny", "device": "cpu", "dtype": "fp32"} | changes)
 
 
-@pytest.mark.parametrize(("name", "count"), [*PARAMETERS.items()])
-def test_a_shipped_configuration_is_the_published_unet(name, count):
+def on_meta(name):
+    config = read_config(name)
+    kind = getattr(diffusers, config.get("_class_name", "UNet2DConditionModel"))
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(read_config(name))
-    assert sum(parameter.numel() for parameter in unet.parameters()) == count
+        return kind.from_config(config)
+
+
+@pytest.mark.parametrize(("name", "count"), [*PARAMETERS.items()])
+def test_a_shipped_configuration_is_the_published_network(name, count):
+    assert sum(parameter.numel() for parameter in on_meta(name).parameters()) == count
+
+
+@pytest.mark.parametrize(("name", "billions"), [("sd3.5-medium", 2.5), ("sd3.5-large", 8.1)])
+def test_weights_and_table_of_positions_fill_the_published_checkpoint(name, billions):
+    numbers = sum(tensor.numel() for tensor in on_meta(name).state_dict().values())
+    assert round(numbers / 1e9, 1) == billions
+    assert 0 < CHECKPOINT_BYTES[name] - 2 * (numbers + AUTOENCODER) < MOST_HEADER
 
 
 class Transfers(TorchDispatchMode):
@@ -52,7 +87,7 @@ class Transfers(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("model", ["tiny", "sdxl"])
+@pytest.mark.parametrize("model", ["tiny", "sdxl", "sd3.5-medium", "flux.1-dev", "pixart-sigma"])
 def test_a_step_moves_nothing_between_host_and_device(model):
     """A CUDA graph could not hold it, and the host would wait in every step."""
     unet = TimedUnet(tiny(model=model, device="meta", dtype="fp16"))
@@ -61,9 +96,14 @@ def test_a_step_moves_nothing_between_host_and_device(model):
     with Transfers() as transfers:
         step()
     assert transfers.seen == []
+
+
+def test_a_timestep_on_the_host_is_seen_as_it_is_carried_over():
+    """The check of the test above."""
+    unet = TimedUnet(tiny(device="meta", dtype="fp16"))
     conditions = {name: values[:2] for name, values in unet._conditions(2).items()}
-    with Transfers() as transfers:  # the check itself: a timestep on the host is carried over
-        family_of_unet(unet.config).predict(unet.unet, unet.latents(2), torch.tensor(3), conditions)
+    with Transfers() as transfers:
+        unet.family.predict(unet.unet, unet.latents(2), torch.tensor(3), conditions)
     assert len(transfers.seen) > 0
 
 
@@ -109,7 +149,8 @@ def _noted(latents, references):
 def test_every_shipped_configuration_is_listed():
     assert {*model_names()} == {*PARAMETERS, "tiny"}
     sides = {name: picture_size(tiny(model=name), read_config(name)) for name in model_names()}
-    assert sides == {"sd15": 512, "sd21": 512, "bk-sdm-small": 512, "sdxl": 1024, "tiny": 64}
+    small, large = ("sd15", "sd21", "bk-sdm-small"), PARAMETERS.keys() - {"sd15", "sd21", "bk-sdm-small"}
+    assert sides == dict.fromkeys(small, 512) | dict.fromkeys(large, 1024) | {"tiny": 64}
 
 
 BASE = str(data.sample("toyworld/base"))
@@ -125,9 +166,8 @@ def test_pixels_follow_from_the_model_s_own_vae(model):
 
 
 def test_sides_are_multiples_of_what_the_blocks_halve():
-    assert {name: pixel_step(name, read_config(name)) for name in ("sd15", "sdxl", "tiny")} == {
-        "sd15": 64, "sdxl": 32, "tiny": 8
-    }  # fmt: skip
+    steps = {"sd15": 64, "sdxl": 32, "tiny": 8, "sd3.5-medium": 16, "flux.1-dev": 16, "pixart-sigma": 16}
+    assert {name: pixel_step(name, read_config(name)) for name in steps} == steps
 
 
 @pytest.mark.parametrize("blocks", [None, [], "x", [8] * 50])
@@ -143,7 +183,8 @@ def test_sdxl_is_told_height_and_width_in_its_order():
     unet = TimedUnet(tiny(model="sdxl", device="meta", dtype="fp16", resolution="1024x768"))
     assert unet.latents(1).shape == (1, 4, 96, 128)
     place = {"device": "cpu", "dtype": torch.float32}
-    assert unet._added(1, place)["sizes"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
+    drawn = unet.family.drawn_conditions(unet.config, 1, (768, 1024), place)
+    assert drawn["sizes"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
 
 
 def test_the_kernel_of_the_attention_is_named():
@@ -209,8 +250,12 @@ def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
     [
         (None, "cannot read: No such file"),
         ("{", "not valid JSON"),
-        ("[]", "not a text-conditioned UNet"),
-        ('{"cross_attention_dim": 8, "class_embed_type": "timestep"}', "found conditions beyond text"),
+        ("[]", "found a list, accepted: an object"),
+        ("{}", "found a network that is told more than a text, .* or that is none; accepted: those of Stable"),
+        ('{"cross_attention_dim": 8, "class_embed_type": "timestep"}', "found a network that is told more than a text"),
+        ('{"cross_attention_dim": 8, "in_channels": 9}', "found a network that is told more than a text"),
+        ('{"_class_name": "UNet3DConditionModel"}', "found 'UNet3DConditionModel' that is told more than a text"),
+        ('{"_class_name": ["x"]}', "that is told more than a text"),
     ],
 )
 def test_a_folder_without_a_unet_is_refused(content, says, tmp_path):

@@ -90,6 +90,10 @@ class Model(ABC):
     """Schedulers that may run it; the first one is usual."""
     USUAL_GUIDANCE: ClassVar[float] = 7.5
     """The guidance scale that its pipeline has by default."""
+    DOUBLES: ClassVar[bool] = True
+    """Whether guidance shows the network every image twice, with and without its prompt."""
+    SIDE: ClassVar[int] = 128
+    """Side of the latents where the network's configuration does not say."""
 
     # -- what a family says ---------------------------------------------------------------------------------
 
@@ -118,7 +122,7 @@ class Model(ABC):
 
     def is_doubled(self, guidance: float) -> bool:
         """Whether the network sees every image with and without its prompt."""
-        return guidance > 1
+        return self.DOUBLES and guidance > 1
 
     def with_guidance(self, conditions: Conditions, guidance: float) -> Conditions:  # noqa: ARG002
         """The conditions with the guidance scale in them, for networks that are told it."""
@@ -142,6 +146,42 @@ class Model(ABC):
     @abstractmethod
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """What does not fit together: the place, what was found there, and what is accepted."""
+
+    # -- what the configuration of a network tells alone, for networks with random weights ----------------------
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:  # noqa: ARG003
+        """Whether a network of the family's class is told no more than the family's prompts, and needs no picture."""
+        return True
+
+    @classmethod
+    def channels_of(cls, config: Mapping[str, Any]) -> int:
+        """Channels of the latents."""
+        return int(config["in_channels"])
+
+    @classmethod
+    def side_step(cls, config: Mapping[str, Any]) -> int:
+        """The number of which the latents' sides are multiples; a transformer's patches are squares of so many."""
+        return int(config.get("patch_size") or 2)
+
+    @classmethod
+    def most_side(cls, config: Mapping[str, Any]) -> int:  # noqa: ARG003
+        """The largest side of the latents."""
+        return LARGEST_SIDE
+
+    @classmethod
+    @abstractmethod
+    def drawn_conditions(
+        cls, config: Mapping[str, Any], rows: int, size: tuple[int, int], place: Mapping[str, Any]
+    ) -> Conditions:
+        """Random conditions for a network, in the shapes that prompts have.
+
+        Args:
+            config: configuration of the network, with all its options.
+            rows: number of rows.
+            size: height and width of the pictures, pixels.
+            place: device and dtype of the conditions, in torch's words.
+        """
 
     # -- what all have ----------------------------------------------------------------------------------------
 
@@ -252,21 +292,23 @@ class Model(ABC):
             raise InputError(f"{self.name}: its vae made a picture that is not finite; {remedy}")
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
-    def _unscaled(self, latents: "Tensor") -> "Tensor":
-        """Latents as the autoencoder has them: networks are trained on scaled, some on shifted ones."""
+    def scale_of(self, latents: "Tensor") -> tuple[Any, Any]:
+        """Shift s and factor f: a network takes f (z - s) where the autoencoder has z."""
         import torch
 
         config = self.vae.config
         mean, deviation = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
-        if mean is not None and deviation is not None:
-            mean, deviation = (
-                torch.tensor(numbers).view(1, -1, 1, 1).to(latents.device, latents.dtype)
-                for numbers in (mean, deviation)
-            )
-            whitened: Tensor = latents * deviation / config.scaling_factor + mean
-            return whitened
-        shift = getattr(config, "shift_factor", None) or 0.0
-        unscaled: Tensor = latents / config.scaling_factor + shift
+        if mean is None or deviation is None:
+            return getattr(config, "shift_factor", None) or 0.0, config.scaling_factor
+        mean, deviation = (
+            torch.tensor(numbers).view(1, -1, 1, 1).to(latents.device, latents.dtype) for numbers in (mean, deviation)
+        )
+        return mean, config.scaling_factor / deviation
+
+    def _unscaled(self, latents: "Tensor") -> "Tensor":
+        """Latents as the autoencoder has them."""
+        shift, factor = self.scale_of(latents)
+        unscaled: Tensor = latents / factor + shift
         return unscaled
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 T5_LENGTH = 512
 """Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
-SIDE = 128
-"""Side of the latents of the pictures that it was trained for, as the pipeline of diffusers has it."""
+AXES = (16, 56, 56)
+"""Widths of a token's rotary positions: of the picture, its row and its column."""
 PATCH = 2
 """Side of the squares of latents that are packed into one token."""
 TIMESTEPS = 1000
@@ -63,16 +63,19 @@ class Flux(Model):
     NETWORK = "transformer"
     SCHEDULERS = FLOW_MATCHING
     USUAL_GUIDANCE = 3.5
+    DOUBLES = False
+    """It is told the scale, or was distilled to need none."""
 
     def __post_init__(self) -> None:
         height, width = self.latent_shape[1:]
         tokens = (height // PATCH) * (width // PATCH)
-        self.scheduler_config.update(image_tokens=tokens, last_sigma="1/N")
+        told = self.scheduler_config | {"image_tokens": tokens, "last_sigma": "1/N"}
+        object.__setattr__(self, "scheduler_config", told)  # of this size of pictures
 
     @property
     def own_latent_size(self) -> tuple[int, int]:
-        """What it was trained for; no configuration says so."""
-        return SIDE, SIDE
+        """What it was trained for, as the pipeline of diffusers has it; no configuration says so."""
+        return self.SIDE, self.SIDE
 
     def longest_prompt(self, tokenizer: str) -> int:
         """The T5 has no positions that could run out."""
@@ -84,19 +87,9 @@ class Flux(Model):
         pooled = self.text_encoder(self.padded("tokenizer", prompts).input_ids).pooler_output
         return {"text": text, "pooled": pooled}
 
-    def is_doubled(self, guidance: float) -> bool:  # noqa: ARG002
-        """It is told the scale, or was distilled to need none."""
-        return False
-
     def with_guidance(self, conditions: Conditions, guidance: float) -> Conditions:
         """The scale as the transformer of FLUX.1-dev is told it."""
-        import torch
-
-        if not self.transformer.config.guidance_embeds:
-            return conditions
-        text = conditions["text"]
-        scale = torch.full((len(text),), guidance, device=text.device, dtype=torch.float32)
-        return {**conditions, "guidance": scale}
+        return told_scale(self.transformer.config, conditions, guidance)
 
     @staticmethod
     def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
@@ -127,6 +120,50 @@ class Flux(Model):
         yield from vae_faults(self.vae.config)
         yield from tokenizer_faults("tokenizer", self.tokenizer, clip)
         yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, t5)
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """Transformers from latents to latents, whose rotary positions are as wide as their attention's heads."""
+        channels, axes = config.get("in_channels", 64), config.get("axes_dims_rope", AXES)
+        whole = isinstance(axes, list | tuple) and all(type(axis) is int and axis % 2 == 0 for axis in axes)
+        as_wide = whole and sum(axes) == config.get("attention_head_dim", sum(AXES))
+        return as_wide and len(axes) == len(AXES) and config.get("out_channels") in (None, channels)
+
+    @classmethod
+    def channels_of(cls, config: Mapping[str, Any]) -> int:
+        """A token holds a square of them."""
+        return super().channels_of(config) // PATCH**2
+
+    @classmethod
+    def side_step(cls, config: Mapping[str, Any]) -> int:  # noqa: ARG003
+        """The side of the squares; the transformer itself gets them packed."""
+        return PATCH
+
+    @classmethod
+    def drawn_conditions(
+        cls,
+        config: Mapping[str, Any],
+        rows: int,
+        size: tuple[int, int],  # noqa: ARG003
+        place: Mapping[str, Any],
+    ) -> Conditions:
+        """Random states of the T5 and embedding of the CLIP, and the usual scale."""
+        import torch
+
+        text = torch.randn(rows, T5_LENGTH, config["joint_attention_dim"], **place)
+        pooled = torch.randn(rows, config["pooled_projection_dim"], **place)
+        return told_scale(config, {"text": text, "pooled": pooled}, cls.USUAL_GUIDANCE)
+
+
+def told_scale(config: Mapping[str, Any], conditions: Conditions, guidance: float) -> Conditions:
+    """The conditions, with the guidance scale for a transformer that is told it."""
+    import torch
+
+    if not config["guidance_embeds"]:
+        return conditions
+    text = conditions["text"]
+    scale = torch.full((len(text),), guidance, device=text.device, dtype=torch.float32)
+    return {**conditions, "guidance": scale}
 
 
 def packed(x: "Tensor") -> "Tensor":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....common.errors import InputError, shown
-from .base import Model
+from .base import UNET, Model
 from .flux import Flux
 from .pixart import PixArt
 from .sd import StableDiffusion
@@ -12,6 +12,8 @@ from .sd3 import StableDiffusion3
 from .sdxl import StableDiffusionXl
 
 FAMILIES: tuple[type[Model], ...] = (StableDiffusion, StableDiffusionXl, StableDiffusion3, Flux, PixArt)
+NETWORKS = tuple(dict.fromkeys(family.NETWORK for family in FAMILIES))
+"""Names of the parts that take the steps."""
 
 
 def family_of(place: str, pipeline: object) -> type[Model]:
@@ -31,6 +33,11 @@ def family_of(place: str, pipeline: object) -> type[Model]:
     raise InputError(f"{place}: found {shown(pipeline)}, accepted: {known}")
 
 
-def family_of_unet(config: Mapping[str, Any]) -> type[Model]:
-    """The family of a UNet, by what it is told beside the text."""
-    return StableDiffusionXl if config.get("addition_embed_type") == "text_time" else StableDiffusion
+def family_of_network(config: Mapping[str, Any]) -> type[Model] | None:
+    """The family of a network, by its class and what it is told beside the text; None where there is none.
+
+    Args:
+        config: configuration of the network; without a class it is a UNet's, as old files are.
+    """
+    kind = config.get("_class_name", UNET.classes[0])
+    return next((f for f in FAMILIES if kind in f.PARTS[f.NETWORK].classes and f.takes(config)), None)

@@ -21,6 +21,8 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+SIDE_WITH_SIZES = 128
+"""Side of the latents at which a transformer's class has it know sizes where its configuration does not say."""
 T5_LENGTH = 300
 """Tokens of a prompt, as the pipeline of diffusers takes them."""
 
@@ -88,3 +90,23 @@ class PixArt(Model):
         yield from width_fault("transformer.caption_channels", own.caption_channels, text.d_model, "its text encoder's")
         yield from vae_faults(self.vae.config)
         yield from tokenizer_faults("tokenizer", self.tokenizer, text)
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """Transformers that are told a text alone; those of PixArt-alpha of 1024 pixels know sizes, too."""
+        told, side = config.get("use_additional_conditions"), config.get("sample_size", cls.SIDE)
+        return not told and (told is False or side != SIDE_WITH_SIZES)
+
+    @classmethod
+    def drawn_conditions(
+        cls,
+        config: Mapping[str, Any],
+        rows: int,
+        size: tuple[int, int],  # noqa: ARG003
+        place: Mapping[str, Any],
+    ) -> Conditions:
+        """Random states of the T5, and a mask that hides none."""
+        import torch
+
+        text = torch.randn(rows, T5_LENGTH, config["caption_channels"] or config["cross_attention_dim"], **place)
+        return {"text": text, "mask": torch.ones(rows, T5_LENGTH, device=place["device"], dtype=torch.long)}

@@ -23,8 +23,12 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+TOKENS = 77
+"""Tokens of a prompt."""
 OLD_SIDE = 64
 """Side of the latents of models that diffusers below 0.9 saved with a smaller one by mistake."""
+DOWN_BLOCKS = 4
+"""Blocks on the way down of a UNet whose configuration does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class StableDiffusion(Model):
         "tokenizer": CLIP_TOKENS,
     }
     NETWORK = "unet"
+    SIDE = 64
 
     @classmethod
     def words_of_scheduler(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +103,48 @@ class StableDiffusion(Model):
         )
         yield from vae_faults(vae)
         yield from tokenizer_faults("tokenizer", self.tokenizer, text)
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """UNets that are told a text alone."""
+        return config.get("addition_embed_type") is None and takes_text(config)
+
+    @classmethod
+    def side_step(cls, config: Mapping[str, Any]) -> int:
+        """A UNet's blocks halve the sides evenly."""
+        return unet_side_step(config)
+
+    @classmethod
+    def drawn_conditions(
+        cls,
+        config: Mapping[str, Any],
+        rows: int,
+        size: tuple[int, int],  # noqa: ARG003
+        place: Mapping[str, Any],
+    ) -> Conditions:
+        """Random states of the text encoder."""
+        return {"text": drawn_text(config, rows, place)}
+
+
+def takes_text(config: Mapping[str, Any]) -> bool:
+    """Whether a UNet is told a text, no class and no picture; one for inpainting has more channels in than out."""
+    told_more = config.get("class_embed_type") or config.get("encoder_hid_dim")
+    channels = config.get("in_channels", 4), config.get("out_channels", 4)
+    return "cross_attention_dim" in config and not told_more and channels[0] == channels[1]
+
+
+def drawn_text(config: Mapping[str, Any], rows: int, place: Mapping[str, Any]) -> "Tensor":
+    """Random states of text encoders, shape (rows, TOKENS, width)."""
+    import torch
+
+    width = config["cross_attention_dim"]  # of all blocks, or of each
+    return torch.randn(rows, TOKENS, width if isinstance(width, int) else width[0], **place)
+
+
+def unet_side_step(config: Mapping[str, Any]) -> int:
+    """The number of which the latents' sides are multiples, so that every block of a UNet halves them evenly."""
+    blocks = config.get("down_block_types")
+    return 1 << max(0, (len(blocks) if isinstance(blocks, list) else DOWN_BLOCKS) - 1)
 
 
 def unet_faults(unet: Any, vae: Any) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from .base import (
     CLIP_TEXT_PROJECTED,
     CLIP_TOKENS,
     FLOW_MATCHING,
+    LARGEST_SIDE,
     T5_TEXT,
     T5_TOKENS,
     VAE,
@@ -24,6 +25,8 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+CLIP_LENGTH = 77
+"""Tokens of a prompt for the CLIPs."""
 T5_LENGTH = 256
 """Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
 
@@ -133,3 +136,27 @@ class StableDiffusion3(Model):
         yield from vae_faults(self.vae.config)
         yield from tokenizer_faults("tokenizer", self.tokenizer, first)
         yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """Transformers from latents to latents."""
+        return bool(config.get("in_channels", 16) == config.get("out_channels", 16))
+
+    @classmethod
+    def most_side(cls, config: Mapping[str, Any]) -> int:
+        """As many patches as its table of positions has on a side."""
+        return min(LARGEST_SIDE, cls.side_step(config) * int(config.get("pos_embed_max_size") or 96))
+
+    @classmethod
+    def drawn_conditions(
+        cls,
+        config: Mapping[str, Any],
+        rows: int,
+        size: tuple[int, int],  # noqa: ARG003
+        place: Mapping[str, Any],
+    ) -> Conditions:
+        """Random states of the CLIPs and the T5, and the CLIPs' embeddings."""
+        import torch
+
+        text = torch.randn(rows, CLIP_LENGTH + T5_LENGTH, config["joint_attention_dim"], **place)
+        return {"text": text, "pooled": torch.randn(rows, config["pooled_projection_dim"], **place)}

@@ -18,10 +18,13 @@ from .base import (
     vae_faults,
     width_fault,
 )
-from .sd import unet_faults
+from .sd import drawn_text, takes_text, unet_faults, unet_side_step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SIZES = 6
+"""Numbers that describe the picture: height and width, place of the crop, target height and width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class StableDiffusionXl(Model):
     NETWORK = "unet"
     SCHEDULERS = ("euler", "ddim", "ddpm", "euler-ancestral")
     USUAL_GUIDANCE = 5.0
+    SIDE = 64
 
     @property
     def own_latent_size(self) -> tuple[int, int]:
@@ -79,7 +83,7 @@ class StableDiffusionXl(Model):
     def _sizes(self, rows: int, like: "Tensor") -> "Tensor":
         """Original size, place of the crop and target size, in pixels, shape (rows, 6)."""
         height, width = (self.vae_factor * side for side in self.latent_shape[1:])
-        return like.new_tensor([[height, width, 0, 0, height, width]]).expand(rows, -1)
+        return like.new_tensor([told_sizes(height, width)]).expand(rows, -1)
 
     def encode_nothing(self, negative_prompt: str) -> Conditions:
         """Zeros where there is no negative prompt and the model was trained so."""
@@ -105,7 +109,7 @@ class StableDiffusionXl(Model):
         yield from unet_faults(unet, self.vae.config)
         width = first.hidden_size + second.hidden_size
         yield from width_fault("unet.cross_attention_dim", unet.cross_attention_dim, width, "its text encoders'")
-        told = 6 * (unet.addition_time_embed_dim or 0) + second.projection_dim
+        told = SIZES * (unet.addition_time_embed_dim or 0) + second.projection_dim
         yield from width_fault(
             "unet.projection_class_embeddings_input_dim",
             unet.projection_class_embeddings_input_dim,
@@ -115,3 +119,33 @@ class StableDiffusionXl(Model):
         yield from vae_faults(self.vae.config)
         yield from tokenizer_faults("tokenizer", self.tokenizer, first)
         yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)
+
+    @classmethod
+    def takes(cls, config: Mapping[str, Any]) -> bool:
+        """UNets that are told sizes beside the text."""
+        return config.get("addition_embed_type") == "text_time" and takes_text(config)
+
+    @classmethod
+    def side_step(cls, config: Mapping[str, Any]) -> int:
+        """A UNet's blocks halve the sides evenly."""
+        return unet_side_step(config)
+
+    @classmethod
+    def drawn_conditions(
+        cls, config: Mapping[str, Any], rows: int, size: tuple[int, int], place: Mapping[str, Any]
+    ) -> Conditions:
+        """Random states and embedding, and the sizes of the pictures."""
+        import torch
+
+        embedded = config["projection_class_embeddings_input_dim"] - SIZES * config["addition_time_embed_dim"]
+        sizes = torch.tensor([told_sizes(*size)] * rows, **place)
+        return {
+            "text": drawn_text(config, rows, place),
+            "pooled": torch.randn(rows, embedded, **place),
+            "sizes": sizes,
+        }
+
+
+def told_sizes(height: int, width: int) -> list[int]:
+    """What the UNet is told of a picture that is not cropped: the `SIZES` numbers."""
+    return [height, width, 0, 0, height, width]
