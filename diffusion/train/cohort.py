@@ -61,11 +61,10 @@ class Training(Record):
     save_every: Count = 50
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
 
-    @property
-    def rates(self) -> dict[str, float]:
-        """Part of the model -> its learning rate; 0 for a part that is left as it is."""
+    def rates(self, network: str) -> dict[str, float]:
+        """Part of the model -> its learning rate; the network's name is its family's. 0 for what is left as it is."""
         usual = {"full": 5e-6, "lora": 1e-4}[self.method]
-        return {"unet": self.learning_rate or usual, "text_encoder": self.text_encoder_learning_rate}
+        return {network: self.learning_rate or usual, "text_encoder": self.text_encoder_learning_rate}
 
 
 class Class(Record):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ... import data
 from ...common.errors import InputError
-from ..inference.families.sd import StableDiffusion
+from ..inference.families.base import Model
 from ..inference.gpu import free_memory
 from ..inference.lora import add_lora
 from ..inference.models import make_pipeline, save_half, weights_digest
@@ -24,9 +24,11 @@ from .loop import make_accelerator, train
 from .orders import Order
 from .records import write_json
 
+CHECKPOINTING = {"diffusers": "enable_gradient_checkpointing", "transformers": "gradient_checkpointing_enable"}
+
 
 def fine_tuned(job: Job, order: Order, checkpoint: Path) -> dict[str, nn.Module]:
-    """The trained UNet and text encoder, or their LoRAs; training goes on from the checkpoint if there is one."""
+    """The trained parts, or their LoRAs; training goes on from the checkpoint if there is one."""
     how = job.cohort.training
     free_memory()  # of the model before
     torch.manual_seed(how.seed)
@@ -48,7 +50,7 @@ def save_model(job: Job, order: Order, modules: dict[str, Any], folder: Path) ->
     Args:
         job: the cohort's job.
         order: the model that was ordered.
-        modules: its trained UNet and text encoder, or their LoRAs.
+        modules: its trained parts, or their LoRAs, by name.
         folder: folder to fill, which becomes `order.folder` once it is complete.
     """
     settings = {"subject": order.subject}
@@ -59,7 +61,7 @@ def save_model(job: Job, order: Order, modules: dict[str, Any], folder: Path) ->
             if hasattr(module, "peft_config"):
                 module.save_pretrained(folder / part, safe_serialization=True)
         settings["base"] = _lasting_reference(job, order.folder)
-        settings["base_digest"] = weights_digest(job.base.unet, job.base.text_encoder)
+        settings["base_digest"] = weights_digest(job.base.network, *job.base.text_encoders.values())
     else:
         save_half(_pipeline(job.base, modules), folder)
     write_json(folder / SETTINGS, settings)
@@ -75,17 +77,15 @@ def _check_weights(modules: dict[str, nn.Module]) -> None:
                 )
 
 
-def _trainable(base: StableDiffusion, how: Training) -> dict[str, nn.Module]:
-    """Copies of the base's UNet and text encoder, or LoRAs on them."""
-    modules = {"unet": copy.deepcopy(base.unet), "text_encoder": copy.deepcopy(base.text_encoder)}
-    if how.gradient_checkpointing:
-        modules["unet"].enable_gradient_checkpointing()  # diffusers' name for it
-        modules["text_encoder"].gradient_checkpointing_enable()  # transformers' name for it
-    for part, rate in how.rates.items():
-        modules[part].requires_grad_(rate > 0)
-        if how.method == "lora" and rate > 0:
-            modules[part] = add_lora(part, modules[part], how.rank)
-        modules[part].train()
+def _trainable(base: Model, how: Training) -> dict[str, nn.Module]:
+    """Copies of the parts that have a learning rate, or LoRAs on them."""
+    trained = [part for part, rate in how.rates(base.NETWORK).items() if rate > 0]
+    modules = {part: copy.deepcopy(base.parts[part]) for part in trained}
+    for part, module in modules.items():
+        if how.gradient_checkpointing:  # diffusers and transformers have own names for it
+            getattr(module, CHECKPOINTING[base.PARTS[part].library])()
+        module.requires_grad_(True)
+        modules[part] = (add_lora(part, module, how.rank) if how.method == "lora" else module).train()
     return modules
 
 
@@ -99,7 +99,7 @@ def _lasting_reference(job: Job, folder: Path) -> str:
     return data.portable(str(base))
 
 
-def _pipeline(base: StableDiffusion, modules: dict[str, Any]) -> Any:
+def _pipeline(base: Model, modules: dict[str, Any]) -> Any:
     """A pipeline of copies, as saving one in fp16 changes the number format of its parts in place."""
     parts = {name: copy.deepcopy(modules.get(name, part)) for name, part in base.parts.items()}
-    return make_pipeline(type(base), scheduler_to_save(base.scheduler_config), parts)
+    return make_pipeline(type(base), scheduler_to_save(base.scheduler_config, base.SCHEDULERS[0]), parts)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from ...common.errors import InputError, shown
 from ...common.files import make_folder
 from ...common.progress import Progress
 from ..inference.clip_images import ImageEncoder, load_image_encoder
-from ..inference.families.sd import StableDiffusion
+from ..inference.families.base import CLIP_TOKENS, Model
 from ..inference.models import load_model, weights_digest
 from ..inference.sampling import Sampling
 from ..inference.templates import PLAIN, fill
@@ -46,7 +46,7 @@ class Job:
     output: Path
     device: str
     progress: ProgressMaker
-    base: StableDiffusion
+    base: Model
     base_digest: str
     photos: dict[str, Photos]
     further: list[Photos]
@@ -61,7 +61,7 @@ class Job:
     @property
     def sampling(self) -> Sampling:
         """Settings of all pictures that are made."""
-        return self.file.sampling
+        return sampling_of(self.file, self.base)
 
     @property
     def scheduler_digest(self) -> str:
@@ -91,7 +91,7 @@ def prepare_job(file: CohortFile, output: Path, device: str, progress: ProgressM
     with file.field("training.mixed_precision"):
         make_accelerator(device, cohort.training.mixed_precision)
     with file.field("base"):
-        base = _base(file, cohort.class_word, device)
+        base = load_model(file.base_reference, subject=cohort.class_word, device=device)
     _check_words(file, base)
     photos = {u.name: _photos(file, base, f"users.{i}.photos", u.photos) for i, u in enumerate(cohort.users)}
     further = [_photos(file, base, f"cluster.photos.{i}", folder) for i, folder in enumerate(cohort.cluster.photos)]
@@ -103,7 +103,7 @@ def prepare_job(file: CohortFile, output: Path, device: str, progress: ProgressM
         device=device,
         progress=progress,
         base=base,
-        base_digest=weights_digest(base.unet, base.text_encoder, base.vae),
+        base_digest=weights_digest(base.network, *base.text_encoders.values(), base.vae),
         photos=photos,
         further=further,
         encoder=encoder,
@@ -113,19 +113,19 @@ def prepare_job(file: CohortFile, output: Path, device: str, progress: ProgressM
     return job
 
 
-def _base(file: CohortFile, class_word: str, device: str) -> StableDiffusion:
-    """The model that all start from."""
-    base = load_model(file.base_reference, subject=class_word, device=device)
-    if not isinstance(base, StableDiffusion):
-        raise InputError(f"{file.base_reference}: found {base.KIND}, accepted for training: {StableDiffusion.KIND}")
-    return base
+def sampling_of(file: CohortFile, base: Model) -> Sampling:
+    """How pictures are made while a cohort is trained: as the file says, with the base's usual scheduler."""
+    return replace(file.sampling, scheduler=base.SCHEDULERS[0])
 
 
-def _check_words(file: CohortFile, base: StableDiffusion) -> None:
+def _check_words(file: CohortFile, base: Model) -> None:
     """Check that the base can read every prompt that is drawn or trained with, and reads the token as one."""
     cohort = file.cohort
     with file.field("sampling_steps"):
-        file.sampling.make_scheduler(base.scheduler_config)
+        sampling_of(file, base).make_scheduler(base.scheduler_config)
+    with file.field("training.text_encoder_learning_rate"):
+        if cohort.training.text_encoder_learning_rate and len(base.text_encoders) > 1:
+            raise InputError(f"found a rate, accepted for {base.KIND}: 0, as its text encoders stay as they are")
     with file.field("class_word"):
         base.check_prompts([cohort.class_word])
     with file.field("token"):
@@ -137,16 +137,19 @@ def _check_words(file: CohortFile, base: StableDiffusion) -> None:
             _check_prompts(base, [generated.template], cohort.class_word, generated.description)
 
 
-def _check_token(base: StableDiffusion, token: str) -> None:
-    ids = base.tokenizer(token).input_ids[1:-1]
-    if len(ids) != 1 or ids[0] == base.tokenizer.unk_token_id:
-        raise InputError(
-            f"field 'token': found {shown(token)}, which {base.name} reads as {len(ids)} tokens, accepted: a word that "
-            "is one token, such as 'sks'"
-        )
+def _check_token(base: Model, token: str) -> None:
+    """Refuse a token that a CLIP reads as several; a T5 reads words in pieces."""
+    clips = [base.parts[name] for name, part in base.PARTS.items() if part == CLIP_TOKENS]
+    for tokenizer in clips:
+        ids = tokenizer(token).input_ids[1:-1]
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise InputError(
+                f"field 'token': found {shown(token)}, which {base.name} reads as {len(ids)} tokens, accepted: a word "
+                "that is one token, such as 'sks'"
+            )
 
 
-def _photos(file: CohortFile, base: StableDiffusion, name: str, folder: str) -> Photos:
+def _photos(file: CohortFile, base: Model, name: str, folder: str) -> Photos:
     """The photos of a folder that a field of the cohort file names, with captions that the base can read."""
     with file.field(name):
         photos = read_photos(file.folder / folder, _side(file, base), file.cohort.words)
@@ -154,9 +157,9 @@ def _photos(file: CohortFile, base: StableDiffusion, name: str, folder: str) -> 
     return photos
 
 
-def _check_prompts(base: StableDiffusion, templates: Sequence[str], *subjects: str) -> None:
+def _check_prompts(base: Model, templates: Sequence[str], *subjects: str) -> None:
     base.check_prompts([fill(template, words) for template in templates for words in subjects])
 
 
-def _side(file: CohortFile, base: StableDiffusion) -> int:
+def _side(file: CohortFile, base: Model) -> int:
     return file.cohort.resolution or base.picture_side

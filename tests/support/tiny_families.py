@@ -29,10 +29,11 @@ def _clip(projected=False, width=16):
 
 @functools.cache
 def _t5_tokenizer():
-    """A T5's tokenizer over a few words."""
+    """A T5's tokenizer over the words of the toy world."""
     from transformers import T5Tokenizer
 
-    words = ["a", "photo", "of", "dog", "sks", "cat", "in", "snow", "on", "the", "beach", "at", "night"]
+    words = sorted(_tokenizer().get_vocab(), key=_tokenizer().get_vocab().get)
+    words = [word.removesuffix("</w>") for word in words if not word.startswith("<|")]
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -5.0)]
     vocab += [(f"▁{word}", -1.0) for word in dict.fromkeys(words)]
     return T5Tokenizer(vocab=vocab, extra_ids=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ....common.progress import Progress
 from ...inference.families.sd import StableDiffusion
 from ...inference.models import make_pipeline, save_half
-from ...train.dreambooth import denoising_losses, scaled_posterior
+from ...train.dreambooth import denoising_losses, posterior
 from ...train.loop import Recipe, train, warm_then_linear
 from .. import world
 from . import networks
@@ -30,7 +30,8 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
     scheduler = networks.make_scheduler()
     pixels, dogs, scenes = world.pictures(PICTURES, PICTURES_SEED)
     parts = np.array_split(pixels, len(pixels) // 100 + 1)
-    means, deviations = (latents.half() for latents in scaled_posterior(vae, map(as_images, parts)))
+    factor = vae.config.scaling_factor
+    means, deviations = ((factor * latents).half() for latents in posterior(vae, map(as_images, parts)))
 
     def loss(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
@@ -38,7 +39,10 @@ def train_base(work: Path, steps: int, accelerator: Any, progress: Progress) -> 
         noise = torch.randn(means[chosen].shape, generator=generator)
         latents = means[chosen].float() + deviations[chosen].float() * noise
         ids = networks.token_ids(tokenizer, [base_text(dogs[i], scenes[i], rng) for i in chosen.tolist()])
-        return denoising_losses(unet, scheduler, latents, text_encoder(ids)[0], generator).mean()
+        conditions = {"text": text_encoder(ids)[0]}
+        return denoising_losses(
+            lambda noisy, t: StableDiffusion.predict(unet, noisy, t, conditions), scheduler, latents, generator
+        ).mean()
 
     recipe = Recipe(
         modules={"unet": unet, "text_encoder": text_encoder},
