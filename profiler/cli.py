@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .. import data
 from ..common import console
 from .workload import Dtype, Quantized
 
@@ -32,7 +33,7 @@ Gpu = Annotated[int, typer.Option(min=0, help="Number of the NVIDIA or Intel GPU
 DeviceKind = Annotated[
     Device, typer.Option(help="What to measure: an NVIDIA, Apple or Intel GPU, or this machine's processor.")
 ]
-Unet = Annotated[str, typer.Option(help="sd15, sd21, sdxl, bk-sdm-small, tiny, or a diffusers UNet folder.")]
+ModelName = Annotated[str, typer.Option(help=f"{', '.join(data.shipped('networks'))}, or a diffusers folder.")]
 Batches = Annotated[str, typer.Option(help="Batch sizes: 1:16, 1:16:3, 1,2,4 or a mix.")]
 Sides = Annotated[str | None, typer.Option(help="Pixels: a square's side, or WIDTHxHEIGHT; default: the model's own.")]
 NumberFormat = Annotated[Dtype | None, typer.Option(help="Number format; default: fp16, on a CPU fp32.")]
@@ -40,10 +41,10 @@ Quantize = Annotated[
     Quantized | None, typer.Option(help="Quantise the weights of linear layers by torchao; fp8 the activations, too.")
 ]
 Guidance = Annotated[
-    bool, typer.Option("--guidance/--no-guidance", help="Whether the UNet sees a batch of b images as 2 b samples.")
+    bool, typer.Option("--guidance/--no-guidance", help="Whether the network sees b images as 2 b samples.")
 ]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Keep channels last in memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the UNet with torch.compile.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")]
 CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="Capture a step as a CUDA graph and replay it.")]
 Precision = Annotated[
     float | None,
@@ -82,7 +83,7 @@ COMPARE = "Compare profiles: a table, and a picture like the paper's figure 3."
 def bench(
     gpu: Gpu = 0,
     device: DeviceKind = Device.CUDA,
-    model: Unet = "sd15",
+    model: ModelName = "sd15",
     batches: Batches = "1:16",
     resolution: Sides = None,
     dtype: NumberFormat = None,
@@ -117,7 +118,7 @@ def fit(
     samples: SamplesFile,
     name: Annotated[str | None, typer.Option(help="The profile's name; default: the file's.")] = None,
     device: Annotated[str, typer.Option(help="Name of the device that was measured.")] = "unknown",
-    model: Annotated[str, typer.Option(help="Name of the UNet.")] = "sd15",
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "sd15",
     resolution: Annotated[str, typer.Option(help="Pixels: a square's side, or WIDTHxHEIGHT.")] = "512",
     dtype: Annotated[Dtype, typer.Option(help="Number format.")] = "fp16",
     guidance: Guidance = True,

@@ -55,11 +55,12 @@ def _check_memory(path: Path, network: Any, device: str) -> None:
         network: the network without memory, on torch's meta device.
         device: device that it shall be on.
     """
-    parameters = list(network.parameters())
-    needed, free = sum(p.numel() * p.element_size() for p in parameters), free_bytes(device)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    tensors = [*network.parameters(), *network.buffers()]  # tables of positions may be large, too
+    needed, free = sum(tensor.numel() * tensor.element_size() for tensor in tensors), free_bytes(device)
     if free is not None and needed > free:
         raise InputError(
-            f"{path}: {sum(p.numel() for p in parameters):,} weights need {needed / 1e9:.1f} GB, and {device} has "
+            f"{path}: {weights:,} weights need {needed / 1e9:.1f} GB, and {device} has "
             f"{free / 1e9:.1f} GB free; use a smaller --model or --dtype, or another device"
         )
 

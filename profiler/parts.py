@@ -16,9 +16,9 @@ from .networks import make_network
 from .timing import Step, Timer, warm_up
 from .unets import TimedUnet
 
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders of the text encoders."""
-ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection")
+ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 """Classes of text encoders that are timed."""
 SHORTEST_S = 1e-6
 """Seconds below which no clock of a device tells a call from nothing."""
@@ -64,7 +64,8 @@ def _encode(unet: TimedUnet, paths: list[Path]) -> Step:
     import torch
 
     encoders = [_encoder(path, unet) for path in paths]
-    sizes = [encoder.config.max_position_embeddings for encoder in encoders]
+    # only CLIPs have a number of positions
+    sizes = [getattr(encoder.config, "max_position_embeddings", unet.family.T5_LENGTH) for encoder in encoders]
     prompts = [torch.zeros(1, tokens, dtype=torch.long, device=unet.workload.device) for tokens in sizes]
 
     def step() -> object:
@@ -82,4 +83,4 @@ def _encoder(path: Path, unet: TimedUnet) -> Any:
         found = shown(config.get("architectures"))
         raise InputError(f"{path}: architectures: found {found}, accepted: one of {', '.join(ENCODER_CLASSES)}")
     kind = getattr(transformers, names[0])
-    return make_network(path, lambda: kind(transformers.CLIPTextConfig(**config)), unet.workload.device, unet.dtype)
+    return make_network(path, lambda: kind(kind.config_class(**config)), unet.workload.device, unet.dtype)

@@ -23,6 +23,19 @@ def test_weights_beyond_the_free_memory_are_refused_with_the_bytes_before_they_a
     assert made == ["meta", "cpu"]
 
 
+@pytest.mark.parametrize(
+    ("model", "dtype", "says"),
+    [
+        ("flux.1-dev", "fp32", "11,901,408,320 weights need 47.6 GB"),
+        ("sd3.5-medium", "bf16", "2,243,171,520 weights need 5.4 GB"),  # 0.9 GB of them its table of positions
+    ],
+)
+def test_transformers_are_never_made_where_they_do_not_fit(monkeypatch, model, dtype, says):
+    monkeypatch.setattr(networks, "free_bytes", lambda device: 5_000_000_000)
+    with pytest.raises(InputError, match=f"{model}.json: {says}, and cpu has 5.0 GB free; use"):
+        TimedUnet(Workload(model=model, device="cpu", dtype=dtype))
+
+
 def test_the_free_memory_is_the_device_s(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 9))
     monkeypatch.setattr(torch.xpu, "mem_get_info", lambda device: (5, 9))

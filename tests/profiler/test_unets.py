@@ -2,8 +2,10 @@
 
 import gc
 import json
+import re
 import weakref
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import diffusers
@@ -147,6 +149,9 @@ def _noted(latents, references):
 
 
 def test_every_shipped_configuration_is_listed():
+    docs = (Path(__file__).parents[2] / "docs" / "hwprof.md").read_text(encoding="utf-8")
+    for name, count in PARAMETERS.items():
+        assert re.search(rf"\| `{re.escape(name)}` \| [\w. -]+ \| {count:,} \|", docs), name
     assert {*model_names()} == {*PARAMETERS, "tiny"}
     sides = {name: picture_size(tiny(model=name), read_config(name)) for name in model_names()}
     small, large = ("sd15", "sd21", "bk-sdm-small"), PARAMETERS.keys() - {"sd15", "sd21", "bk-sdm-small"}

@@ -94,6 +94,8 @@ class Model(ABC):
     """Whether guidance shows the network every image twice, with and without its prompt."""
     SIDE: ClassVar[int] = 128
     """Side of the latents where the network's configuration does not say."""
+    T5_LENGTH: ClassVar[int] = 512
+    """Tokens of a prompt for a T5, as its pipeline takes them; a T5 has no positions that could run out."""
 
     # -- what a family says ---------------------------------------------------------------------------------
 

@@ -22,8 +22,6 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-T5_LENGTH = 512
-"""Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
 AXES = (16, 56, 56)
 """Widths of a token's rotary positions: of the picture, its row and its column."""
 PATCH = 2
@@ -79,7 +77,7 @@ class Flux(Model):
 
     def longest_prompt(self, tokenizer: str) -> int:
         """The T5 has no positions that could run out."""
-        return T5_LENGTH if tokenizer == "tokenizer_2" else super().longest_prompt(tokenizer)
+        return self.T5_LENGTH if tokenizer == "tokenizer_2" else super().longest_prompt(tokenizer)
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The T5's last states, and the CLIP's embedding of the whole prompt."""
@@ -150,7 +148,7 @@ class Flux(Model):
         """Random states of the T5 and embedding of the CLIP, and the usual scale."""
         import torch
 
-        text = torch.randn(rows, T5_LENGTH, config["joint_attention_dim"], **place)
+        text = torch.randn(rows, cls.T5_LENGTH, config["joint_attention_dim"], **place)
         pooled = torch.randn(rows, config["pooled_projection_dim"], **place)
         return told_scale(config, {"text": text, "pooled": pooled}, cls.USUAL_GUIDANCE)
 

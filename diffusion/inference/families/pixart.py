@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 SIDE_WITH_SIZES = 128
 """Side of the latents at which a transformer's class has it know sizes where its configuration does not say."""
-T5_LENGTH = 300
-"""Tokens of a prompt, as the pipeline of diffusers takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,7 @@ class PixArt(Model):
     }
     NETWORK = "transformer"
     USUAL_GUIDANCE = 4.5
+    T5_LENGTH = 300
 
     @property
     def own_latent_size(self) -> tuple[int, int]:
@@ -59,7 +58,7 @@ class PixArt(Model):
 
     def longest_prompt(self, tokenizer: str) -> int:  # noqa: ARG002
         """A T5 has no positions that could run out."""
-        return T5_LENGTH
+        return self.T5_LENGTH
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The T5's last states, and which of its tokens are no padding; it was trained on lower case."""
@@ -108,5 +107,5 @@ class PixArt(Model):
         """Random states of the T5, and a mask that hides none."""
         import torch
 
-        text = torch.randn(rows, T5_LENGTH, config["caption_channels"] or config["cross_attention_dim"], **place)
-        return {"text": text, "mask": torch.ones(rows, T5_LENGTH, device=place["device"], dtype=torch.long)}
+        text = torch.randn(rows, cls.T5_LENGTH, config["caption_channels"] or config["cross_attention_dim"], **place)
+        return {"text": text, "mask": torch.ones(rows, cls.T5_LENGTH, device=place["device"], dtype=torch.long)}

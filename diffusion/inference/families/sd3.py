@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 CLIP_LENGTH = 77
 """Tokens of a prompt for the CLIPs."""
-T5_LENGTH = 256
-"""Tokens of a prompt for the T5, as the pipeline of diffusers takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +66,7 @@ class StableDiffusion3(Model):
     NETWORK = "transformer"
     SCHEDULERS = FLOW_MATCHING
     USUAL_GUIDANCE = 7.0
+    T5_LENGTH = 256
 
     @property
     def own_latent_size(self) -> tuple[int, int]:
@@ -76,7 +75,7 @@ class StableDiffusion3(Model):
 
     def longest_prompt(self, tokenizer: str) -> int:
         """The T5 has no positions that could run out."""
-        return T5_LENGTH if tokenizer == "tokenizer_3" else super().longest_prompt(tokenizer)
+        return self.T5_LENGTH if tokenizer == "tokenizer_3" else super().longest_prompt(tokenizer)
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The CLIPs' last but one states side by side, then the T5's; and the CLIPs' embeddings side by side."""
@@ -100,7 +99,7 @@ class StableDiffusion3(Model):
 
         if self.text_encoder_3 is None:
             width = self.transformer.config.joint_attention_dim
-            return torch.zeros(len(prompts), T5_LENGTH, width, device=self.device, dtype=self.dtype)
+            return torch.zeros(len(prompts), self.T5_LENGTH, width, device=self.device, dtype=self.dtype)
         states: Tensor = self.text_encoder_3(self.padded("tokenizer_3", prompts).input_ids)[0]
         return states
 
@@ -158,5 +157,5 @@ class StableDiffusion3(Model):
         """Random states of the CLIPs and the T5, and the CLIPs' embeddings."""
         import torch
 
-        text = torch.randn(rows, CLIP_LENGTH + T5_LENGTH, config["joint_attention_dim"], **place)
+        text = torch.randn(rows, CLIP_LENGTH + cls.T5_LENGTH, config["joint_attention_dim"], **place)
         return {"text": text, "pooled": torch.randn(rows, config["pooled_projection_dim"], **place)}
