@@ -1,6 +1,7 @@
 """Which room may import which: the table of CONTRIBUTING, held."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,14 @@ def test_functions_stay_short():
     found = sorted(length for path in FILES for length in lengths(path))
     assert found[-1][0] <= 40, found[-5:]
     assert found[len(found) // 2][0] <= 8
+
+
+FAMILY = re.compile(r"sdxl|sd3|stable.?diffusion.?(?:xl|3)|flux|pixart", re.IGNORECASE)
+"""Names of families of models, but for the oldest, which everything began with."""
+
+
+def test_no_family_is_named_outside_its_module():
+    """Published measurements are of models by name; code is not."""
+    rooms = [path for path in FILES if "families" not in path.parts and "fitting" not in path.parts]
+    found = {path.relative_to(ROOT): FAMILY.findall(path.read_text()) for path in rooms}
+    assert {path: names for path, names in found.items() if names} == {}

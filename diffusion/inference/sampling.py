@@ -96,9 +96,10 @@ class Sampling:
                 f"scheduler: found {self.scheduler}, accepted for a model that predicts samples: ddim or ddpm"
             )
         kind = _scheduler_class(self.scheduler)
-        check_options(options, _options_of(kind))
+        own = _options_of(kind)
+        check_options(options, own)
         try:
-            scheduler = kind.from_config(options)
+            scheduler = kind.from_config({name: value for name, value in options.items() if name in own})
             trained = scheduler.config.num_train_timesteps
             betas = getattr(scheduler, "betas", None)
             if betas is not None and not (len(betas) == trained and bool(((betas > 0) & (betas <= 1)).all())):
