@@ -23,15 +23,19 @@ def hub_file(repository: str, name: str) -> Path:
         raise OSError(str(error)) from error
 
 
-def hub_model(repository: str) -> Path:
+def hub_model(repository: str, network: str) -> Path:
     """The folder of a model in diffusers' format from the hub, with the fp16 weights where it has no others.
+
+    Args:
+        repository: hub id.
+        network: the part that takes the steps.
 
     Raises:
         OSError: for a model that cannot be had in safetensors.
     """
     try:
         folder = _download(repository, None)
-        return folder if any(folder.glob("unet/*.safetensors")) else _download(repository, "fp16")
+        return folder if any(folder.glob(f"{network}/*.safetensors")) else _download(repository, "fp16")
     except OSError:
         try:
             return _download(repository, "fp16")

@@ -77,8 +77,8 @@ def _folder(reference: str) -> tuple[Path, type[Model], dict[str, Any]]:
     if Path(reference).is_dir():
         return Path(reference), *_read_index(reference, Path(reference, INDEX))
     try:
-        known = _read_index(reference, hub_file(reference, INDEX))
-        return hub_model(reference), *known
+        family, index = _read_index(reference, hub_file(reference, INDEX))
+        return hub_model(reference, family.NETWORK), family, index
     except OSError as error:
         raise _unloadable(reference, error) from error
 

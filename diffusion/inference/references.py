@@ -3,6 +3,7 @@
 Nothing here loads a model.
 """
 
+import functools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from ...common.errors import InputError, shown
 from ...common.files import read_text
 from .families.base import Model
 from .families.known import FAMILIES, family_of
+from .hub import hub_file
 from .model_paths import INDEX, check_model_path
 
 SETTINGS = "edgesplit.json"
@@ -142,19 +144,29 @@ def _base(reference: str) -> str:
 
 
 def family_at(reference: str) -> type[Model]:
-    """The family of a model, as its folder's index says; that of the oldest one for a hub id, which is loaded later.
+    """The family of a model, as its index says; the oldest one for a hub id out of reach, which loading refuses.
 
     Raises:
         InputError: for a model of none.
     """
-    folder = Path(_base(reference))
-    if not folder.is_dir():
+    base = _base(reference)
+    path = Path(base, INDEX) if os.path.isdir(base) else _index_on_hub(base)
+    if path is None:
         return FAMILIES[0]
     try:
-        index = json.loads(read_text(folder / INDEX))
+        index = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{folder / INDEX}: not valid JSON; download or export the model again") from error
+        raise InputError(f"{path}: not valid JSON; download or export the model again") from error
     return family_of(reference, index.get("_class_name") if isinstance(index, dict) else index)
+
+
+@functools.cache
+def _index_on_hub(repository: str) -> Path | None:
+    """The index of a model on the hub; None where it is out of reach, so that each model is waited for once."""
+    try:
+        return hub_file(repository, INDEX)
+    except OSError:
+        return None
 
 
 def usual_scheduler(reference: str, scheduler: str | None) -> str:

@@ -1,5 +1,6 @@
 """Which models and which device the options name, and what a cohort file's references mean; nothing is loaded."""
 
+import json
 import sys
 
 import pytest
@@ -8,7 +9,16 @@ from commands import run
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
-from edgesplit.diffusion.inference.references import cohort_models, model_references, named, pick_device
+from edgesplit.diffusion.inference import hub
+from edgesplit.diffusion.inference.references import (
+    check_models,
+    cohort_models,
+    model_references,
+    named,
+    pick_device,
+    usual_guidance,
+    usual_scheduler,
+)
 from edgesplit.diffusion.inference.templates import check_template, fill
 from edgesplit.diffusion.train.cohort import read_cohort
 
@@ -117,3 +127,60 @@ def test_each_method_has_its_own_learning_rate_unless_one_is_set(tmp_path, metho
     assert read_cohort(path).cohort.training.rates == {"unet": rate, "text_encoder": 0.0}
     path.write_text(f'[training]\nmethod = "{method}"\nlearning_rate = 0.5\ntext_encoder_learning_rate = 0.25\n{users}')
     assert read_cohort(path).cohort.training.rates == {"unet": 0.5, "text_encoder": 0.25}
+
+
+@pytest.fixture
+def on_hub(tmp_path, monkeypatch):
+    """Call it with a hub id and a pipeline's name: a cache of the hub, out of reach itself, that holds its index."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def keep(repository, pipeline):
+        folder, commit = cache / f"models--{repository.replace('/', '--')}", "0" * 40
+        index = folder / "snapshots" / commit / "model_index.json"
+        for path, text in (
+            (folder / "refs" / "main", commit),
+            (index, json.dumps({"_class_name": pipeline})),
+        ):
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+        return repository
+
+    return keep
+
+
+def test_what_is_usual_for_a_model_of_the_hub_is_what_its_family_has(on_hub, tmp_path):
+    on_hub("someone/xl", "StableDiffusionXLPipeline")
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "edgesplit.json").write_text('{"base": "someone/xl"}')
+    for reference in ("someone/xl", str(tmp_path / "lora")):
+        assert (usual_scheduler(reference, None), usual_guidance(reference, None, toy=False)) == ("euler", 5.0)
+    three = on_hub("someone/three", "StableDiffusion3Pipeline")
+    assert (usual_scheduler(three, None), usual_guidance(three, None, toy=False)) == ("flow-euler", 7.0)
+
+
+def test_a_model_of_the_hub_of_no_family_is_refused_before_it_is_loaded(on_hub):
+    with pytest.raises(InputError, match="someone/kandinsky: found 'KandinskyPipeline', accepted"):
+        check_models([on_hub("someone/kandinsky", "KandinskyPipeline")])
+
+
+@pytest.mark.parametrize("network", ["unet", "transformer"])
+@pytest.mark.parametrize(("variant", "asked"), [("", [None]), (".fp16", [None, "fp16"])])
+def test_the_half_weights_of_a_model_of_the_hub_are_asked_for_where_it_has_no_others(
+    tmp_path, monkeypatch, network, variant, asked
+):
+    (tmp_path / network).mkdir()
+    seen = []
+
+    def download(repository, wanted):
+        seen.append(wanted)
+        if not variant and wanted:
+            raise OSError("no files of this variant")
+        if variant in ("", f".{wanted}"):
+            (tmp_path / network / f"diffusion_pytorch_model{variant}.safetensors").touch()
+        return tmp_path
+
+    monkeypatch.setattr(hub, "_download", download)
+    assert hub.hub_model("someone/model", network) == tmp_path
+    assert seen == asked
