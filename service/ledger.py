@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .protocol import Ask, Decision, ProblemError
 
-KEPT_S = 600.0
+KEPT_S = 300.0
 """Seconds for which a request that is over is known."""
 MOST_KEPT = 20_000
 """Requests that are over and known, at most; those that ended first are forgotten first."""

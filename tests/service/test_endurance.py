@@ -12,6 +12,8 @@ from models import make_pipeline
 from servers import PATIENCE_S, serve_process
 
 MINUTES, MINUTE_S = 10, 60
+FULL = 5
+"""Number, from 0 on, of the minute by which as many requests are forgotten as come."""
 MIB = 2**20
 
 
@@ -23,7 +25,10 @@ def sizes(process):
 
 @pytest.mark.slow
 def test_ten_minutes_at_full_load_leave_the_memory_flat(tmp_path):
-    """Open-loop devices ask for more than the edge can take; of each request the server keeps about a kilobyte."""
+    """Open-loop devices ask for more than the edge can take.
+
+    Of each request the server keeps about a kilobyte for five minutes; from then on as many are forgotten as come.
+    """
     make_pipeline(seed=0).save_pretrained(tmp_path / "cluster")
     users = tmp_path / "users.csv"  # who want help with whatever the edge can take
     users.write_text("user_id,step_latency_s,alpha\n" + "".join(f"u{i},{0.3 + 0.1 * i},0\n" for i in range(4)))
@@ -50,5 +55,5 @@ def test_ten_minutes_at_full_load_leave_the_memory_flat(tmp_path):
         )
     assert report["lost"] == 0
     assert granted > 1000
-    for before, after in zip(rows[0], rows[-1], strict=True):
+    for before, after in zip(rows[FULL], rows[-1], strict=True):
         assert after - before < 16
