@@ -24,9 +24,9 @@ from rich.table import Table
 from torch.utils.benchmark import Timer
 
 from edgesplit.profiler.devices import event_timer
+from edgesplit.profiler.timed_network import TimedNetwork
 from edgesplit.profiler.timing import CpuTimer, relative_half_width, warm_up
 from edgesplit.profiler.timing import Timer as OurTimer
-from edgesplit.profiler.unets import TimedUnet
 from edgesplit.profiler.workload import Workload
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -78,7 +78,7 @@ def main() -> None:
         return
     gpu = torch.cuda.is_available()
     workload = Workload(model="sd15", device="cuda:0") if gpu else Workload(model="tiny", device="cpu", dtype="fp32")
-    unet = TimedUnet(workload)
+    timed = TimedNetwork(workload)
     if not gpu:
         torch.set_num_threads(1)  # the tiny model is so small that more would only wait for each other
     table = Table(box=None, padding=(0, 1), header_style="bold")
@@ -86,7 +86,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     off = []
     for batch in BATCHES:
-        ours, theirs, width = medians(event_timer("cuda") if gpu else CpuTimer(), unet.make_step(batch))
+        ours, theirs, width = medians(event_timer("cuda") if gpu else CpuTimer(), timed.make_step(batch))
         off.append(abs(ours / theirs - 1) - width)
         figures = [f"{1e3 * ours:.3f}", f"{1e3 * theirs:.3f}", f"{ours / theirs:.3f}", f"+-{width:.1%}"]
         table.add_row(str(batch), *figures)

@@ -12,8 +12,8 @@ from .devices import Instruments, check_device
 from .journal import Journal
 from .parts import part_steps, time_part
 from .telemetry import NOTHING, NoTelemetry, Reading, Telemetry
+from .timed_network import TimedNetwork
 from .timing import Samples, Step, Timer, TimingSettings, Visit, WarmUp, precise, sample, warm_up
-from .unets import TimedUnet
 from .workload import Workload
 
 BATCH_LIMIT = 1024
@@ -59,8 +59,8 @@ class TimedRun:
         return sum(bool(reading.throttled_by) for reading in self.readings)
 
 
-def load_unet(workload: Workload) -> TimedUnet:
-    """The UNet of a workload on its device.
+def load_network(workload: Workload) -> TimedNetwork:
+    """The network of a workload on its device.
 
     Raises:
         InputError: for a device that is not there, or that holds not even the weights.
@@ -68,11 +68,11 @@ def load_unet(workload: Workload) -> TimedUnet:
     check_device(workload)
     _check_libraries()
     with _device_errors(workload):
-        return TimedUnet(workload)
+        return TimedNetwork(workload)
 
 
 def _check_libraries() -> None:
-    """Import what a UNet needs, so that a broken installation is not taken for a device that cannot run it."""
+    """Import what a network needs, so that a broken installation is not taken for a device that cannot run it."""
     try:
         from diffusers import DDIMScheduler, UNet2DConditionModel  # noqa: F401
     except (ImportError, RuntimeError) as error:
@@ -82,7 +82,7 @@ def _check_libraries() -> None:
 
 
 def measure(
-    unet: TimedUnet,
+    timed: TimedNetwork,
     instruments: Instruments,
     batches: Sequence[int],
     settings: TimingSettings,
@@ -93,7 +93,7 @@ def measure(
     """Time every batch size that fits into memory.
 
     Args:
-        unet: UNet whose steps are timed.
+        timed: network whose steps are timed.
         instruments: what to measure with.
         batches: batch sizes to time.
         settings: when to stop.
@@ -108,16 +108,16 @@ def measure(
     run = TimedRun(Samples(done.copy()), readings=[reading for _, reading in journal.done], resumed_at=len(done))
     telemetry = instruments.telemetry
     warn_of_company(telemetry, say)
-    run.first_call_s = first_call(unet, instruments.timer)
-    with _device_errors(unet.workload):
-        run.attention = unet.attention()
-    if unet.workload.device == "cpu":
-        set_threads(unet, batches, journal)
+    run.first_call_s = first_call(timed, instruments.timer)
+    with _device_errors(timed.workload):
+        run.attention = timed.attention()
+    if timed.workload.device == "cpu":
+        set_threads(timed, batches, journal)
     if instruments.fits:
-        run.max_batch = largest_batch(partial(instruments.fits, unet), BATCH_LIMIT)
+        run.max_batch = largest_batch(partial(instruments.fits, timed), BATCH_LIMIT)
         batches = _fitting(batches, run.max_batch, say)
-    with _device_errors(unet.workload):
-        steps = {batch: unet.make_step(batch) for batch in batches}
+    with _device_errors(timed.workload):
+        steps = {batch: timed.make_step(batch) for batch in batches}
         run.warm_ups = _warm_ups(instruments.timer, steps, settings, say)
         step_s = {batch: warm.step_s for batch, warm in run.warm_ups.items()}
         for visit in sample(instruments.timer, steps, step_s, settings, done, instruments.control):
@@ -128,44 +128,44 @@ def measure(
             after_visit(run.samples, visit)
     run.samples.stopped_by = "precision" if precise(run.samples, settings.precision) else "time"
     run.missing = telemetry.missing if telemetry else ()
-    run.parts_s = time_parts(unet, instruments.timer, say)
+    run.parts_s = time_parts(timed, instruments.timer, say)
     return run
 
 
-def first_call(unet: TimedUnet, timer: Timer) -> float:
+def first_call(timed: TimedNetwork, timer: Timer) -> float:
     """Run one image; returns its seconds, including those of making and capturing the step.
 
     Raises:
         InputError: where the device cannot run it.
     """
-    with _device_errors(unet.workload):
+    with _device_errors(timed.workload):
         start = time.perf_counter()
-        step = unet.make_step(1)
+        step = timed.make_step(1)
         made_s = time.perf_counter() - start
         return made_s + timer.durations(step, 1)[0]
 
 
-def time_parts(unet: TimedUnet, timer: Timer, say: Say) -> dict[str, list[float]]:
+def time_parts(timed: TimedNetwork, timer: Timer, say: Say) -> dict[str, list[float]]:
     """Time what a user waits for beside the steps; what cannot be timed is said, and the steps count all the same.
 
     Returns:
         field of the profile -> seconds of each call, for one picture or one prompt.
     """
     seconds = {}
-    for name, make in part_steps(unet).items():
+    for name, make in part_steps(timed).items():
         try:
-            with _device_errors(unet.workload):
+            with _device_errors(timed.workload):
                 seconds[name] = time_part(make, timer)
         except InputError as error:
             say(f"{name} was not measured: {error}")
     return seconds
 
 
-def set_threads(unet: TimedUnet, batches: Sequence[int], journal: Journal) -> None:
+def set_threads(timed: TimedNetwork, batches: Sequence[int], journal: Journal) -> None:
     """Let torch compute with the number of threads of the interrupted run, or with the one that is fastest now.
 
     Args:
-        unet: UNet whose steps are timed.
+        timed: network whose steps are timed.
         batches: batch sizes, ascending; the middle one decides.
         journal: file that keeps the number.
 
@@ -179,8 +179,8 @@ def set_threads(unet: TimedUnet, batches: Sequence[int], journal: Journal) -> No
     if journal.threads:
         torch.set_num_threads(journal.threads)
         return
-    with _device_errors(unet.workload):
-        journal.keep_threads(fastest_threads(unet.make_step(batches[len(batches) // 2]), "hwprof"))
+    with _device_errors(timed.workload):
+        journal.keep_threads(fastest_threads(timed.make_step(batches[len(batches) // 2]), "hwprof"))
 
 
 def warn_of_company(telemetry: Telemetry | NoTelemetry | None, say: Say) -> None:

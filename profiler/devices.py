@@ -13,8 +13,8 @@ from typing import Any
 from ..common.errors import InputError
 from .quantize import check_fp8
 from .telemetry import NoTelemetry, Telemetry, load_nvml, open_telemetry
+from .timed_network import TimedNetwork
 from .timing import CpuTimer, EventTimer, Timer, cpu_control
-from .unets import TimedUnet
 from .workload import Workload
 
 MAKERS = {"cuda": "NVIDIA", "xpu": "Intel", "mps": "Apple"}
@@ -28,13 +28,14 @@ class Instruments:
     Attributes:
         timer: how steps are timed.
         telemetry: readings of the GPU; None where there are none.
-        fits: function of a UNet and a batch size that says whether the batch fits into memory; None where nobody tries.
+        fits: function of a network and a batch size that says whether the batch fits into memory; None where nobody
+            tries.
         control: function that times the control, see `timing`; None where telemetry shows a disturbed device.
     """
 
     timer: Timer
     telemetry: Telemetry | NoTelemetry | None = None
-    fits: Callable[[TimedUnet, int], bool] | None = None
+    fits: Callable[[TimedNetwork, int], bool] | None = None
     control: Callable[[], float] | None = None
 
 
@@ -74,7 +75,7 @@ def open_gpu_telemetry(device: str) -> Telemetry | NoTelemetry:
     return open_telemetry(load_nvml(), str(torch.cuda.get_device_properties(device).uuid))
 
 
-def fits_gpu(module: Any, unet: TimedUnet, batch: int) -> bool:
+def fits_gpu(module: Any, timed: TimedNetwork, batch: int) -> bool:
     """Whether a step of this batch runs on the GPU; the memory that it took is freed either way.
 
     One image ran before, so any failure is a matter of size: of memory, of a library's workspace, or of a tensor that
@@ -82,11 +83,11 @@ def fits_gpu(module: Any, unet: TimedUnet, batch: int) -> bool:
 
     Args:
         module: torch's module of the GPU's kind.
-        unet: UNet whose steps are timed.
+        timed: network whose steps are timed.
         batch: batch size to try.
     """
     try:
-        unet.make_step(batch)()
+        timed.make_step(batch)()
         module.synchronize()
         return True
     except RuntimeError:  # torch's error of a full memory is one, too

@@ -18,7 +18,7 @@ from ..fitting.latency import fit_samples
 from ..fitting.library import load_profile, own
 from ..fitting.names import slug
 from ..fitting.schemas import SMALLEST, LatencyProfile
-from .bench import load_unet, measure
+from .bench import load_network, measure
 from .devices import check_device, device_name, instruments_for, versions
 from .journal import Journal
 from .options import (
@@ -130,11 +130,11 @@ def _measured_profile(
 ) -> LatencyProfile:
     if journal.done:
         _notice(f"goes on with the {len(journal.done)} visits of an interrupted run; --fresh begins anew")
-    unet, instruments = load_unet(workload), instruments_for(workload)
+    timed, instruments = load_network(workload), instruments_for(workload)
     with progress_bar("hwprof", settings.max_seconds, "seconds") as progress:
         progress(0, "warming up")
-        run = measure(unet, instruments, batches, settings, journal, _notice, _Shown(progress))
-    return make_profile(run, workload, settings, unet.resolution, name)
+        run = measure(timed, instruments, batches, settings, journal, _notice, _Shown(progress))
+    return make_profile(run, workload, settings, timed.resolution, name)
 
 
 class _Shown:

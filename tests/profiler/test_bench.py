@@ -15,8 +15,8 @@ from edgesplit.profiler.devices import Instruments
 from edgesplit.profiler.journal import Journal
 from edgesplit.profiler.quantize import check_fp8
 from edgesplit.profiler.telemetry import NOTHING, NoTelemetry, Reading
+from edgesplit.profiler.timed_network import TimedNetwork
 from edgesplit.profiler.timing import CpuTimer, TimingSettings, Visit
-from edgesplit.profiler.unets import TimedUnet
 from edgesplit.profiler.workload import Workload
 
 TINY = Workload(model="tiny", device="cpu", dtype="fp32")
@@ -46,12 +46,12 @@ class FakeGpu:
 
 def measure(journal, instruments, batches=(1, 2, 4, 8), settings=TimingSettings(max_seconds=0.15, precision=1e-6)):  # noqa: B008
     said = []
-    run = bench.measure(TimedUnet(TINY), instruments, batches, settings, journal, said.append, lambda *_: None)
+    run = bench.measure(TimedNetwork(TINY), instruments, batches, settings, journal, said.append, lambda *_: None)
     return profiles.make_profile(run, TINY, settings, 64, "mine"), said
 
 
 def test_the_gpu_path_measures_what_fits_and_keeps_its_telemetry(journal):
-    instruments = Instruments(CpuTimer(), FakeGpu(), lambda unet, batch: batch <= 5)
+    instruments = Instruments(CpuTimer(), FakeGpu(), lambda timed, batch: batch <= 5)
     profile, said = measure(journal, instruments)
     assert [sample.batch for sample in profile.samples] == [1, 2, 4]
     assert profile.max_batch == 5
@@ -121,13 +121,13 @@ def test_without_nvml_that_is_said_once(journal):
 @pytest.mark.parametrize(("batches", "most"), [((1, 2, 4), 1), ((8, 16), 4), ((8, 16), 8)])
 def test_memory_for_fewer_than_two_of_the_sizes_is_refused(journal, batches, most):
     with pytest.raises(InputError, match=f"--batches: found .* but {most} image"):
-        measure(journal, Instruments(CpuTimer(), None, lambda unet, batch: batch <= most), batches)
+        measure(journal, Instruments(CpuTimer(), None, lambda timed, batch: batch <= most), batches)
 
 
 def test_a_search_that_ended_at_its_limit_says_so(journal, monkeypatch):
     monkeypatch.setattr(bench, "BATCH_LIMIT", 16)
     monkeypatch.setattr(profiles, "BATCH_LIMIT", 16)
-    profile, _ = measure(journal, Instruments(CpuTimer(), None, lambda unet, batch: True), batches=(1, 2))
+    profile, _ = measure(journal, Instruments(CpuTimer(), None, lambda timed, batch: True), batches=(1, 2))
     assert profile.max_batch == 16
     assert any("ended at 16 images; more may fit" in note for note in profile.provenance.notes)
 
@@ -230,7 +230,7 @@ def test_a_broken_installation_is_not_taken_for_a_device_that_cannot_run_the_mod
 
     monkeypatch.setitem(sys.modules, "diffusers", Broken())
     with pytest.raises(InputError, match=r"diffusers cannot be imported \(Failed to .* docstring\); pip install"):
-        bench.load_unet(TINY)
+        bench.load_network(TINY)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 from edgesplit.common.errors import InputError
 from edgesplit.profiler import networks
-from edgesplit.profiler.unets import TimedUnet
+from edgesplit.profiler.timed_network import TimedNetwork
 from edgesplit.profiler.workload import Workload
 
 
@@ -13,13 +13,13 @@ def test_weights_beyond_the_free_memory_are_refused_with_the_bytes_before_they_a
     """2,567,463,684 parameters of SDXL's UNet, 2 bytes each."""
     monkeypatch.setattr(networks, "free_bytes", lambda device: 5_000_000_000)
     with pytest.raises(InputError, match=r"sdxl.json: 2,567,463,684 weights need 5.1 GB, and cpu has 5.0 GB free; use"):
-        TimedUnet(Workload(model="sdxl", device="cpu", dtype="fp16"))
+        TimedNetwork(Workload(model="sdxl", device="cpu", dtype="fp16"))
     monkeypatch.setattr(networks, "free_bytes", lambda device: 5_200_000_000)
     made = []
     monkeypatch.setattr(
         networks, "_made", lambda path, make, device, dtype: made.append(device) or torch.nn.Linear(2, 2)
     )
-    TimedUnet(Workload(model="sdxl", device="cpu", dtype="fp16"))
+    TimedNetwork(Workload(model="sdxl", device="cpu", dtype="fp16"))
     assert made == ["meta", "cpu"]
 
 
@@ -33,7 +33,7 @@ def test_weights_beyond_the_free_memory_are_refused_with_the_bytes_before_they_a
 def test_transformers_are_never_made_where_they_do_not_fit(monkeypatch, model, dtype, says):
     monkeypatch.setattr(networks, "free_bytes", lambda device: 5_000_000_000)
     with pytest.raises(InputError, match=f"{model}.json: {says}, and cpu has 5.0 GB free; use"):
-        TimedUnet(Workload(model=model, device="cpu", dtype=dtype))
+        TimedNetwork(Workload(model=model, device="cpu", dtype=dtype))
 
 
 def test_the_free_memory_is_the_device_s(monkeypatch):

@@ -12,7 +12,7 @@ from edgesplit.common.errors import InputError
 from edgesplit.profiler.cli import main
 from edgesplit.profiler.configs import model_names, read_config
 from edgesplit.profiler.parts import part_steps
-from edgesplit.profiler.unets import GUIDANCE_SCALE, TOTAL_STEPS, TimedUnet
+from edgesplit.profiler.timed_network import GUIDANCE_SCALE, TOTAL_STEPS, TimedNetwork
 from edgesplit.profiler.workload import Workload
 
 FAMILIES = ("sd3", "flux-dev", "flux-schnell", "pixart")
@@ -35,9 +35,9 @@ def folder(name, tmp_path):
     return tmp_path
 
 
-def timed(folder, **changes):
+def timed_network(folder, **changes):
     settings = {"model": str(folder), "device": "cpu", "dtype": "fp32", "resolution": PIXELS}
-    return TimedUnet(Workload(**settings | changes))
+    return TimedNetwork(Workload(**settings | changes))
 
 
 def bench(folder, *options):
@@ -48,7 +48,7 @@ def bench(folder, *options):
 @pytest.mark.parametrize("guidance", [True, False])
 def test_a_step_is_the_family_s_prediction_and_its_scheduler_s_step(name, folder, guidance):
     guidance = guidance and name not in FLUX
-    network = timed(folder, guidance=guidance)
+    network = timed_network(folder, guidance=guidance)
     torch.manual_seed(1)
     step = network.make_step(2)
     torch.manual_seed(1)
@@ -69,7 +69,7 @@ def test_conditions_are_drawn_in_the_shapes_of_prompts(name, folder):
     """Rows and widths; how many tokens a prompt has is the tokenizer's own, and the tiny CLIP's are fewer."""
     from edgesplit.diffusion.inference.families.known import family_of
 
-    pipeline, network = tiny_pipeline(name), timed(folder, guidance=False)
+    pipeline, network = tiny_pipeline(name), timed_network(folder, guidance=False)
     family = family_of("it", type(pipeline).__name__)
     parts = {part: getattr(pipeline, part) for part in family.PARTS}
     model = family(name="it", scheduler_config={}, subject="dog", **parts)
@@ -92,7 +92,7 @@ def test_bench_measures_a_transformer_and_doubles_the_batch_where_its_family_doe
 
 
 def test_a_t5_is_timed_with_the_tokens_of_its_family(name, folder):
-    encoded = part_steps(timed(folder))["encode_s"]()()
+    encoded = part_steps(timed_network(folder))["encode_s"]()()
     assert encoded[-1][0].shape[1] == {"sd3": 256, "pixart": 300}.get(name, 512)
     assert len(encoded) == {"sd3": 3, "pixart": 1}.get(name, 2)
 
@@ -100,7 +100,7 @@ def test_a_t5_is_timed_with_the_tokens_of_its_family(name, folder):
 def test_every_shipped_transformer_takes_a_step():
     """Without memory and numbers, on torch's meta device: shapes alone."""
     for shipped in model_names().keys() - {"sd15", "sd21", "bk-sdm-small", "sdxl", "tiny"}:
-        network = TimedUnet(Workload(model=shipped, device="meta", dtype="bf16", guidance="flux" not in shipped))
+        network = TimedNetwork(Workload(model=shipped, device="meta", dtype="bf16", guidance="flux" not in shipped))
         channels = 4 if shipped == "pixart-sigma" else 16
         assert network.make_step(2)().shape == (2, channels, 128, 128)
 

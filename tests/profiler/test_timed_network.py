@@ -1,4 +1,4 @@
-"""The shipped UNets and their steps."""
+"""The shipped networks and their steps."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.profiler.configs import model_names, picture_size, pixel_step, read_config
-from edgesplit.profiler.unets import GUIDANCE_SCALE, TimedUnet
+from edgesplit.profiler.timed_network import GUIDANCE_SCALE, TimedNetwork
 from edgesplit.profiler.workload import Workload
 
 PARAMETERS = {
@@ -92,9 +92,9 @@ class Transfers(TorchDispatchMode):
 @pytest.mark.parametrize("model", ["tiny", "sdxl", "sd3.5-medium", "flux.1-dev", "pixart-sigma"])
 def test_a_step_moves_nothing_between_host_and_device(model):
     """A CUDA graph could not hold it, and the host would wait in every step."""
-    unet = TimedUnet(tiny(model=model, device="meta", dtype="fp16"))
-    assert {parameter.dtype for parameter in unet.unet.parameters()} == {torch.float16}
-    step = unet.make_step(2)
+    timed = TimedNetwork(tiny(model=model, device="meta", dtype="fp16"))
+    assert {parameter.dtype for parameter in timed.module.parameters()} == {torch.float16}
+    step = timed.make_step(2)
     with Transfers() as transfers:
         step()
     assert transfers.seen == []
@@ -102,10 +102,10 @@ def test_a_step_moves_nothing_between_host_and_device(model):
 
 def test_a_timestep_on_the_host_is_seen_as_it_is_carried_over():
     """The check of the test above."""
-    unet = TimedUnet(tiny(device="meta", dtype="fp16"))
-    conditions = {name: values[:2] for name, values in unet._conditions(2).items()}
+    timed = TimedNetwork(tiny(device="meta", dtype="fp16"))
+    conditions = {name: values[:2] for name, values in timed._conditions(2).items()}
     with Transfers() as transfers:
-        unet.family.predict(unet.unet, unet.latents(2), torch.tensor(3), conditions)
+        timed.family.predict(timed.module, timed.latents(2), torch.tensor(3), conditions)
     assert len(transfers.seen) > 0
 
 
@@ -129,13 +129,13 @@ def test_captured_steps_share_the_memory_of_living_graphs_and_keep_their_inputs(
     fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": lambda _: nullcontext()}
     for name, fake in (fakes | {"CUDAGraph": Graph, "graph": capture}).items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    unet, inputs = TimedUnet(tiny(cuda_graph=True)), []
-    monkeypatch.setattr(unet, "_latents", lambda batch: _noted(TimedUnet._latents(unet, batch), inputs))
-    unet.make_step(1)()
+    timed, inputs = TimedNetwork(tiny(cuda_graph=True)), []
+    monkeypatch.setattr(timed, "_latents", lambda batch: _noted(TimedNetwork._latents(timed, batch), inputs))
+    timed.make_step(1)()
     gc.collect()
     assert inputs.pop()() is None
-    first = unet.make_step(1)
-    second = unet.make_step(2)
+    first = timed.make_step(1)
+    second = timed.make_step(2)
     assert opened == [None, "replayed", None, first.graph.pool()]
     gc.collect()
     assert [reference() is not None for reference in inputs] == [True, True]
@@ -166,8 +166,8 @@ def test_pixels_follow_from_the_model_s_own_vae(model):
     """The toy world's VAE makes 4 x 4 pixels of each element of the latents, those of Stable Diffusion 8 x 8."""
     workload, config = tiny(model=model), read_config(model)
     assert (picture_size(workload, config), pixel_step(model, config)) == (48, 16)
-    assert TimedUnet(workload).make_step(1)().shape == (1, 16, 12, 12)
-    assert TimedUnet(tiny(model=model, resolution="96x64")).make_step(1)().shape == (1, 16, 16, 24)
+    assert TimedNetwork(workload).make_step(1)().shape == (1, 16, 12, 12)
+    assert TimedNetwork(tiny(model=model, resolution="96x64")).make_step(1)().shape == (1, 16, 16, 24)
 
 
 def test_sides_are_multiples_of_what_the_blocks_halve():
@@ -185,58 +185,58 @@ def test_a_vae_that_does_not_tell_its_pixels_is_refused(tmp_path, blocks):
 
 
 def test_sdxl_is_told_height_and_width_in_its_order():
-    unet = TimedUnet(tiny(model="sdxl", device="meta", dtype="fp16", resolution="1024x768"))
-    assert unet.latents(1).shape == (1, 4, 96, 128)
+    timed = TimedNetwork(tiny(model="sdxl", device="meta", dtype="fp16", resolution="1024x768"))
+    assert timed.latents(1).shape == (1, 4, 96, 128)
     place = {"device": "cpu", "dtype": torch.float32}
-    drawn = unet.family.drawn_conditions(unet.config, 1, (768, 1024), place)
+    drawn = timed.family.drawn_conditions(timed.config, 1, (768, 1024), place)
     assert drawn["sizes"].tolist() == [[768, 1024, 0, 0, 768, 1024]]
 
 
 def test_the_kernel_of_the_attention_is_named():
-    unet = TimedUnet(tiny())
-    assert unet.attention() == "flash"
+    timed = TimedNetwork(tiny())
+    assert timed.attention() == "flash"
     with sdpa_kernel(SDPBackend.MATH):
-        assert unet.attention() == "math"
+        assert timed.attention() == "math"
 
 
-def calls_of(unet):
-    """The batch sizes that the UNet sees."""
+def calls_of(timed):
+    """The batch sizes that the network sees."""
     seen = []
-    unet.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
+    timed.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
     return seen
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(True, 6), (False, 3)])
-def test_b_counts_images_and_guidance_doubles_what_the_unet_sees(guidance, rows):
-    unet = TimedUnet(tiny(guidance=guidance))
-    seen = calls_of(unet)
-    assert unet.make_step(3)().shape == (3, 4, 8, 8)
+def test_b_counts_images_and_guidance_doubles_what_the_network_sees(guidance, rows):
+    timed = TimedNetwork(tiny(guidance=guidance))
+    seen = calls_of(timed)
+    assert timed.make_step(3)().shape == (3, 4, 8, 8)
     assert seen == [rows]
 
 
 def test_a_step_is_prediction_guidance_and_scheduler():
-    unet = TimedUnet(tiny())
+    timed = TimedNetwork(tiny())
     torch.manual_seed(1)
-    step = unet.make_step(2)
+    step = timed.make_step(2)
     torch.manual_seed(1)
-    latents, conditions = unet._latents(2), unet._conditions(2)
-    t = int(unet.scheduler.timesteps[25])
+    latents, conditions = timed._latents(2), timed._conditions(2)
+    t = int(timed.scheduler.timesteps[25])
     with torch.inference_mode():
-        both = unet.unet(torch.cat([latents] * 2), t, conditions["text"]).sample
+        both = timed.module(torch.cat([latents] * 2), t, conditions["text"]).sample
         guided = both[:2] + GUIDANCE_SCALE * (both[2:] - both[:2])
-        expected = unet.scheduler.step(guided, t, latents).prev_sample
+        expected = timed.scheduler.step(guided, t, latents).prev_sample
     torch.testing.assert_close(step(), expected)
 
 
 def test_a_step_changes_no_input_so_that_it_can_be_repeated():
-    step = TimedUnet(tiny()).make_step(2)
+    step = TimedNetwork(tiny()).make_step(2)
     torch.testing.assert_close(step(), step())
 
 
 @pytest.mark.parametrize("changes", [{"channels_last": True}, {"resolution": 128}, {"dtype": "bf16"}])
 def test_variants_run(changes):
     side = changes.get("resolution", 64) // 8
-    assert TimedUnet(tiny(**changes)).make_step(1)().shape == (1, 4, side, side)
+    assert TimedNetwork(tiny(**changes)).make_step(1)().shape == (1, 4, side, side)
 
 
 def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
@@ -247,7 +247,7 @@ def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
     }
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"_class_name": "UNet2DConditionModel"}))
-    assert TimedUnet(tiny(model=str(tmp_path))).make_step(2)().shape == (2, 4, 8, 8)
+    assert TimedNetwork(tiny(model=str(tmp_path))).make_step(2)().shape == (2, 4, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_unet_folder_runs_with_sdxls_conditions(tmp_path):
         ('{"_class_name": ["x"]}', "that is told more than a text"),
     ],
 )
-def test_a_folder_without_a_unet_is_refused(content, says, tmp_path):
+def test_a_folder_without_a_network_is_refused(content, says, tmp_path):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError, match=says):
@@ -278,10 +278,10 @@ def test_an_unknown_model_suggests_the_nearest():
 @pytest.mark.parametrize(
     "change", [{"cross_attention_dim": "wide"}, {"block_out_channels": [7, 13]}, {"down_block_types": ["NoBlock"] * 2}]
 )
-def test_a_configuration_that_makes_no_unet_is_one_line(tmp_path, change):
+def test_a_configuration_that_makes_no_network_is_one_line(tmp_path, change):
     (tmp_path / "config.json").write_text(json.dumps(read_config("tiny") | change))
     with pytest.raises(InputError, match=r"config.json: no network can be made of it \(.*\); name another") as caught:
-        TimedUnet(tiny(model=str(tmp_path)))
+        TimedNetwork(tiny(model=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
@@ -294,7 +294,7 @@ def test_a_configuration_that_makes_no_unet_is_one_line(tmp_path, change):
         {"sample_size": 0},
     ],
 )  # fmt: skip
-def test_sizes_that_no_unet_has_are_refused_before_it_is_made(tmp_path, change):
+def test_sizes_that_no_network_has_are_refused_before_it_is_made(tmp_path, change):
     config = json.loads(model_names()["tiny"].read_text(encoding="utf-8")) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=f"{next(iter(change))}: found .*, accepted: "):

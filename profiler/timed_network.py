@@ -34,11 +34,12 @@ class CapturedStep:
         self.graph.replay()
 
 
-class TimedUnet:
-    """A UNet on a device, ready to make steps of any batch size.
+class TimedNetwork:
+    """A network on a device, ready to make steps of any batch size.
 
     Attributes:
-        network: UNet as it was made, which `unet` runs, compiled where that was asked for.
+        network: network as it was made.
+        module: the same, compiled where that was asked for.
         resolution: size of the pictures, pixels.
         factor: pixels per element of the latents along a side.
     """
@@ -54,7 +55,7 @@ class TimedUnet:
         self.factor = vae_factor(workload.model)
         self.dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[workload.dtype]
         self.network = self._make_network()
-        self.unet = torch.compile(self.network) if workload.compile else self.network
+        self.module = torch.compile(self.network) if workload.compile else self.network
         self.scheduler = Sampling(total_steps=TOTAL_STEPS, scheduler=self.family.SCHEDULERS[0]).make_scheduler({})
         self._side: Any = None
         self._captured_last: Callable[[], Any] = lambda: None
@@ -63,10 +64,10 @@ class TimedUnet:
         """A step of `batch` images with its inputs allocated; running it changes none of them."""
         import torch
 
-        step = torch.inference_mode()(self._step(self.unet, batch))
+        step = torch.inference_mode()(self._step(self.module, batch))
         return self._captured(step) if self.workload.cuda_graph else step
 
-    def _step(self, unet: Any, batch: int) -> Callable[[], object]:
+    def _step(self, module: Any, batch: int) -> Callable[[], object]:
         from ..diffusion.inference.step import Timestep, denoise_step
 
         latents, conditions, family = self._latents(batch), self._conditions(batch), self.family
@@ -76,7 +77,7 @@ class TimedUnet:
 
         def step() -> object:
             scheduler = copy.copy(self.scheduler)  # some count their steps, and this one is always the same
-            return denoise_step(family, unet, scheduler, latents, timestep, conditions, scale)
+            return denoise_step(family, module, scheduler, latents, timestep, conditions, scale)
 
         return step
 
