@@ -191,7 +191,11 @@ class InFlight:
         for trajectory, finite in zip(leaving, self._finite_steps(leaving), strict=True):
             for name in [name for name, to_step in trajectory.leaving.items() if to_step == trajectory.left]:
                 del trajectory.leaving[name]
-                done[name] = trajectory.latents if finite == trajectory.taken else self._error(trajectory, finite, name)
+                done[name] = (
+                    trajectory.latents.clone()  # not a view that keeps the latents of its whole group
+                    if finite == trajectory.taken
+                    else self._error(trajectory, finite, name)
+                )
         self._forget()
         return done
 
@@ -307,7 +311,7 @@ class Prompts:
         if self._new:
             rows = self._model.encode(self._new)
             for i, prompt in enumerate(self._new):
-                self._known[prompt] = {name: values[i : i + 1] for name, values in rows.items()}
+                self._known[prompt] = {name: values[i : i + 1].clone() for name, values in rows.items()}
         self._new = []
 
     def _rows(self, trajectories: Sequence[Trajectory], guided: bool) -> Conditions:

@@ -177,3 +177,14 @@ def test_an_image_that_is_not_finite_leaves_alone_and_at_once(model):
     assert (left.image, left.step) == ("bad", 5)
     assert engine.tick()["good"].isfinite().all()
     assert len(engine) == 0
+
+
+def test_what_an_image_leaves_with_and_the_prompt_of_one_that_stays_keep_no_others_in_memory(model):
+    engine = InFlight(model, sampling())
+    for number, prompt in enumerate(PROMPTS):
+        engine.add(Image(name=number, prompt=prompt, seed=number, to_step=N - 1 - number))
+    done = engine.tick() | engine.tick()
+    texts = [conditions["text"] for conditions in engine._prompts._known.values()]
+    assert (len(done), len(texts)) == (2, 1)
+    for kept in (*done.values(), *texts):
+        assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()

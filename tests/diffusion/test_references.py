@@ -124,9 +124,9 @@ def test_each_method_has_its_own_learning_rate_unless_one_is_set(tmp_path, metho
     path = tmp_path / "cohort.toml"
     users = '[[users]]\nname = "anna"\nphotos = "photos"\n'
     path.write_text(f'[training]\nmethod = "{method}"\n{users}')
-    assert read_cohort(path).cohort.training.rates == {"unet": rate, "text_encoder": 0.0}
+    assert read_cohort(path).cohort.training.rates("unet") == {"unet": rate, "text_encoder": 0.0}
     path.write_text(f'[training]\nmethod = "{method}"\nlearning_rate = 0.5\ntext_encoder_learning_rate = 0.25\n{users}')
-    assert read_cohort(path).cohort.training.rates == {"unet": 0.5, "text_encoder": 0.25}
+    assert read_cohort(path).cohort.training.rates("unet") == {"unet": 0.5, "text_encoder": 0.25}
 
 
 @pytest.fixture
