@@ -80,10 +80,11 @@ def _check_config(path: Path, config: Any) -> None:
     _check_positive(path, "patch_size", [config.get("patch_size")], LARGEST_FACTOR)
     _check_positive(path, "pos_embed_max_size", [config.get("pos_embed_max_size")], MOST_CHANNELS)
     if (family := family_of_network(config)) is None:
-        kind = shown(config[CLASS]) if CLASS in config else "a network"
+        found = shown(config[CLASS]) if CLASS in config else "another network"
+        known = ", ".join(family.KIND for family in FAMILIES)
         raise InputError(
-            f"{path}: found {kind} that is told more than a text, such as a picture or a class, or that is none; "
-            f"accepted: those of {', '.join(family.KIND for family in FAMILIES)}; name a text-to-image model"
+            f"{path}: found {found}, accepted: one that is told a text, and no picture or class beside it, of {known}; "
+            "name a text-to-image model"
         )
     side = config.get("sample_size")
     sides = side if isinstance(side, list) and side else [side]
@@ -98,6 +99,8 @@ def _check_positive(path: Path, option: str, found: Sequence[Any], most: int) ->
 
 
 def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
+    if not isinstance(epsilon := config.get("norm_eps", 0.0), int | float):  # it would be seen in a step only
+        raise InputError(f"{path}: norm_eps: found {shown(epsilon)}, accepted: a number; name another model")
     for name, value in config.items():
         most = MOST_LAYERS if name.endswith(LAYERS) else MOST_CHANNELS
         values = [value, *value] if isinstance(value, list) else [value]
