@@ -117,6 +117,7 @@ def changed(folder, **changes):
         ("flux-dev", {"axes_dims_rope": [3, 5, 8]}),
         ("sd3", {"in_channels": 33}),
         ("pixart", {"use_additional_conditions": True}),
+        ("pixart", {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_zero"}),  # told a class
         ("pixart", {"use_additional_conditions": None, "sample_size": 128}),  # as the class itself takes it
     ],
 )
@@ -124,6 +125,14 @@ def test_a_transformer_that_is_told_more_than_a_text_is_refused(folder, changes)
     changed(folder, **changes)
     with pytest.raises(InputError, match=r"transformer/config.json: found '\w+', accepted: one that is told a text"):
         read_config(str(folder))
+
+
+@pytest.mark.parametrize("name", ["pixart"])
+def test_a_transformer_of_old_files_is_known_by_its_norm(folder):
+    """Diffusers' scripts/convert_pixart_sigma_to_diffusers.py wrote the class Transformer2DModel, with more options."""
+    changed(folder, _class_name="Transformer2DModel", num_vector_embeds=None, double_self_attention=False)
+    side = LATENT_SIDE
+    assert timed_network(folder).make_step(1)().shape == (1, 4, side, side)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+NORM = "ada_norm_single"
+"""Norm by which its transformers are known from others whose class had the same name."""
 SIDE_WITH_SIZES = 128
 """Side of the latents at which a transformer's class has it know sizes where its configuration does not say."""
 
@@ -42,7 +44,7 @@ class PixArt(Model):
     KIND = "PixArt-Sigma"
     PIPELINES = ("PixArtSigmaPipeline",)
     PARTS: ClassVar[Mapping[str, Part]] = {
-        "transformer": Part("diffusers", ("PixArtTransformer2DModel",)),
+        "transformer": Part("diffusers", ("PixArtTransformer2DModel", "Transformer2DModel")),  # as older files name it
         "vae": VAE,
         "text_encoder": T5_TEXT,
         "tokenizer": T5_TOKENS,
@@ -94,7 +96,8 @@ class PixArt(Model):
     def takes(cls, config: Mapping[str, Any]) -> bool:
         """Transformers that are told a text alone; those of PixArt-alpha of 1024 pixels know sizes, too."""
         told, side = config.get("use_additional_conditions"), config.get("sample_size", cls.SIDE)
-        return not told and (told is False or side != SIDE_WITH_SIZES)
+        alone = not told and (told is False or side != SIDE_WITH_SIZES)
+        return alone and config.get("norm_type", NORM) == NORM
 
     @classmethod
     def drawn_conditions(
