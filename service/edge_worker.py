@@ -61,11 +61,14 @@ class EdgeWorker:
 
     def facts(self, measure: bool) -> dict[str, Any]:
         """What the server needs to know: the model, its scheduler, its latents, and how long its steps take."""
+        from ..diffusion.inference.models import latent_facts
+
         return {
             "name": self.model.name,
             "scheduler": self.sampling.scheduler,
             "scheduler_hash": self.fingerprint,
             "latent_shape": list(self.model.latent_shape),
+            "latents": latent_facts(self.model),
             "step_s": self._measured() if measure else {},
         }
 

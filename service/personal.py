@@ -13,6 +13,7 @@ from ..diffusion.inference.families.base import Model
 from ..diffusion.inference.gpu import gpu_memory
 from ..diffusion.inference.handoff import Handoff
 from ..diffusion.inference.hybrid import check_handoff
+from ..diffusion.inference.models import latent_facts
 from ..diffusion.inference.noise import initial_noise
 from ..diffusion.inference.pictures import as_pil
 from ..diffusion.inference.sampling import Sampling
@@ -83,6 +84,9 @@ class PersonalModel:
         if facts.guidance_scale != ours.guidance_scale:
             return f"the edge has a guidance of {facts.guidance_scale:g}, this device {ours.guidance_scale:g}; see " \
                    "--guidance"  # fmt: skip
+        for what, our in latent_facts(self.model).items():
+            if (their := facts.latents.get(what, our)) != our:
+                return f"the edge's {what} is {their}, that of this model {our}; see --model"
         if tuple(facts.latent_shape) != self.model.latent_shape:
             return f"the edge's latents are {facts.latent_shape}, those of this model {list(self.model.latent_shape)}"
         if facts.scheduler_hash != self.fingerprint:

@@ -98,6 +98,8 @@ class Facts(Record):
         scheduler: name of the scheduler.
         scheduler_hash: its fingerprint.
         latent_shape: channels, height and width of the latents.
+        latents: what a device's model must have in common with the server's, in words: family, shape, scale and shift
+            of the latents; empty where no model runs.
         interval_s: length of a round, Delta.
         version: version of edgesplit.
     """
@@ -109,6 +111,7 @@ class Facts(Record):
     scheduler: str
     scheduler_hash: str
     latent_shape: list[int]
+    latents: dict[str, str] = Field(default_factory=dict)
     interval_s: float
     version: str
 

@@ -189,6 +189,7 @@ def server_settings(
         scheduler=facts.get("scheduler") or request.sampler or "ddim",
         scheduler_hash=facts["scheduler_hash"],
         latent_shape=facts["latent_shape"],
+        latents=facts.get("latents", {}),
         interval_s=scenario.interval_s,
         version=version("edgesplit"),
     )

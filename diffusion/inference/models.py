@@ -135,6 +135,11 @@ LATENT_FACTS: dict[str, Callable[[Model], Any]] = {
 """What two models must have in common for one to go on from the other's latents."""
 
 
+def latent_facts(model: Model) -> dict[str, str]:
+    """What two models must have in common, in words, as edge and device say it to each other."""
+    return {what: str(fact(model)) for what, fact in LATENT_FACTS.items()}
+
+
 def check_scheduler(model: Model, sampling: Sampling) -> None:
     """Refuse a scheduler that is made for other kinds of models.
 

@@ -18,6 +18,7 @@ from servers import free_port, make_rounds, make_server, serving
 from edgesplit.diffusion.inference.batch import generate
 from edgesplit.diffusion.inference.handoff import Handoff
 from edgesplit.diffusion.inference.hybrid import Request, edge_prefix, finish_local
+from edgesplit.diffusion.inference.models import latent_facts
 from edgesplit.diffusion.inference.sampling import Sampling
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
@@ -26,7 +27,7 @@ from edgesplit.service.client import EdgeClient, EdgeError, PlainClient
 from edgesplit.service.device import LAST_WORDS_S, longest_fetch, longest_wait, run_device
 from edgesplit.service.own_pictures import FACTS_S, PersonalDevice
 from edgesplit.service.personal import PersonalModel, StoppedError, Watch, png, stops
-from edgesplit.service.protocol import Ask, Decision, LatencyParts
+from edgesplit.service.protocol import Ask, Decision, Facts, LatencyParts
 
 SCENARIO = make_scenario(
     edge=LatencyModel(0.001, 0.002, 0.0), gpus=1, interval_s=0.2, total_steps=6, min_local_steps=2, bandwidth_hz=2e7,
@@ -496,3 +497,19 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch):
 
     with serving(huge) as (address, _):
         asyncio.run(run(address))
+
+
+@pytest.mark.parametrize(
+    ("what", "theirs"), [("family", "PixArt-Sigma"), ("latent scale", "0.13025"), ("latent shift", "0.0609")]
+)
+def test_a_device_does_not_ask_an_edge_for_latents_that_mean_something_else_to_its_model(own, what, theirs):
+    """Shape and scheduler are equal, as they are between Stable Diffusion and PixArt-Sigma of one size."""
+    facts = Facts(
+        model="edge", total_steps=SAMPLING.total_steps, min_local_steps=2, guidance_scale=SAMPLING.guidance_scale,
+        scheduler="ddim", scheduler_hash=own.fingerprint, latent_shape=list(own.model.latent_shape),
+        latents=latent_facts(own.model), interval_s=1.0, version="0",
+    )  # fmt: skip
+    assert not own.difference(facts)
+    other = facts.model_copy(update={"latents": facts.latents | {what: theirs}})
+    ours = facts.latents[what]
+    assert own.difference(other) == f"the edge's {what} is {theirs}, that of this model {ours}; see --model"
