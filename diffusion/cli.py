@@ -50,7 +50,9 @@ PlanFile = Annotated[
 Steps = Annotated[
     int | None, typer.Option(help="N, number of steps in all; default: the plan's, 50 for the toy world, else 200.")
 ]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else the models' usual.")
+]
 SCHEDULERS = "ddim, euler, euler-ancestral or ddpm; flow-euler for flow matching. [default: that of the models]"
 Scheduler = Annotated[str | None, typer.Option(help=SCHEDULERS)]
 Seed = Annotated[

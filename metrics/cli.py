@@ -45,7 +45,8 @@ Splits = Annotated[
 Steps = Annotated[int | None, typer.Option(help="N; default: 50 for toy models, else 200.")]
 Seeds = Annotated[int, typer.Option(help="Number of initial noises per prompt.")]
 Guidance = Annotated[
-    float | None, typer.Option(help="Scale of classifier-free guidance; default: 3 for toy models, else 7.5.")
+    float | None,
+    typer.Option(help="Scale of classifier-free guidance; default: 3 for toy models, else the models' usual."),
 ]
 SCHEDULERS = "ddim, euler, euler-ancestral or ddpm; flow-euler for flow matching. [default: that of the models]"
 Scheduler = Annotated[str | None, typer.Option(help=SCHEDULERS)]

@@ -94,7 +94,9 @@ Cluster = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if there is one.")]
 Dtype = Annotated[str, typer.Option(help="Number format of the model: fp32, fp16 or bf16.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else 7.5.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="Guidance scale; default: 3 for the toy world, else the models' usual.")
+]
 SCHEDULERS = "ddim, euler, euler-ancestral or ddpm; flow-euler for flow matching. [default: that of the model]"
 Sampler = Annotated[str | None, typer.Option("--scheduler", help=SCHEDULERS)]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
