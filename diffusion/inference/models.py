@@ -70,7 +70,10 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     if base:
         _check_base(reference, settings, model)
         model = replace(model, **_with_loras(model, Path(reference), settings))
-    own = {name: _placed(f"{reference}: {name}", part, number_format, device) for name, part in model.networks.items()}
+    own = {
+        name: _placed(f"{reference}: {name}", part, _format(model, name, number_format), device)
+        for name, part in model.networks.items()
+    }
     return replace(model, name=str(reference), subject=subject or settings.get("subject") or CLASS, **own)
 
 
@@ -84,15 +87,19 @@ def _with_loras(base: Model, folder: Path, settings: dict[str, str]) -> dict[str
     except ValueError:
         factor = math.nan
     if not -MOST_SCALE <= factor <= MOST_SCALE:
-        raise InputError(f"{folder}: scale: found {shown(scale)}, accepted: a number up to {MOST_SCALE}, as text")
+        raise InputError(f"{folder}: scale: found {shown(scale)}, accepted: a number up to {MOST_SCALE}")
     return with_lora_files(base, folder, factor)
+
+
+def _format(model: Model, part: str, wanted: torch.dtype) -> torch.dtype:
+    """The number format of a part: fp32 for an autoencoder whose numbers grow too large for fp16."""
+    upcasts = part == "vae" and model.UPCASTS_VAE and model.vae.config.force_upcast
+    return torch.float32 if upcasts and wanted == torch.float16 else wanted
 
 
 def _placed(place: str, part: Any, number_format: torch.dtype, device: str) -> Any:
     """A network on its device, in its number format."""
     check_range(place, part, number_format)
-    if number_format == torch.float16 and getattr(part.config, "force_upcast", False):
-        number_format = torch.float32  # its autoencoder's numbers grow too large for fp16
     part = part.to(device, number_format).eval().requires_grad_(False)
     convolves = any(isinstance(module, torch.nn.Conv2d) for module in part.modules())
     return part.to(memory_format=torch.channels_last) if convolves else part  # then up to half as fast again
@@ -130,6 +137,8 @@ LATENT_FACTS: dict[str, Callable[[Model], Any]] = {
     "family": lambda model: model.KIND,
     "latent shape": lambda model: model.latent_shape,
     "latent scale": lambda model: model.vae.config.scaling_factor,
+    "latent mean": lambda model: getattr(model.vae.config, "latents_mean", None),
+    "latent deviation": lambda model: getattr(model.vae.config, "latents_std", None),
     "latent shift": lambda model: getattr(model.vae.config, "shift_factor", None) or 0.0,
 }
 """What two models must have in common for one to go on from the other's latents."""

@@ -222,6 +222,8 @@ def read_settings(folder: Path) -> dict[str, str]:
         settings = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); run dreambooth again") from error
+    if isinstance(settings, dict) and isinstance(settings.get("scale"), int | float):
+        settings["scale"] = str(settings["scale"])
     keys = ("base", "base_digest", "description", "scale", "subject")
     if not isinstance(settings, dict) or not all(isinstance(settings.get(key, ""), str) for key in keys):
         raise InputError(f"{path}: found no settings, accepted: {', '.join(keys)} as text; run dreambooth again")

@@ -97,6 +97,9 @@ class Model(ABC):
     T5_LENGTH: ClassVar[int] = 512
     """Tokens of a prompt for a T5, as its pipeline takes them; a T5 has no positions that could run out."""
 
+    UPCASTS_VAE: ClassVar[bool] = False
+    """Whether its autoencoder computes in fp32 where the model does in fp16, as its configuration asks."""
+
     # -- what a family says ---------------------------------------------------------------------------------
 
     @classmethod
@@ -261,14 +264,19 @@ class Model(ABC):
         encoder = getattr(self, tokenizer.replace("tokenizer", "text_encoder"))
         return int(min(getattr(self, tokenizer).model_max_length, encoder.config.max_position_embeddings))
 
+    def as_read(self, prompt: str) -> str:
+        """A prompt as the tokenizers get it."""
+        return prompt
+
     def _check_prompt(self, prompt: str, tokenizer: Any, most: int) -> None:
-        ids = tokenizer(prompt).input_ids
-        if len(ids) > most:
+        ids = tokenizer(self.as_read(prompt), add_special_tokens=False).input_ids
+        accepted = most - tokenizer.num_special_tokens_to_add()
+        if len(ids) > accepted:
             raise InputError(
-                f"prompt {shown(prompt)}: found {len(ids) - 2} tokens, accepted: {most - 2} (nothing is cut "
+                f"prompt {shown(prompt)}: found {len(ids)} tokens, accepted: {accepted} (nothing is cut "
                 "silently); shorten it"
             )
-        if tokenizer.unk_token_id in ids[1:-1]:
+        if tokenizer.unk_token_id in ids:
             raise InputError(f"prompt {shown(prompt)}: holds what the tokenizer of {self.name} does not know")
 
     def padded(self, tokenizer: str, prompts: Sequence[str]) -> Any:

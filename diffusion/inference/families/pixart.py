@@ -1,4 +1,4 @@
-"""PixArt-Sigma and PixArt-alpha: a transformer that predicts noise, told by a T5 and the mask of its tokens."""
+"""PixArt-Sigma: a transformer that predicts noise, told by a T5 and the mask of its tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,9 +62,13 @@ class PixArt(Model):
         """A T5 has no positions that could run out."""
         return self.T5_LENGTH
 
+    def as_read(self, prompt: str) -> str:
+        """In lower case, as it was trained."""
+        return prompt.lower().strip()
+
     def encode(self, prompts: Sequence[str]) -> Conditions:
-        """The T5's last states, and which of its tokens are no padding; it was trained on lower case."""
-        tokens = self.padded("tokenizer", [prompt.lower().strip() for prompt in prompts])
+        """The T5's last states, and which of its tokens are no padding."""
+        tokens = self.padded("tokenizer", list(map(self.as_read, prompts)))
         text = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         return {"text": text, "mask": tokens.attention_mask}
 

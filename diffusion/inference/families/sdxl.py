@@ -60,6 +60,7 @@ class StableDiffusionXl(Model):
     NETWORK = "unet"
     SCHEDULERS = ("euler", "ddim", "ddpm", "euler-ancestral")
     USUAL_GUIDANCE = 5.0
+    UPCASTS_VAE = True
     SIDE = 64
 
     @property
