@@ -36,7 +36,7 @@ PARAMETERS = {
 
 FLUX.1: the hub's count of the safetensors of black-forest-labs/FLUX.1-dev and FLUX.1-schnell, as unsloth's catalogue of
 models repeats it. PixArt-Sigma: PixArt-alpha/PixArt-Sigma-XL-2-1024-MS at revision e102b359. Stable Diffusion 3.5: its
-model cards say 2.5 and 8.1 billion, the table of positions among them; the exact numbers are those that fill the
+published are 2.5 and 8.1 billion, the table of positions among them; the exact numbers are those that fill the
 published files, see `CHECKPOINT_BYTES`.
 """
 CHECKPOINT_BYTES = {"sd3.5-medium": 5_107_104_286, "sd3.5-large": 16_460_379_262}
