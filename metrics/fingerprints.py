@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import data
 from ..common.errors import InputError
 from ..common.files import read_text, whole_file
+from ..diffusion.inference.references import base_of
 
 KNOWN = ".digests.json"
 """The file beside the results that keeps digests of files, by their size and time of change."""
@@ -25,17 +26,6 @@ def is_toy(cluster: str) -> bool:
     except (ValueError, TypeError, KeyError):  # loading the model says what is wrong with it
         return False
     return isinstance(side, int) and side < TOY_LATENT_SIDE
-
-
-def base_of(reference: str) -> str | None:
-    """The base of a folder with a LoRA; None for another model."""
-    from ..diffusion.inference.references import read_settings
-
-    base = read_settings(Path(reference)).get("base")
-    if not base:
-        return None
-    beside = (Path(reference) / base).resolve()
-    return str(beside) if beside.is_dir() else data.located(base)
 
 
 def fingerprints(

@@ -49,10 +49,21 @@ def merge_lora(parts: dict[str, Any], folder: Path) -> dict[str, Any]:
     adapted = [part for part in possible if (folder / part).is_dir()]
     if not adapted:
         raise InputError(f"{folder}: found no LoRA, accepted: folders {' and '.join(possible)}; run dreambooth again")
-    return {part: _merged(part, parts[part], folder / part) for part in adapted}
+    return {part: merged(part, parts[part], folder / part) for part in adapted}
 
 
-def _merged(part: str, module: Any, folder: Path) -> Any:
+def merged(part: str, module: Any, folder: Path, scale: float = 1.0) -> Any:
+    """A part with the adapter in a folder merged into its weights.
+
+    Args:
+        part: name of the part.
+        module: the part; it is changed.
+        folder: folder with an adapter that peft wrote.
+        scale: factor of what it changes.
+
+    Raises:
+        InputError: for an adapter that is missing, pickled, incomplete, damaged, or made for another base.
+    """
     path = folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{folder}: found no {WEIGHTS}, accepted: a LoRA in safetensors (pickles are refused)")
@@ -61,7 +72,7 @@ def _merged(part: str, module: Any, folder: Path) -> Any:
         found = "only zeros" if tensors else "no weights"
         raise InputError(f"{path}: found {found}, accepted: a LoRA that changes its base; train it again")
     try:
-        return _with_adapter(part, module, folder, tensors)
+        return _with_adapter(part, module, folder, tensors, scale)
     except InputError:
         raise
     except Exception as error:  # peft raises whatever a configuration makes it
@@ -76,7 +87,7 @@ def _plain(name: str, part: str) -> str:
     return name.removeprefix(f"{part}.")
 
 
-def _with_adapter(part: str, module: Any, folder: Path, tensors: dict[str, Tensor]) -> Any:
+def _with_adapter(part: str, module: Any, folder: Path, tensors: dict[str, Tensor], scale: float) -> Any:
     """A part with an adapter merged into its weights."""
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -92,7 +103,8 @@ def _with_adapter(part: str, module: Any, folder: Path, tensors: dict[str, Tenso
     adapter = get_peft_model(module, config)
     expected = {_plain(name, part): tensor for name, tensor in get_peft_model_state_dict(adapter).items()}
     own = fitting(folder / WEIGHTS, tensors, expected, owner=f"the {part} of its base")
-    set_peft_model_state_dict(adapter, {f"base_model.model.{name}": tensor for name, tensor in own.items()})
+    scaled = {name: tensor * scale if ".lora_B." in name else tensor for name, tensor in own.items()}
+    set_peft_model_state_dict(adapter, {f"base_model.model.{name}": tensor for name, tensor in scaled.items()})
     return adapter.merge_and_unload()
 
 

@@ -5,16 +5,16 @@ warn of is refused here: a LoRA must fit its base whole.
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import InputError, reason_of
 from .families.base import Model
+from .lora import WEIGHTS, merged
 from .model_paths import SAFETENSORS
 from .weights import check_finite, read_tensors
 
-ADAPTER = "adapter_model.safetensors"
-"""The name that peft gives the weights of an adapter of one network."""
 DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
 """What the first matrix of a layer's adapter is called."""
 FIRST = ".lora_A."
@@ -38,21 +38,26 @@ def with_lora_files(model: Model, folder: Path, scale: float) -> dict[str, Any]:
         InputError: naming the file, for a LoRA that is damaged, changes nothing, or is not of this family of models.
     """
     for path in lora_files(folder):
-        _check(path)
-        pipeline = _pipeline(model)
-        try:
-            if path.name == ADAPTER:
-                _load_adapter(model, path)
-            else:
-                pipeline.load_lora_weights(str(folder), weight_name=path.name, local_files_only=True)
-            _check_whole(path, model, _layers_in(pipeline, path))
-            pipeline.fuse_lora(components=_adapted(model), lora_scale=scale)
-            pipeline.unload_lora_weights()
-        except InputError:
-            raise
-        except Exception as error:  # diffusers and peft raise whatever a file makes them
-            raise _foreign(path, model, reason_of(error, 120)) from error
+        if path.name == WEIGHTS:
+            model = replace(model, **{model.NETWORK: merged(model.NETWORK, model.network, folder, scale)})
+        else:
+            _fuse(model, path, scale)
     return model.networks
+
+
+def _fuse(model: Model, path: Path, scale: float) -> None:
+    """Fuse one file into the networks of a model."""
+    _check(path)
+    pipeline = _pipeline(model)
+    try:
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+        _check_whole(path, model, _layers_in(pipeline, path))
+        pipeline.fuse_lora(components=_adapted(model), lora_scale=scale)
+        pipeline.unload_lora_weights()
+    except InputError:
+        raise
+    except Exception as error:  # diffusers and peft raise whatever a file makes them
+        raise _foreign(path, model, reason_of(error, 120)) from error
 
 
 def _pipeline(model: Model) -> Any:
@@ -76,23 +81,10 @@ def _check(path: Path) -> None:
         raise InputError(f"{path}: found no LoRA in it, accepted: low-rank weights that change their base")
 
 
-def _load_adapter(model: Model, path: Path) -> None:
-    """An adapter that peft wrote for the part that takes the steps; its alpha stands in the file beside it."""
-    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-
-    config = LoraConfig.from_pretrained(str(path.parent))
-    tensors = {name.removeprefix("base_model.model."): value for name, value in read_tensors([path]).items()}
-    inject_adapter_in_model(config, model.network, adapter_name="default_0", state_dict=tensors)
-    set_peft_model_state_dict(model.network, tensors, adapter_name="default_0")
-
-
 def _layers_in(pipeline: Any, path: Path) -> int:
     """The layers that a file adapts, by the names that diffusers gives its weights."""
-    if path.name == ADAPTER:
-        names: Any = read_tensors([path])
-    else:
-        loaded = pipeline.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
-        names = loaded[0] if isinstance(loaded, tuple) else loaded
+    loaded = pipeline.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
+    names = loaded[0] if isinstance(loaded, tuple) else loaded
     return sum(any(sign in name for sign in DOWN) for name in names)
 
 

@@ -133,14 +133,14 @@ def check_models(references: Iterable[str]) -> None:
         InputError: one line.
     """
     for reference in references:
-        check_model_path(_base(reference))
+        check_model_path(base_of(reference) or reference)
         family_at(reference)
 
 
-def _base(reference: str) -> str:
-    """The model whose parts a reference means: its own, or those that a LoRA adapts."""
+def base_of(reference: str) -> str | None:
+    """The base of a folder with a LoRA; None for another model."""
     base = read_settings(Path(reference)).get("base")
-    return model_folder(Path(reference), base) if base else reference
+    return model_folder(Path(reference), base) if base else None
 
 
 def family_at(reference: str) -> type[Model]:
@@ -149,7 +149,7 @@ def family_at(reference: str) -> type[Model]:
     Raises:
         InputError: for a model of none.
     """
-    base = _base(reference)
+    base = base_of(reference) or reference
     path = Path(base, INDEX) if os.path.isdir(base) else _index_on_hub(base)
     if path is None:
         return FAMILIES[0]

@@ -12,12 +12,14 @@ import numpy as np
 from ...common.errors import InputError, nearest, reason_of, shown
 from .schedules import check_options, completed, said
 
-SCHEDULERS = ("ddim", "ddpm", "euler", "euler-ancestral", "flow-euler")
+DENOISING = ("ddim", "ddpm", "euler", "euler-ancestral")
+"""Schedulers of models that predict noise, its velocity or the sample."""
+FLOW = ("flow-euler",)
+"""Schedulers of models that match flows: their noise levels are no betas, and shift with the picture's size."""
+SCHEDULERS = (*DENOISING, *FLOW)
 """Schedulers whose step depends on the current sample (and a seed) alone, so that handing off the sample is enough."""
 NOISY = ("ddpm", "euler-ancestral")
 """Schedulers that add noise in each step."""
-FLOW = ("flow-euler",)
-"""Schedulers that match flows: their noise levels are no betas, and shift with the picture's size."""
 OWN_OPTIONS = ("image_tokens", "last_sigma")
 """Options that a family adds to a scheduler's configuration, as its pipeline passes them to the scheduler."""
 IDLE_WITHOUT = {

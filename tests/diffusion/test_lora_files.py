@@ -167,3 +167,31 @@ def test_a_lora_goes_on_from_its_base(base, tmp_path):
     request = Request(prompt_template="a photo of {subject} in snow", local_steps=2)
     alone, mixed = hybrid(edge, [edge, own], [request, request], sampling)
     assert (alone - mixed).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank_pattern": {"(a+)+$": 2}}, "rank_pattern: found '(a+)+$', accepted: names of layers"),
+        ({"r": 10**9}, "r: found 1000000000, accepted: 1 to"),
+        ({"target_modules": "(x+x+)+y"}, None),
+    ],
+)
+def test_an_adapter_of_peft_is_checked_as_dreambooth_s_are(base, tmp_path, options, message):
+    """Regular expressions that may take forever, and sizes that would, are not used."""
+    from peft import get_peft_model
+
+    folder = noted(tmp_path / "mine", base("sd"), scale=0.5)
+    settings = LoraConfig(r=2, lora_alpha=2, target_modules=TARGETS, init_lora_weights=False)
+    adapted = get_peft_model(tiny_pipeline("sd").unet, settings)
+    adapted.save_pretrained(folder, safe_serialization=True)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    if message:
+        with pytest.raises(InputError) as caught:
+            load_model(folder)
+        assert message in str(caught.value)
+        return
+    before, whole = tiny_pipeline("sd").unet.state_dict(), adapted.merge_and_unload().state_dict()
+    for key, value in load_model(folder).network.state_dict().items():
+        torch.testing.assert_close(value, (before[key] + whole[key]) / 2, atol=1e-6, rtol=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....common.errors import InputError, shown
+from ..sampling import DENOISING
 from ..schedules import said
 from ..templates import fill
 
@@ -54,10 +55,6 @@ T5_TEXT = Part("transformers", ("T5EncoderModel",))
 T5_TOKENS = Part("transformers", ("T5Tokenizer", "T5TokenizerFast"))
 UNET = Part("diffusers", ("UNet2DConditionModel",))
 VAE = Part("diffusers", ("AutoencoderKL",))
-DENOISING = ("ddim", "ddpm", "euler", "euler-ancestral")
-"""Schedulers of models that predict noise, its velocity or the sample."""
-FLOW_MATCHING = ("flow-euler",)
-"""Schedulers of models that predict the flow from noise to the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +93,6 @@ class Model(ABC):
     """Side of the latents where the network's configuration does not say."""
     T5_LENGTH: ClassVar[int] = 512
     """Tokens of a prompt for a T5, as its pipeline takes them; a T5 has no positions that could run out."""
-
     UPCASTS_VAE: ClassVar[bool] = False
     """Whether its autoencoder computes in fp32 where the model does in fp16, as its configuration asks."""
 
@@ -113,9 +109,11 @@ class Model(ABC):
         return config
 
     @property
-    @abstractmethod
     def own_latent_size(self) -> tuple[int, int]:
-        """Height and width of the latents at the model's own resolution."""
+        """Height and width of the latents at the model's own resolution, as its network's configuration says."""
+        side = self.network.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return height, width
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Conditions:
@@ -149,8 +147,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together: the place, what was found there, and what is accepted."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """What of the network does not fit the other parts: the place, what was found, and what is accepted."""
 
     # -- what the configuration of a network tells alone, for networks with random weights ----------------------
 
@@ -261,8 +259,33 @@ class Model(ABC):
 
     def longest_prompt(self, tokenizer: str) -> int:
         """The most tokens of a prompt, begin and end among them; a tokenizer's file does not always say."""
-        encoder = getattr(self, tokenizer.replace("tokenizer", "text_encoder"))
-        return int(min(getattr(self, tokenizer).model_max_length, encoder.config.max_position_embeddings))
+        if self.PARTS[tokenizer].classes == T5_TOKENS.classes:
+            return self.T5_LENGTH
+        positions = self._encoder_of(tokenizer).config.max_position_embeddings
+        return int(min(getattr(self, tokenizer).model_max_length, positions))
+
+    def _encoder_of(self, tokenizer: str) -> Any:
+        return getattr(self, tokenizer.replace("tokenizer", "text_encoder"))
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What does not fit together: the place, what was found there, and what is accepted."""
+        yield from self.network_faults()
+        yield from vae_faults(self.vae.config)
+        for name, part in self.parts.items():
+            if self.PARTS[name].is_tokenizer:
+                yield from tokenizer_faults(name, part, self._encoder_of(name).config)
+
+    def clip_states(self, prompts: Sequence[str]) -> "tuple[Tensor, list[Tensor]]":
+        """What two CLIPs make of prompts: their last but one states side by side, and the embedding of each."""
+        import torch
+
+        made = [
+            getattr(self, f"text_encoder{number}")(
+                self.padded(f"tokenizer{number}", prompts).input_ids, output_hidden_states=True
+            )
+            for number in ("", "_2")
+        ]
+        return torch.cat([each.hidden_states[-2] for each in made], dim=-1), [each[0] for each in made]
 
     def as_read(self, prompt: str) -> str:
         """A prompt as the tokenizers get it."""
@@ -323,12 +346,6 @@ class Model(ABC):
 
 
 # -- what families ask of their parts -----------------------------------------------------------------------------
-
-
-def size_of(side: Any) -> tuple[int, int]:
-    """Height and width of what a configuration says of the latents' sides."""
-    height, width = (side, side) if isinstance(side, int) else side
-    return height, width
 
 
 def size_faults(network: str, side: Any) -> Iterator[tuple[str, str, str]]:

@@ -4,18 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..sampling import FLOW
 from .base import (
     CLIP_TEXT,
     CLIP_TOKENS,
-    FLOW_MATCHING,
     T5_TEXT,
     T5_TOKENS,
     VAE,
     Conditions,
     Model,
     Part,
-    tokenizer_faults,
-    vae_faults,
     width_fault,
 )
 
@@ -59,7 +57,7 @@ class Flux(Model):
         "tokenizer_2": T5_TOKENS,
     }
     NETWORK = "transformer"
-    SCHEDULERS = FLOW_MATCHING
+    SCHEDULERS = FLOW
     USUAL_GUIDANCE = 3.5
     DOUBLES = False
     """It is told the scale, or was distilled to need none."""
@@ -74,10 +72,6 @@ class Flux(Model):
     def own_latent_size(self) -> tuple[int, int]:
         """What it was trained for, as the pipeline of diffusers has it; no configuration says so."""
         return self.SIDE, self.SIDE
-
-    def longest_prompt(self, tokenizer: str) -> int:
-        """The T5 has no positions that could run out."""
-        return self.T5_LENGTH if tokenizer == "tokenizer_2" else super().longest_prompt(tokenizer)
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The T5's last states, and the CLIP's embedding of the whole prompt."""
@@ -104,8 +98,8 @@ class Flux(Model):
         )[0]
         return unpacked(prediction, x)
 
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """Latents and conditions of other sizes than the other parts make."""
         own, clip, t5 = self.transformer.config, self.text_encoder.config, self.text_encoder_2.config
         channels = PATCH * PATCH * self.channels
         yield from width_fault("transformer.in_channels", own.in_channels, channels, "four times its vae's channels,")
@@ -115,9 +109,6 @@ class Flux(Model):
         yield from width_fault(
             "transformer.pooled_projection_dim", own.pooled_projection_dim, clip.hidden_size, "its CLIP text encoder's"
         )
-        yield from vae_faults(self.vae.config)
-        yield from tokenizer_faults("tokenizer", self.tokenizer, clip)
-        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, t5)
 
     @classmethod
     def takes(cls, config: Mapping[str, Any]) -> bool:

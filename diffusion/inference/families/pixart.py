@@ -12,9 +12,6 @@ from .base import (
     Model,
     Part,
     size_faults,
-    size_of,
-    tokenizer_faults,
-    vae_faults,
     width_fault,
 )
 
@@ -53,15 +50,6 @@ class PixArt(Model):
     USUAL_GUIDANCE = 4.5
     T5_LENGTH = 300
 
-    @property
-    def own_latent_size(self) -> tuple[int, int]:
-        """As the transformer's configuration says."""
-        return size_of(self.transformer.config.sample_size)
-
-    def longest_prompt(self, tokenizer: str) -> int:  # noqa: ARG002
-        """A T5 has no positions that could run out."""
-        return self.T5_LENGTH
-
     def as_read(self, prompt: str) -> str:
         """In lower case, as it was trained."""
         return prompt.lower().strip()
@@ -85,16 +73,14 @@ class PixArt(Model):
         )[0]
         return prediction[:, : x.shape[1]]
 
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """Latents and conditions of other sizes than the other parts make."""
         own, text = self.transformer.config, self.text_encoder.config
         yield from size_faults("transformer", own.sample_size)
         yield from width_fault(
             "transformer.in_channels", own.in_channels, self.channels, "as many as its vae has channels,"
         )
         yield from width_fault("transformer.caption_channels", own.caption_channels, text.d_model, "its text encoder's")
-        yield from vae_faults(self.vae.config)
-        yield from tokenizer_faults("tokenizer", self.tokenizer, text)
 
     @classmethod
     def takes(cls, config: Mapping[str, Any]) -> bool:

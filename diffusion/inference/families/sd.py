@@ -14,9 +14,6 @@ from .base import (
     Model,
     Part,
     size_faults,
-    size_of,
-    tokenizer_faults,
-    vae_faults,
     width_fault,
 )
 
@@ -69,24 +66,9 @@ class StableDiffusion(Model):
         wrong = part == "unet" and old and type(side) is int and side < OLD_SIDE
         return config | {"sample_size": OLD_SIDE} if wrong else config
 
-    @property
-    def own_latent_size(self) -> tuple[int, int]:
-        """As the UNet's configuration says."""
-        return size_of(self.unet.config.sample_size)
-
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The text encoder's last states, shape (prompts, tokens, width)."""
         return {"text": self.text_encoder(self.padded("tokenizer", prompts).input_ids)[0]}
-
-    def tokens(self, prompts: Sequence[str]) -> "Tensor":
-        """Padded token ids, shape (prompts, tokens), on the model's device.
-
-        Raises:
-            InputError: for a prompt that is too long, or with a word that the tokenizer does not know.
-        """
-        self.check_prompts(prompts)
-        ids: Tensor = self.padded("tokenizer", prompts).input_ids
-        return ids
 
     @staticmethod
     def predict(network: Any, x: "Tensor", t: "Tensor", conditions: Conditions) -> "Tensor":
@@ -94,15 +76,13 @@ class StableDiffusion(Model):
         prediction: Tensor = network(x, t, encoder_hidden_states=conditions["text"], return_dict=False)[0]
         return prediction
 
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """Latents and conditions of other sizes than the other parts make."""
         unet, vae, text = self.unet.config, self.vae.config, self.text_encoder.config
         yield from unet_faults(unet, vae)
         yield from width_fault(
             "unet.cross_attention_dim", unet.cross_attention_dim, text.hidden_size, "its text encoder's"
         )
-        yield from vae_faults(vae)
-        yield from tokenizer_faults("tokenizer", self.tokenizer, text)
 
     @classmethod
     def takes(cls, config: Mapping[str, Any]) -> bool:

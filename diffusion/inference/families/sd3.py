@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..sampling import FLOW
 from .base import (
     CLIP_TEXT_PROJECTED,
     CLIP_TOKENS,
-    FLOW_MATCHING,
     LARGEST_SIDE,
     T5_TEXT,
     T5_TOKENS,
@@ -16,9 +16,6 @@ from .base import (
     Model,
     Part,
     size_faults,
-    size_of,
-    tokenizer_faults,
-    vae_faults,
     width_fault,
 )
 
@@ -64,34 +61,18 @@ class StableDiffusion3(Model):
         "tokenizer_3": replace(T5_TOKENS, optional=True),
     }
     NETWORK = "transformer"
-    SCHEDULERS = FLOW_MATCHING
+    SCHEDULERS = FLOW
     USUAL_GUIDANCE = 7.0
     T5_LENGTH = 256
-
-    @property
-    def own_latent_size(self) -> tuple[int, int]:
-        """As the transformer's configuration says."""
-        return size_of(self.transformer.config.sample_size)
-
-    def longest_prompt(self, tokenizer: str) -> int:
-        """The T5 has no positions that could run out."""
-        return self.T5_LENGTH if tokenizer == "tokenizer_3" else super().longest_prompt(tokenizer)
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The CLIPs' last but one states side by side, then the T5's; and the CLIPs' embeddings side by side."""
         import torch
         from torch.nn.functional import pad
 
-        states = [
-            getattr(self, f"text_encoder{number}")(
-                self.padded(f"tokenizer{number}", prompts).input_ids, output_hidden_states=True
-            )
-            for number in ("", "_2")
-        ]
-        clip, long = torch.cat([state.hidden_states[-2] for state in states], dim=-1), self._long(prompts)
+        (clip, pooled), long = self.clip_states(prompts), self._long(prompts)
         clip = pad(clip, (0, long.shape[-1] - clip.shape[-1]))
-        pooled = torch.cat([state[0] for state in states], dim=-1)
-        return {"text": torch.cat([clip, long.to(clip.dtype)], dim=-2), "pooled": pooled}
+        return {"text": torch.cat([clip, long.to(clip.dtype)], dim=-2), "pooled": torch.cat(pooled, dim=-1)}
 
     def _long(self, prompts: Sequence[str]) -> "Tensor":
         """The T5's last states, shape (prompts, T5_LENGTH, width); zeros where there is none."""
@@ -115,8 +96,8 @@ class StableDiffusion3(Model):
         )[0]
         return prediction
 
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """Latents and conditions of other sizes than the other parts make."""
         own, first, second = self.transformer.config, self.text_encoder.config, self.text_encoder_2.config
         yield from size_faults("transformer", own.sample_size)
         yield from width_fault(
@@ -131,10 +112,6 @@ class StableDiffusion3(Model):
             yield from width_fault(
                 "transformer.joint_attention_dim", own.joint_attention_dim, width, "its T5 text encoder's"
             )
-            yield from tokenizer_faults("tokenizer_3", self.tokenizer_3, self.text_encoder_3.config)
-        yield from vae_faults(self.vae.config)
-        yield from tokenizer_faults("tokenizer", self.tokenizer, first)
-        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)
 
     @classmethod
     def takes(cls, config: Mapping[str, Any]) -> bool:

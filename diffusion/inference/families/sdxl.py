@@ -13,9 +13,6 @@ from .base import (
     Conditions,
     Model,
     Part,
-    size_of,
-    tokenizer_faults,
-    vae_faults,
     width_fault,
 )
 from .sd import drawn_text, takes_text, unet_faults, unet_side_step
@@ -63,23 +60,10 @@ class StableDiffusionXl(Model):
     UPCASTS_VAE = True
     SIDE = 64
 
-    @property
-    def own_latent_size(self) -> tuple[int, int]:
-        """As the UNet's configuration says."""
-        return size_of(self.unet.config.sample_size)
-
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """Both text encoders' last but one states, side by side; the second one's embedding; the sizes."""
-        import torch
-
-        states = [
-            getattr(self, f"text_encoder{number}")(
-                self.padded(f"tokenizer{number}", prompts).input_ids, output_hidden_states=True
-            )
-            for number in ("", "_2")
-        ]
-        text = torch.cat([state.hidden_states[-2] for state in states], dim=-1)
-        return {"text": text, "pooled": states[1][0], "sizes": self._sizes(len(prompts), text)}
+        text, (_, pooled) = self.clip_states(prompts)
+        return {"text": text, "pooled": pooled, "sizes": self._sizes(len(prompts), text)}
 
     def _sizes(self, rows: int, like: "Tensor") -> "Tensor":
         """Original size, place of the crop and target size, in pixels, shape (rows, 6)."""
@@ -104,8 +88,8 @@ class StableDiffusionXl(Model):
         )[0]
         return prediction
 
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What does not fit together."""
+    def network_faults(self) -> Iterator[tuple[str, str, str]]:
+        """Latents and conditions of other sizes than the other parts make."""
         unet, first, second = self.unet.config, self.text_encoder.config, self.text_encoder_2.config
         yield from unet_faults(unet, self.vae.config)
         width = first.hidden_size + second.hidden_size
@@ -117,9 +101,6 @@ class StableDiffusionXl(Model):
             told,
             "that of six sizes and its second text encoder's projection,",
         )
-        yield from vae_faults(self.vae.config)
-        yield from tokenizer_faults("tokenizer", self.tokenizer, first)
-        yield from tokenizer_faults("tokenizer_2", self.tokenizer_2, second)
 
     @classmethod
     def takes(cls, config: Mapping[str, Any]) -> bool:
