@@ -89,10 +89,10 @@ class Trajectory:
     shareable: bool = True
     leaving: dict[Hashable, int] = field(default_factory=dict)
 
-    def serves(self, other: "Trajectory") -> bool:
-        """Whether it comes by all steps at which the images of another one leave."""
-        same = (self.prompt, self.seed, self.guidance) == (other.prompt, other.seed, other.guidance)
-        return same and self.shareable and other.shareable and self.left >= max(other.leaving.values())
+    def serves(self, image: Image, guidance: float) -> bool:
+        """Whether it comes by the step at which an image leaves that begins from the noise of its seed."""
+        same = (self.prompt, self.seed, self.guidance) == (image.prompt, image.seed, guidance)
+        return same and self.shareable and self.left >= image.to_step
 
 
 class InFlight:
@@ -132,13 +132,15 @@ class InFlight:
         Raises:
             InputError: for steps out of range, a seed or a prompt that the model cannot take.
         """
-        new = self._begun(image)
-        known = next((t for t in self._trajectories if t.serves(new)), None) if self.share else None
+        first = self._first_step(image)
+        guidance = self.sampling.guidance_scale if image.guidance_scale is None else image.guidance_scale
+        shareable = self.share and image.latents is None and first == self.sampling.total_steps
+        known = next((t for t in self._trajectories if t.serves(image, guidance)), None) if shareable else None
         if known is None:
-            self._trajectories.append(new)
+            self._trajectories.append(self._begun(image, first, guidance, shareable))
         else:
             self.shared += 1
-            known.leaving |= new.leaving
+            known.leaving[image.name] = image.to_step
 
     def cancel(self, name: Hashable) -> None:
         """Let an image go, if it is here; others that share its trajectory go on."""
@@ -162,25 +164,29 @@ class InFlight:
 
     # -- trajectories ---------------------------------------------------------------------------------------
 
-    def _begun(self, image: Image) -> Trajectory:
-        """The trajectory of an image that shares none."""
+    def _first_step(self, image: Image) -> int:
+        """The steps that are left when an image joins; one that cannot run is refused."""
         total = self.sampling.total_steps
         first = total if image.from_step is None else image.from_step
         if not 0 <= image.to_step <= first <= total:
             raise InputError(f"steps: found {first} to {image.to_step}, accepted: from N = {total} down to 0")
         check_seed(image.seed)
         self._prompts.check(image.prompt)
-        own = image.latents is None
+        return first
+
+    def _begun(self, image: Image, first: int, guidance: float, shareable: bool) -> Trajectory:
+        """The trajectory of an image that finds none on its way."""
+        latents = image.latents
+        if latents is None:
+            (latents,) = drawn_noise(self.model, [image.seed], self._schedulers.first)
         return Trajectory(
             prompt=image.prompt,
             seed=image.seed,
-            guidance=self.sampling.guidance_scale if image.guidance_scale is None else image.guidance_scale,
-            latents=drawn_noise(self.model, [image.seed], self._schedulers.first)[0]
-            if image.latents is None
-            else image.latents,
+            guidance=guidance,
+            latents=latents,
             finite=torch.zeros((), dtype=torch.int32, device=self._device),
             left=first,
-            shareable=own and first == total,
+            shareable=shareable,
             leaving={image.name: image.to_step},
         )
 

@@ -1,6 +1,5 @@
 """One denoising step, as the edge server and the devices execute it and as the profiler times it."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,7 +57,6 @@ def denoise_step(
     timestep: Timestep,
     conditions: Conditions,
     guidance_scale: float | None = None,
-    generators: Sequence[torch.Generator] | None = None,
 ) -> Tensor:
     """x_t -> x_{t-1}: the network's prediction, then the scheduler's step.
 
@@ -72,7 +70,6 @@ def denoise_step(
         timestep: timestep of the batch, on the host and on the device.
         conditions: as in `predict`.
         guidance_scale: as in `predict`.
-        generators: one generator per sample, for schedulers that add noise.
 
     Returns:
         x_{t-1}, in the shape of the latents.
@@ -80,8 +77,7 @@ def denoise_step(
     scaled = scaled_input(scheduler, latents, timestep.host)
     timesteps = timestep.device.expand(len(latents))
     prediction = predict(family, network, scaled, timesteps, conditions, guidance_scale)
-    noise = {} if generators is None else {"generator": list(generators)}
-    previous: Tensor = scheduler.step(prediction, timestep.host, latents, **noise, return_dict=False)[0]
+    previous: Tensor = scheduler.step(prediction, timestep.host, latents, return_dict=False)[0]
     return previous
 
 
