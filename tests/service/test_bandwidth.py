@@ -122,7 +122,9 @@ def test_a_paced_client_is_planned_with_its_own_pace(tmp_path):
     assert all(result.granted for result in results)
     planned = [result.decision.planned.transmit_s for result in results]
     assert planned[0] == pytest.approx(0.4)
-    assert PacedClient.pace_s <= planned[-1] < 0.2  # a busy machine adds some of its own
+    # A device hears of its decision a little late, and takes that off what it says of the transfer.
+    late_s = max(result.measured.wait_s - result.decision.planned.wait_s for result in results)
+    assert PacedClient.pace_s - late_s <= planned[-1] < 0.2  # a busy machine adds some of its own
     assert scenario["bandwidth_hz"] == pytest.approx(0.4 / planned[-1] * 1e6, rel=0.2)
     shown = re.search(r"^edgesplit_bandwidth_hertz (\S+)$", metrics, re.MULTILINE)
     assert float(shown[1]) == scenario["bandwidth_hz"]
