@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -335,34 +336,70 @@ def pipelines(pipeline: Any, model: Any) -> list[Any]:
     ]
 
 
-def tick_parts(images: Images, count: int, joining: int = 0) -> tuple[float, float]:
-    """Median CPU seconds of a tick, and of its call of the UNet; before each tick so many images join."""
-    began, unet_s, tick_s = [0.0], [], []
-    unet = images.model.unet
-    hooks = [
-        unet.register_forward_pre_hook(lambda *_: began.__setitem__(0, time.thread_time())),
-        unet.register_forward_hook(lambda *_: unet_s.append(time.thread_time() - began[0])),
-    ]
-    for _ in range(count):
-        images.join(joining)
-        tick_s.append(timed(images.engine.tick))
-    for hook in hooks:
-        hook.remove()
-    return float(np.median(tick_s)), float(np.median(unet_s))
+@dataclass(frozen=True)
+class TickParts:
+    """Median CPU seconds of a tick and of its parts.
+
+    Attributes:
+        tick_s: the whole tick.
+        unet_s: its call of the UNet.
+        encoding_s: the encoding of prompts that are new; 0 where none is.
+    """
+
+    tick_s: float
+    unet_s: float
+    encoding_s: float
+
+    @property
+    def overhead(self) -> float:
+        """What the engine itself takes, in percent of the call of the UNet."""
+        return 100 * (self.tick_s - self.unet_s - self.encoding_s) / self.unet_s
+
+    @property
+    def encoding(self) -> float:
+        """What encoding takes, in percent of the call of the UNet."""
+        return 100 * self.encoding_s / self.unet_s
+
+
+@contextmanager
+def calls_timed(owner: Any, name: str) -> Iterator[list[float]]:
+    """CPU seconds of every call of a method while the block runs."""
+    method, seconds = getattr(owner, name), list[float]()
+
+    def timed_method(*given: Any, **named: Any) -> Any:
+        start = time.thread_time()
+        made = method(*given, **named)
+        seconds.append(time.thread_time() - start)
+        return made
+
+    with patch.object(owner, name, timed_method):
+        yield seconds
+
+
+def tick_parts(images: Images, count: int, joining: int = 0) -> TickParts:
+    """The parts of a tick; before each tick so many images join."""
+    tick_s, model = [], images.model
+    with calls_timed(model.unet, "forward") as unet_s, calls_timed(type(model), "encode") as encoding_s:
+        for _ in range(count):
+            images.join(joining)
+            tick_s.append(timed(images.engine.tick))
+    medians = [float(np.median(seconds)) if seconds else 0.0 for seconds in (tick_s, unet_s, encoding_s)]
+    return TickParts(*medians)
 
 
 def overheads(model: Any, sampling: Any) -> dict[str, float]:
     """What a tick takes beside its call of the UNet, in percent of that call."""
-    shares = {}
+    parts = {}
     for batch in (1, 4, IMAGES):
         images = Images(model, sampling)
         images.join(batch)
         images.ticks(2)
-        shares[f"{batch} in flight"] = tick_parts(images, STEPS - 3)
+        parts[f"{batch} in flight"] = tick_parts(images, STEPS - 3)
     images = Images(model, sampling)
     images.ticks(IMAGES, joining=1)
-    shares[f"{IMAGES} in flight, one joins at every tick, its prompt encoded"] = tick_parts(images, STEPS, joining=1)
-    return {name: 100 * (tick_s - unet_s) / unet_s for name, (tick_s, unet_s) in shares.items()}
+    apart = parts[f"{IMAGES} in flight, one joins at every tick"] = tick_parts(images, STEPS, joining=1)
+    shares = {name: part.overhead for name, part in parts.items()}
+    return shares | {"beside it: the new prompt is encoded": apart.encoding}
 
 
 def show_engine() -> None:

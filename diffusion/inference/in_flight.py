@@ -1,14 +1,14 @@
 """The batch engine, paper section 3.3: images at steps of their own share the passes of one model.
 
 One pass of the network a tick serves all images in flight; noise, step indexes and prompts are its three inputs. The
-scheduler then steps every group of images with equal steps left. Images join and leave between two ticks, and no image
-can tell who else was there.
+scheduler then steps all of them at once where its steps are linear, else every group with equal steps left. Images join
+and leave between two ticks, and no image can tell who else was there.
 
 Steps count down as in the paper: step N runs first, step 1 last. x_s is the intermediate with s steps left, so x_N is
 the initial noise and x_0 the finished latents; step s makes x_{s-1} of x_s.
 """
 
-import copy
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...common.errors import InputError
 from .families.base import Conditions, Model
+from .linear_steps import ready_for, schedule_of
 from .noise import drawn_noise, step_noise
 from .sampling import Sampling, check_seed
 from .step import predict, scaled_input
@@ -253,7 +254,7 @@ class InFlight:
         start = 0
         for group in groups:
             end = start + len(group.trajectories)
-            group.step(predictions[start:end], self.sampling.noisy)
+            group.step(predictions[start:end])
             start = end
 
 
@@ -329,27 +330,21 @@ class Prompts:
         return {name: torch.cat([row[name] for row in every]) for name in every[0]}
 
     def _scale(self, trajectories: Sequence[Trajectory]) -> Any:
-        """The guidance scale; broadcast against latents where it is a tensor."""
+        """The guidance scale; where they differ a tensor in fp32, as a number is multiplied in any format."""
         scales = [trajectory.guidance for trajectory in trajectories]
         if len(set(scales)) == 1:
             return scales[0]
-        return torch.tensor(scales, device=self._model.device, dtype=self._model.dtype)[:, None, None, None]
+        return torch.tensor(scales, device=self._model.device)[:, None, None, None]
 
 
 @dataclass
-class StepGroup:
-    """Trajectories with equal steps left, and the scheduler that is ready for their step.
+class StepGroup(ABC):
+    """Trajectories that take their scheduler's step in one go.
 
     Attributes:
-        scheduler: a diffusers scheduler.
-        timestep: timestep of the step, in the host's memory, for the scheduler.
-        on_device: the same in the model's memory; a copy in every step would make the host wait.
         trajectories: the trajectories.
     """
 
-    scheduler: Any
-    timestep: Tensor
-    on_device: Tensor
     trajectories: list[Trajectory]
 
     @cached_property
@@ -357,60 +352,127 @@ class StepGroup:
         """x_left of all of them, shape (trajectories, channels, height, width)."""
         return torch.stack([trajectory.latents for trajectory in self.trajectories])
 
+    @abstractmethod
     def scaled(self) -> Tensor:
         """What the network gets of them."""
-        return scaled_input(self.scheduler, self.latents, self.timestep)
 
+    @abstractmethod
     def timesteps(self) -> Tensor:
-        """The timestep of each, shape (trajectories,)."""
-        return self.on_device.expand(len(self.trajectories))
+        """The timestep of each, shape (trajectories,), in the model's memory."""
 
-    def step(self, predictions: Tensor, noisy: bool) -> None:
+    @abstractmethod
+    def stepped(self, predictions: Tensor) -> Tensor:
+        """What the scheduler makes of their latents and these predictions."""
+
+    def step(self, predictions: Tensor) -> None:
         """Take the scheduler's step of all of them."""
-        noise = {}
-        if noisy:
-            noise = {"generator": [step_noise(t.seed, t.left) for t in self.trajectories]}
-        stepped = self.scheduler.step(predictions, self.timestep, self.latents, **noise, return_dict=False)[0]
+        stepped = self.stepped(predictions)
         finite = torch.stack([t.finite for t in self.trajectories]) + stepped.isfinite().flatten(1).all(1)
         for trajectory, latents, count in zip(self.trajectories, stepped, finite, strict=True):
             trajectory.latents, trajectory.finite = latents, count
             trajectory.left, trajectory.taken = trajectory.left - 1, trajectory.taken + 1
 
 
-class SchedulerPool:
-    """Schedulers for groups at different steps.
+@dataclass
+class EqualGroup(StepGroup):
+    """Trajectories with equal steps left, which the scheduler steps itself.
 
-    Some schedulers of diffusers count their own steps. So each serves one group after another only while the steps
-    follow each other; a group at another step takes another one, or a fresh copy of the first, which takes no steps.
+    Attributes:
+        scheduler: a diffusers scheduler that is ready for their step.
+        timestep: timestep of the step, in the host's memory, for the scheduler.
+        on_device: the same in the model's memory; a copy in every step would make the host wait.
+        noisy: whether the scheduler adds noise.
+    """
+
+    scheduler: Any
+    timestep: Tensor
+    on_device: Tensor
+    noisy: bool
+
+    def scaled(self) -> Tensor:
+        """What the network gets of them."""
+        return scaled_input(self.scheduler, self.latents, self.timestep)
+
+    def timesteps(self) -> Tensor:
+        """The timestep of each."""
+        return self.on_device.expand(len(self.trajectories))
+
+    def stepped(self, predictions: Tensor) -> Tensor:
+        """What the scheduler makes of them."""
+        noise = {"generator": [step_noise(t.seed, t.left) for t in self.trajectories]} if self.noisy else {}
+        stepped: Tensor = self.scheduler.step(predictions, self.timestep, self.latents, **noise, return_dict=False)[0]
+        return stepped
+
+
+@dataclass
+class LinearGroup(StepGroup):
+    """Trajectories at steps of their own, which are linear.
+
+    Attributes:
+        numbers: those of each trajectory's step, see `linear_steps.Schedule`; shape (3, trajectories, 1, 1, 1), fp32.
+        on_device: the timestep of each, shape (trajectories,), in the model's memory.
+    """
+
+    numbers: Tensor
+    on_device: Tensor
+
+    def scaled(self) -> Tensor:
+        """What the network gets of them."""
+        return (self.numbers[2] * self.latents).to(self.latents.dtype)
+
+    def timesteps(self) -> Tensor:
+        """The timestep of each."""
+        return self.on_device
+
+    def stepped(self, predictions: Tensor) -> Tensor:
+        """What the scheduler would make of them, one after another."""
+        a, b, _ = self.numbers
+        return (a * self.latents + b * predictions).to(self.latents.dtype)
+
+
+class SchedulerPool:
+    """The scheduler's steps of trajectories at different ones.
+
+    Linear steps are taken together. Other schedulers of diffusers may count their own steps: so each serves one group
+    after another only while the steps follow each other; a group at another step takes another one, or a fresh copy of
+    the first, which takes no steps.
 
     Attributes:
         first: the scheduler that the others are copied from.
     """
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
-        self.first = sampling.make_scheduler(model.scheduler_config)
-        self._total_steps = sampling.total_steps
+        schedule = schedule_of(sampling, model.scheduler_config)
+        self.first, self._linear = schedule.scheduler, schedule.linear
+        self._total_steps, self._noisy = sampling.total_steps, sampling.noisy
         self._ready: dict[int, list[Any]] = {}  # steps left -> schedulers that are ready for that step
         self._next: dict[int, list[Any]] = {}  # the same for the next tick
-        self._on_device = self.first.timesteps.to(model.device)  # all timesteps, where the network is
+        self._timesteps = self.first.timesteps.to(model.device).unbind()  # where the network is, as are the numbers
+        self._numbers = schedule.numbers.to(model.device).unbind()
 
     def turn(self) -> None:
         """Begin a tick; schedulers that the last one did not need are dropped."""
         self._ready, self._next = self._next, {}
 
     def groups(self, trajectories: Sequence[Trajectory]) -> Iterator[StepGroup]:
-        """The trajectories in groups of equal steps left, most first; every group must then take its step."""
+        """The trajectories in groups, those with linear steps first; every group must then take its step."""
+        linear: list[Trajectory] = []
         by_left: dict[int, list[Trajectory]] = {}
         for trajectory in trajectories:
-            by_left.setdefault(trajectory.left, []).append(trajectory)
+            alike = linear if self._linear[self._index(trajectory.left)] else by_left.setdefault(trajectory.left, [])
+            alike.append(trajectory)
+        if linear:
+            indexes = [self._index(trajectory.left) for trajectory in linear]
+            numbers = torch.stack([self._numbers[index] for index in indexes], dim=1)
+            timesteps = torch.stack([self._timesteps[index] for index in indexes])
+            yield LinearGroup(linear, numbers[..., None, None, None], timesteps)
         for left in sorted(by_left, reverse=True):
-            index, ready = self._total_steps - left, self._ready.get(left)
-            scheduler = ready.pop() if ready else self._fresh(index)
+            index, ready = self._index(left), self._ready.get(left)
+            scheduler = ready.pop() if ready else ready_for(self.first, index)
             self._next.setdefault(left - 1, []).append(scheduler)
-            yield StepGroup(scheduler, scheduler.timesteps[index], self._on_device[index], by_left[left])
+            timestep = self.first.timesteps[index]
+            yield EqualGroup(by_left[left], scheduler, timestep, self._timesteps[index], self._noisy)
 
-    def _fresh(self, index: int) -> Any:
-        scheduler = copy.copy(self.first)  # its numbers are read only; where it stands is its own
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(index)
-        return scheduler
+    def _index(self, left: int) -> int:
+        """The number of a step, from 0."""
+        return self._total_steps - left

@@ -36,7 +36,8 @@ def predict(
         latents: x_t as the scheduler scaled it, shape (b, channels, height, width).
         timesteps: timesteps, shape (b,).
         conditions: b rows; with guidance 2 b, the unconditional ones first.
-        guidance_scale: scale of classifier-free guidance; None for no guidance.
+        guidance_scale: scale of classifier-free guidance, a number or one of each image, fp32, shape (b, 1, 1, 1);
+            None for no guidance.
 
     Returns:
         the prediction, in the shape of the latents.
@@ -45,8 +46,8 @@ def predict(
         return family.predict(network, latents, timesteps, conditions)
     both = torch.cat([latents, latents]), torch.cat([timesteps, timesteps])
     unconditional, conditional = family.predict(network, *both, conditions).chunk(2)
-    guided: Tensor = unconditional + guidance_scale * (conditional - unconditional)
-    return guided
+    led: Tensor = (guidance_scale * (conditional - unconditional)).to(unconditional.dtype)
+    return unconditional + led
 
 
 def denoise_step(

@@ -31,9 +31,9 @@ def breaking(monkeypatch):
     def arm(value, steps):
         from edgesplit.diffusion.inference import in_flight
 
-        def broken(group, predictions, noisy, own=in_flight.StepGroup.step):
-            step = group.trajectories[0].left
-            own(group, predictions * value if step in steps else predictions, noisy)
+        def broken(group, predictions, own=in_flight.StepGroup.step):
+            spoilt = torch.tensor([trajectory.left in steps for trajectory in group.trajectories])[:, None, None, None]
+            own(group, torch.where(spoilt, predictions * value, predictions))
 
         monkeypatch.setattr(in_flight.StepGroup, "step", broken)
 
