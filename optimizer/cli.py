@@ -44,8 +44,8 @@ TimeLimit = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        help="Seconds that ilp-fixed or ilp-joint may take for the whole plan. The time to build a large program "
-        "counts, but it is not cut short; default: 60.",
+        help="Seconds that a branch and bound (ilp-...) may take for the whole plan. The time to build a large "
+        "program counts, but it is not cut short; default: 60.",
     ),
 ]
 Population = Annotated[
@@ -54,7 +54,7 @@ Population = Annotated[
 Generations = Annotated[
     int | None, typer.Option(min=1, max=MOST_PLANS, help="Generations of genetic and genetic-joint; default: 200.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic and genetic-joint; default: 0.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic, genetic-joint and memetic; default: 0.")]
 PlanGpus = Annotated[
     int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")
 ]

@@ -25,8 +25,6 @@ from .planner import Outcome, compare, knee, sweep_gpus
 from .uncertainty import Uncertainty, uncertainty
 
 MOST_GPUS = 1_000_000
-SLOW_USERS = 200
-"""Users up to which a comparison has the methods that take seconds."""
 OPTIONS = {
     "policy": "--policy",
     "offloaded_steps": "--fixed-offload",
@@ -152,7 +150,7 @@ def _plan(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings:
     if request.output:
         say(f"wrote {request.output}")
     notes = {} if request.compare else {chosen.method: chosen.plan.note}
-    return [*_notes(notes), *_left_out(request, names)]
+    return [*_notes(notes), *_left_out(request, names, len(users))]
 
 
 def _notes(note_of: Mapping[str, str]) -> list[str]:
@@ -162,15 +160,15 @@ def _notes(note_of: Mapping[str, str]) -> list[str]:
 
 def _compared(request: PlanRequest, users: NamedUsers) -> list[str]:
     """The methods of a comparison: all, or for many users those that answer soon, and the one that was asked for."""
-    few = len(users) <= SLOW_USERS
-    names = [name for name, entry in known_methods().items() if few or not entry.slow or name == request.method]
+    known = known_methods().items()
+    names = [name for name, entry in known if entry.most_compared is None or len(users) <= entry.most_compared]
     return names if request.method in names else [*names, request.method]
 
 
-def _left_out(request: PlanRequest, names: Collection[str]) -> list[str]:
+def _left_out(request: PlanRequest, names: Collection[str], users: int) -> list[str]:
     """A line on the methods that a comparison has left out."""
     missing = [name for name in BUILT_IN if name not in names] if request.compare else []
-    words = f"--compare: left out {', '.join(missing)} for more than {SLOW_USERS} users; --method runs one of them"
+    words = f"--compare: left out {', '.join(missing)} for as many as {users} users; --method runs one of them"
     return [words] if missing else []
 
 

@@ -36,11 +36,7 @@ def genetic(
         generations: number of generations, M.
         seed: seed of the random numbers; every cell starts from it.
     """
-    granted = np.zeros(len(users), bool)
-    for places in cells_by_size(users.cell):
-        for own in places:
-            granted[own] = _cell(scenario, users.take(own), population, generations, seed)
-    return split_granted(scenario, users, granted)
+    return granted_by_cell(scenario, users, lambda own: evolve_grants(scenario, own, population, generations, seed))
 
 
 def genetic_joint(
@@ -58,30 +54,65 @@ def genetic_joint(
     return Plan(local_steps < scenario.total_steps, local_steps)
 
 
-def _values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
-    """Gains over all local of a population of decisions (plans, users), by the users' gain at each b (users, b)."""
+def granted_by_cell(scenario: Scenario, users: Users, grant: Callable[[Users], Bools]) -> Plan:
+    """The plan of a function that says who is granted in one cell; every split is the best."""
+    granted = np.zeros(len(users), bool)
+    for places in cells_by_size(users.cell):
+        for own in places:
+            granted[own] = grant(users.take(own))
+    return split_granted(scenario, users, granted)
+
+
+def gains_by_count(scenario: Scenario, users: Users) -> Floats:
+    """u_i(b): every user's gain with its best split where 0, 1, ... users are granted; shape (users + 1, users)."""
+    batch = np.maximum(np.arange(len(users) + 1), 1)[:, None]
+    return best_split(scenario, users.alpha, users.step_latency_s - edge_step_latency(scenario, batch))[1]
+
+
+def decision_values(scenario: Scenario, gain: Floats, granted: Bools) -> Floats:
+    """Gains over all local of decisions, shape (plans,).
+
+    Args:
+        scenario: the system.
+        gain: result of `gains_by_count`.
+        granted: who is granted, shape (plans, users).
+    """
     b = granted.sum(axis=1)
-    value: Floats = (gain.T[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
+    value: Floats = (gain[b] * granted).sum(axis=1) - b * transmit_time(scenario, b)
     return value
 
 
-def _cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Bools:
+def evolve_grants(
+    scenario: Scenario, users: Users, population: int, generations: int, seed: int, **further: Any
+) -> Bools:
+    """Who is granted in the best decision for one cell; nobody where none is better than all local.
+
+    Args:
+        scenario: the system.
+        users: users of the cell.
+        population: number of plans in a generation, P.
+        generations: number of generations, M.
+        seed: seed of the random numbers.
+        further: arguments of pymoo's algorithm, such as a repair.
+    """
     from pymoo.operators.crossover.pntx import TwoPointCrossover
     from pymoo.operators.mutation.bitflip import BitflipMutation
     from pymoo.operators.sampling.rnd import BinaryRandomSampling
 
     operators = BinaryRandomSampling(), TwoPointCrossover(), BitflipMutation()
-    best = _evolve(_problem(scenario, users), operators, population, generations, seed)
+    best = _evolve(_problem(scenario, users), operators, population, generations, seed, **further)
     return np.zeros(len(users), bool) if best is None else np.asarray(best, bool)
 
 
-def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int) -> Any:
+def _evolve(
+    problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int, **further: Any
+) -> Any:
     """The best decision of all generations; None where none is better than all local."""
     from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.optimize import minimize
 
     sampling, crossover, mutation = operators
-    algorithm = GA(pop_size=population, sampling=sampling, crossover=crossover, mutation=mutation)
+    algorithm = GA(pop_size=population, sampling=sampling, crossover=crossover, mutation=mutation, **further)
     algorithm.mating.n_max_iterations = MATINGS
     result = minimize(problem, algorithm, ("n_gen", generations), seed=seed)
     return None if result.X is None or result.F[0] >= 0 else result.X
@@ -89,13 +120,11 @@ def _evolve(problem: Any, operators: tuple[Any, ...], population: int, generatio
 
 def _problem(scenario: Scenario, users: Users) -> Any:
     """The problem in pymoo's terms: a gene for each user's grant, to minimise the negative gain."""
-    b = np.arange(len(users) + 1)
-    saving = users.step_latency_s[:, None] - edge_step_latency(scenario, np.maximum(b, 1))
-    _, gain = best_split(scenario, users.alpha[:, None], saving)
+    gain = gains_by_count(scenario, users)
 
     def value(x: Any) -> tuple[Floats, Ints]:
         granted = np.asarray(x, bool)
-        return _values(scenario, gain, granted), granted.sum(axis=1)
+        return decision_values(scenario, gain, granted), granted.sum(axis=1)
 
     one = np.ones(len(users), np.int64)
     return _maximise(value, scenario, 0 * one, one, bool)

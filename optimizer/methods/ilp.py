@@ -1,6 +1,8 @@
 """The paper's exact peer, section 6.2: branch and bound on an integer linear program, by HiGHS.
 
-For one cell, with b = 0..min(B_max, I), the users i, and the splits n that a granted user may have:
+The products of decisions are linearised over the number of granted users, which is our own form; `products` has the two
+that the paper cites. For one cell, with b = 0..min(B_max, I), the users i, and the splits n that a granted user may
+have:
 
     maximise    sum_in v_in y_in - sum_b b T(b) z_b - sum_ib L_e(b) w_ib
     subject to  sum_b z_b = 1                                     one batch is chosen,
@@ -18,7 +20,7 @@ one split, N-hat; the joint form has all of N-hat..N - 1.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +65,36 @@ def ilp_fixed(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMIT
         users: users of one or more cells, solved one after another; a cell that time does not reach stays local.
         time_limit_s: seconds for all cells together.
     """
-    return _plan(scenario, users, np.array([scenario.min_local_steps]), time_limit_s)
+    return plan_cells(scenario, users, np.array([scenario.min_local_steps]), time_limit_s)
 
 
 def ilp_joint(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMIT_S) -> Plan:
     """The joint form: one binary for each user and split. Arguments as in `ilp_fixed`."""
-    return _plan(scenario, users, np.arange(scenario.min_local_steps, scenario.total_steps), time_limit_s)
+    return plan_cells(scenario, users, np.arange(scenario.min_local_steps, scenario.total_steps), time_limit_s)
 
 
-def solve(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float = TIME_LIMIT_S) -> Solution:
+def over_counts(scenario: Scenario, users: Users, splits: Ints) -> tuple[Any, int]:
+    """The program of the module's docstring with its columns in the order y, z, w, and the number of y."""
+    count, b = len(users), np.arange(min(scenario.max_batch, len(users)) + 1)
+    check_size(count, MOST_VARIABLES // (splits.size + b.size))
+    offloaded = (scenario.total_steps - splits).astype(float)
+    v = users.alpha[:, None] * pai_change(scenario)[splits] + offloaded * users.step_latency_s[:, None]
+    edge = np.broadcast_to(edge_step_latency(scenario, np.maximum(b, 1)), (count, b.size))
+    worth = np.concatenate([v.ravel(), -b * transmit_time(scenario, b), -edge.ravel()])
+    low = np.concatenate([[1.0, 0.0], np.full(count, -np.inf), np.zeros(count), np.full(count * b.size, -np.inf)])
+    high = np.concatenate([[1.0, 0.0], np.ones(count), np.zeros(count), np.zeros(count * b.size)])
+    grants = count * splits.size
+    return highs_program(worth, grants + b.size, _matrix(count, offloaded, b), low, high), grants
+
+
+Form = Callable[[Scenario, Users, Ints], tuple[Any, int]]
+"""Builds the program of one cell for these splits: HiGHS's program, and the number of columns that say who is granted
+with which split. These come first, user by user."""
+
+
+def solve(
+    scenario: Scenario, users: Users, splits: Ints, time_limit_s: float = TIME_LIMIT_S, form: Form = over_counts
+) -> Solution:
     """Solve one cell.
 
     Args:
@@ -80,6 +103,7 @@ def solve(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float = 
         splits: local steps that a granted user may have, ascending, below N; shape (splits,).
         time_limit_s: seconds after which the best plan so far is taken. The time to build the program counts, but
             building is not cut short.
+        form: function that builds the program.
 
     Raises:
         InputError: for a program too large to build.
@@ -88,7 +112,7 @@ def solve(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float = 
     denied = np.full(len(users), scenario.total_steps)
     if splits.size == 0 or splits[0] >= scenario.total_steps:
         return Solution(denied, OPTIMAL, 0.0, 0.0)
-    program, grants = _program(scenario, users, splits)
+    program, grants = form(scenario, users, splits)
     status, x, value, bound = _solve(program, end)
     if x is None:
         return Solution(denied, status, 0.0, bound)
@@ -132,8 +156,8 @@ def _run(highs: Any) -> None:
             raise KeyboardInterrupt
 
 
-def _plan(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float) -> Plan:
-    """Cell after cell in what is left of the time; cells that it does not reach stay local."""
+def plan_cells(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float, form: Form = over_counts) -> Plan:
+    """Cell after cell in what is left of the time; cells that it does not reach stay local. Arguments as in `solve`."""
     end = time.monotonic() + time_limit_s
     local_steps = np.full(len(users), scenario.total_steps)
     solutions = []
@@ -143,7 +167,7 @@ def _plan(scenario: Scenario, users: Users, splits: Ints, time_limit_s: float) -
             if left <= 0:
                 solutions.append(Solution(local_steps[own], TIME_LIMIT, 0.0, math.inf))
                 continue
-            solutions.append(solve(scenario, users.take(own), splits, left))
+            solutions.append(solve(scenario, users.take(own), splits, left, form))
             local_steps[own] = solutions[-1].local_steps
     return Plan(local_steps < scenario.total_steps, local_steps, _note(solutions))
 
@@ -159,23 +183,13 @@ def _note(solutions: Sequence[Solution]) -> str:
     return f"not proven, {unproven[0]}{where}: {gain}"
 
 
-def _program(scenario: Scenario, users: Users, splits: Ints) -> tuple[Any, int]:
-    """The program of the module's docstring with its columns in the order y, z, w, and the number of y."""
-    count, b = len(users), np.arange(min(scenario.max_batch, len(users)) + 1)
-    _check_size(count, splits.size, b.size)
-    offloaded = (scenario.total_steps - splits).astype(float)
-    v = users.alpha[:, None] * pai_change(scenario)[splits] + offloaded * users.step_latency_s[:, None]
-    edge = np.broadcast_to(edge_step_latency(scenario, np.maximum(b, 1)), (count, b.size))
-    worth = np.concatenate([v.ravel(), -b * transmit_time(scenario, b), -edge.ravel()])
-    low = np.concatenate([[1.0, 0.0], np.full(count, -np.inf), np.zeros(count), np.full(count * b.size, -np.inf)])
-    high = np.concatenate([[1.0, 0.0], np.ones(count), np.zeros(count), np.zeros(count * b.size)])
-    grants = count * splits.size
-    return _highs_program(worth, grants + b.size, _matrix(count, offloaded, b), low, high), grants
+def check_size(count: int, most: int) -> None:
+    """Refuse a cell of more users than a program is built for.
 
-
-def _check_size(count: int, splits: int, batches: int) -> None:
-    if count * (splits + batches) > MOST_VARIABLES:
-        most = MOST_VARIABLES // (splits + batches)
+    Raises:
+        InputError: for more than `most`.
+    """
+    if count > most:
         raise InputError(f"--method ilp: found {count} users in a cell, accepted: {most} at most")
 
 
@@ -195,7 +209,7 @@ def _matrix(count: int, offloaded: Floats, b: Ints) -> Any:
     return block_array(rows).tocsc()
 
 
-def _highs_program(worth: Floats, binaries: int, matrix: Any, low: Floats, high: Floats) -> Any:
+def highs_program(worth: Floats, binaries: int, matrix: Any, low: Floats, high: Floats) -> Any:
     """The program in HiGHS's terms: maximise worth x for low <= matrix x <= high, x >= 0, the first columns binary."""
     import highspy
 

@@ -37,14 +37,14 @@ class MethodEntry:
         target: place of the function, as package.module:function.
         summary: line for the help.
         options: names of the function's further arguments.
-        slow: whether twenty users take seconds.
+        most_compared: most users for whom a comparison runs it, as it takes long for more; None for any number.
         prepare: modules to import, or functions to call as package.module:function, before planning is timed.
     """
 
     target: str
     summary: str
     options: tuple[str, ...] = ()
-    slow: bool = False
+    most_compared: int | None = None
     prepare: tuple[str, ...] = ()
 
 
@@ -52,10 +52,10 @@ _AGENT = "edgesplit.optimizer.agent.decide"
 _METHODS = "edgesplit.optimizer.methods"
 _GENETIC: dict[str, Any] = {
     "options": ("population", "generations", "seed"),
-    "slow": True,
+    "most_compared": 200,
     "prepare": ("pymoo.algorithms.soo.nonconvex.ga", "pymoo.optimize"),
 }
-_PROGRAM: dict[str, Any] = {"options": ("time_limit_s",), "slow": True, "prepare": ("highspy", "scipy.sparse")}
+_PROGRAM: dict[str, Any] = {"options": ("time_limit_s",), "prepare": ("highspy", "scipy.sparse")}
 
 BUILT_IN: Mapping[str, MethodEntry] = {
     "drl": MethodEntry(
@@ -76,10 +76,32 @@ BUILT_IN: Mapping[str, MethodEntry] = {
     "genetic-joint": MethodEntry(
         f"{_METHODS}.genetic:genetic_joint", "The same algorithm with every split as a gene.", **_GENETIC
     ),
-    "ilp-fixed": MethodEntry(
-        f"{_METHODS}.ilp:ilp_fixed", "The paper's branch and bound: all splits at min_local_steps.", **_PROGRAM
+    "memetic": MethodEntry(
+        f"{_METHODS}.memetic:memetic",
+        "A general-purpose peer: a genetic algorithm whose plans climb by shifts and swaps of users.",
+        **_GENETIC | {"options": ("seed",)},
     ),
-    "ilp-joint": MethodEntry(f"{_METHODS}.ilp:ilp_joint", "Branch and bound over decisions and splits.", **_PROGRAM),
+    "ilp-fixed": MethodEntry(
+        f"{_METHODS}.ilp:ilp_fixed",
+        "The paper's branch and bound, all splits at min_local_steps, with a program of our own.",
+        most_compared=200,
+        **_PROGRAM,
+    ),
+    "ilp-products": MethodEntry(
+        f"{_METHODS}.products:ilp_products",
+        "The same with the standard linearisation of products, which the paper cites.",
+        most_compared=50,
+        **_PROGRAM,
+    ),
+    "ilp-rlt": MethodEntry(
+        f"{_METHODS}.products:ilp_rlt",
+        "The same with the RLT at level 1, which the paper cites.",
+        most_compared=50,
+        **_PROGRAM,
+    ),
+    "ilp-joint": MethodEntry(
+        f"{_METHODS}.ilp:ilp_joint", "Branch and bound over decisions and splits.", most_compared=200, **_PROGRAM
+    ),
     "all-local": MethodEntry("edgesplit.optimizer.model.qoe:all_local", "Baseline 3: every request is denied."),
     "offload-all": MethodEntry(
         f"{_METHODS}.baselines:offload_all",

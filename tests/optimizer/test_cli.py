@@ -21,6 +21,7 @@ from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.methods.registry import BUILT_IN
 
 USERS = data.sample("users.csv")
+PROGRAMS = ["ilp-fixed", "ilp-products", "ilp-rlt", "ilp-joint"]
 PLAN_COLUMNS = [
     "user_id", "decision", "local_steps", "offloaded_steps", "pai", "latency_s", "wait_s", "transmit_s",
     "edge_s", "local_s", "alpha", "qoe",
@@ -120,7 +121,7 @@ def test_every_method_runs_and_none_beats_the_optimum():
     assert {row["local_steps"] for row in other["users"]} == {120}
 
 
-@pytest.mark.parametrize("method", ["ilp-fixed", "ilp-joint"])
+@pytest.mark.parametrize("method", PROGRAMS)
 def test_a_solver_says_its_status_and_bound_in_plain_plans_too(method, tmp_path):
     words = f"plan: {method}: optimal for its form, gap 0: gain "
     plain = call("plan", "--users", USERS, "--method", method)
@@ -133,10 +134,10 @@ def test_a_solver_says_its_status_and_bound_in_plain_plans_too(method, tmp_path)
 @pytest.mark.parametrize(
     ("option", "method", "accepted"),
     [
-        ("--seed", "exact", "--method genetic or --method genetic-joint"),
+        ("--seed", "exact", "--method genetic or --method genetic-joint or --method memetic"),
         ("--population", "drl", "--method genetic or --method genetic-joint"),
         ("--generations", "ilp-fixed", "--method genetic or --method genetic-joint"),
-        ("--time-limit", "genetic", "--method ilp-fixed or --method ilp-joint"),
+        ("--time-limit", "genetic", " or ".join(f"--method {name}" for name in PROGRAMS)),
     ],
 )
 def test_an_option_that_the_method_does_not_read_is_refused(option, method, accepted):
@@ -149,7 +150,7 @@ def test_compare_lists_all_methods():
     methods = plan_json("--users", USERS, "--compare", *few)["methods"]
     assert [entry["method"] for entry in methods] == list(BUILT_IN)
     notes = {entry["method"]: entry.pop("note", None) for entry in methods}
-    assert {name for name, note in notes.items() if note} == {"ilp-fixed", "ilp-joint"}
+    assert {name for name, note in notes.items() if note} == set(PROGRAMS)
     assert all(list(entry) == ["method", *TOTALS, "planning_s"] for entry in methods)
     text = call("plan", "--users", USERS, "--compare", *few).stdout
     assert all(entry["method"] in text for entry in methods)
@@ -160,7 +161,8 @@ def test_compare_leaves_slow_methods_out_for_many_users(tmp_path):
     many = tmp_path / "many.csv"
     many.write_text("user_id,step_latency_s\n" + "".join(f"u{i},0.5\n" for i in range(201)))
     done = call("plan", "--users", many, "--compare")
-    assert "left out genetic, genetic-joint, ilp-fixed, ilp-joint for more than 200 users" in done.stderr
+    left_out = ", ".join(["genetic", "genetic-joint", "memetic", *PROGRAMS])
+    assert f"left out {left_out} for as many as 201 users" in done.stderr
     assert "genetic" not in done.stdout
 
 

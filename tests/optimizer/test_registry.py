@@ -113,7 +113,7 @@ def test_installed_packages_add_methods_and_do_not_replace_ours(monkeypatch):
 @pytest.mark.parametrize(
     ("methods", "options", "says"),
     [
-        (["exact"], {"seed": 1}, "option seed: found method exact, accepted: method genetic or genetic-joint"),
+        (["exact"], {"seed": 1}, "found method exact, accepted: method genetic or genetic-joint or memetic"),
         (["exact"], {"sede": 1}, "option sede: found method exact, accepted: an option that a method has"),
         ([optimum], {"seed": 1}, "found method of your own"),
     ],
