@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,6 +29,7 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+S = TypeVar("S", bound=Record)
 MOST_BYTES = 1 << 30
 """Largest file that is read, bytes."""
 WRITER_S, SILENCE_S = 1.0, 60.0
@@ -207,22 +208,33 @@ def shown_path(path: Path) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
-def read_record(path: Path, kind: type[R]) -> R:
+@overload
+def read_record(path: Path, kind: type[R]) -> R: ...
+@overload
+def read_record(path: Path, kind: type[R], other: type[S]) -> R | S: ...
+def read_record(path: Path, kind: type[Record], other: type[Record] | None = None) -> Record:
     """Read and check one JSON file.
 
     Args:
         path: the file.
         kind: its pydantic model, with a `schema_` field whose default is the schema's name.
+        other: model of another schema that the file may have.
 
     Raises:
         InputError: one line naming file, field, what was found and what is accepted.
     """
     data = _parse_json(path)
-    _check_schema(path, data, str(kind.model_fields["schema_"].default))
+    if other is not None and data.get("schema") == _schema_of(other):
+        kind = other
+    _check_schema(path, data, _schema_of(kind))
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error, kind)}") from error
+
+
+def _schema_of(kind: type[Record]) -> str:
+    return str(kind.model_fields["schema_"].default)
 
 
 def write_record(path: Path, record: Record) -> None:

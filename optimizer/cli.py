@@ -27,7 +27,12 @@ MOST_PLANS = 100_000
 """Plans of a population: more would need gigabytes for a hundred users."""
 Users = Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")]
 MethodName = Annotated[
-    str, typer.Option(metavar="METHOD", help="How to decide: a name from the list below, or package.module:function.")
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        help="How to decide: a name from the list below, or package.module:function; default: drl, or assign for "
+        "several servers.",
+    ),
 ]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here.")
@@ -96,7 +101,7 @@ def plan(
     context: typer.Context,
     users: Users = None,
     scenario: ScenarioName = "default",
-    method: MethodName = "drl",
+    method: MethodName = None,
     output: Output = None,
     as_json: AsJson = False,
     edge: Edge = None,
@@ -130,7 +135,7 @@ def plan(
                      latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
     settings = in_use(policy=policy, offloaded_steps=fixed_offload, time_limit_s=time_limit, population=population,
                       generations=generations, seed=seed)  # fmt: skip
-    run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method, settings=settings,
+    run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method or "", settings=settings,
                          output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
                          uncertain=uncertain, in_flight=in_flight, on_radio=on_the_radio))  # fmt: skip
 
@@ -155,12 +160,15 @@ while the objective rises."""
 @app.command(help=INIT)
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the files.")] = Path(),
+    servers: Annotated[
+        int | None, typer.Option(min=1, max=100, help="An example of that many servers and three models instead.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write files to start from."""
     from .plan_command import write_start_files
 
-    write_start_files(folder, force)
+    write_start_files(folder, force, servers)
 
 
 ScopeChoice = Annotated[

@@ -10,27 +10,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..common.errors import counted
 from ..common.json_text import visible
 from ..common.tables import Columns, plain_table, print_table, short_name
 from .methods.scoring import Totals
 from .model.qoe import Scenario
+from .model.servers import Fleet
 from .planner import Outcome, SweepPoint
 from .uncertainty import Uncertainty
 
+CLOSED = 1e-9
+"""Gap, relative to the objective, below which a plan with several servers counts as optimal."""
 NOTED_ROUNDING_S = 1e-6
 """Seconds of a gap that rounding may hide without a word."""
 ROWS_SHOWN = 60
 CELLS_SHOWN = 20
+SERVERS_SHOWN = 60
 NUMBERS_WIDTH = 65
 """Characters of a line that the columns behind the names of users take."""
+COMMON = ("interval_s", "slots", "reference_batch", "total_steps", "min_local_steps", "pai")
+"""Numbers of a scenario that all of its servers have in common."""
 COMPARED_WIDTH = 62
 """Characters of a line that the columns behind the names of methods take."""
 
 
 def plan_json(outcome: Outcome, *, with_users: bool) -> dict[str, Any]:
     """The object of `--json`, with the rows of users or without."""
-    result = {**method_json(outcome), "scenario": asdict(outcome.scenario)}
+    result = {**method_json(outcome), "scenario": scenario_json(outcome.scenario)}
     users = outcome.planned_users
+    if outcome.servers:
+        result["servers"] = outcome.servers
     if users.cell_of is not None:
         cells = zip(users.cell_names, outcome.score.cells, strict=True)
         result["cells"] = [{"cell": name, **asdict(totals)} for name, totals in cells]
@@ -39,6 +48,28 @@ def plan_json(outcome: Outcome, *, with_users: bool) -> dict[str, Any]:
         rows = zip(*columns.values(), strict=True)
         result["users"] = [dict(zip(columns, row, strict=True)) for row in rows]
     return result
+
+
+def scenario_json(scenario: Scenario) -> dict[str, Any]:
+    """Every number of a scenario; with several servers those of each, and models by their names."""
+    if not isinstance(scenario, Fleet):
+        return asdict(scenario)
+    names = [model.name for model in scenario.models]
+    common = {name: value for name, value in asdict(scenario).items() if name in COMMON}
+    servers = [
+        {
+            "name": server.name,
+            **{name: value for name, value in asdict(server.scenario).items() if name not in COMMON},
+            "hosts": [names[c] for c in server.hosts],
+            "memory_bytes": server.memory_bytes,
+        }
+        for server in scenario.servers
+    ]
+    models = [
+        asdict(model) | {"base": names[model.base], "clusters": [scenario.clusters[k] for k in model.clusters]}
+        for model in scenario.models
+    ]
+    return {**common, "servers": servers, "models": models}
 
 
 def method_json(outcome: Outcome) -> dict[str, Any]:
@@ -70,6 +101,9 @@ def print_plan(edge_name: str, outcome: Outcome) -> None:
         print_table(_cell_table(outcome))
         _say_hidden(console, len(users.cell_names) - CELLS_SHOWN, "cells: --json has all of them")
         console.print()
+    if outcome.servers:
+        print_table(_server_table(outcome))
+        console.print()
     for line in summary(edge_name, outcome):
         console.print(line, soft_wrap=True, markup=False)
 
@@ -87,10 +121,11 @@ NUMBER_HEADINGS = (
 def _user_table(columns: Columns, width: int) -> "Table":
     names = [name for name in ("user_id", "cell") if name in columns]
     room = max(8, (width - NUMBERS_WIDTH) // len(names) - 1)
-    rows = plain_table(*(f"\n{name.removesuffix('_id')}" for name in names), "\ndecision", right_from=len(names) + 1)
+    where = "server" if "server" in columns else "decision"
+    rows = plain_table(*(f"\n{name.removesuffix('_id')}" for name in names), f"\n{where}", right_from=len(names) + 1)
     for heading in NUMBER_HEADINGS:
         rows.add_column(heading, justify="right", no_wrap=True)
-    keys = [*names, "decision", "offloaded_steps", "local_steps", "latency_s"]
+    keys = [*names, where, "offloaded_steps", "local_steps", "latency_s"]
     keys += ["wait_s", "transmit_s", "edge_s", "local_s", "pai", "qoe"]
     for row in zip(*(columns[key][:ROWS_SHOWN] for key in keys), strict=True):
         named = [short_name(text, room) for text in row[: len(names)]]
@@ -99,17 +134,32 @@ def _user_table(columns: Columns, width: int) -> "Table":
 
 
 def _number_cells(decision: str, offloaded: int, own: int, *numbers: float) -> list[str | Text]:
-    """A user's decision, steps, latency with its parts, PAI and QoE."""
+    """A user's decision or server, steps, latency with its parts, PAI and QoE."""
     *seconds, pai, qoe = numbers
-    colour = "green" if decision == "grant" else "dim"
+    word = decision or "local"
     times = [f"{s:.2f}" if s else "-" for s in seconds]
-    return [Text(decision, style=colour), f"{offloaded}+{own}", *times, f"{pai:.3f}", f"{qoe:.2f}"]
+    return [
+        Text(word, style="dim" if word in ("deny", "local") else "green"),
+        f"{offloaded}+{own}",
+        *times,
+        f"{pai:.3f}",
+        f"{qoe:.2f}",
+    ]
 
 
 def _cell_table(outcome: Outcome) -> "Table":
     rows = plain_table("cell", "granted", "objective s", "all local s", "captured", "gap s")
     for name, totals in zip(outcome.planned_users.cell_names[:CELLS_SHOWN], outcome.score.cells, strict=False):
         rows.add_row(short_name(name, 20), *_total_fields(totals))
+    return rows
+
+
+def _server_table(outcome: Outcome) -> "Table":
+    rows = plain_table("server", "granted", "step ms", "models")
+    for server in outcome.servers[:SERVERS_SHOWN]:
+        step = server["edge_step_latency_s"]
+        figures = str(server["granted"]), f"{1e3 * step:.1f}" if step else "-"
+        rows.add_row(short_name(server["server"], 20), *figures, short_name(", ".join(server["models"]) or "-", 40))
     return rows
 
 
@@ -121,18 +171,33 @@ def _total_fields(total: Totals) -> list[str]:
 def summary(edge_name: str, outcome: Outcome) -> list[str]:
     """What the plan achieves, in a few lines of at most 80 characters."""
     t, scenario = outcome.totals, outcome.scenario
-    step = f", {1e3 * t.edge_step_latency_s:.1f} ms a step" if t.edge_step_latency_s else ""
+    share, most = ("", "optimum") if _is_optimum(outcome) else (" at least", "no plan exceeds")
+    granted = f"{t.granted} of {len(outcome.planned_users)} users granted"
     return [
-        f"{outcome.method}: {t.granted} of {len(outcome.planned_users)} users granted; "
-        f"edge {scenario.gpus} x {edge_name}{step}",
+        f"{outcome.method}: {granted}; {_edge_words(edge_name, outcome)}",
         *_load_lines(scenario),
         f"mean latency {t.mean_latency_s:.2f} s (all local {t.all_local_mean_latency_s:.2f} s), "
         f"mean PAI {t.mean_pai:.3f} (all local {t.all_local_mean_pai:.3f})",
         f"95th percentile of latency {t.p95_latency_s:.2f} s (all local {t.all_local_p95_latency_s:.2f} s)",
-        f"objective {t.objective:.3f} s; all local {t.all_local_objective:.3f} s; optimum {t.optimum_objective:.3f} s",
+        f"objective {t.objective:.3f} s; all local {t.all_local_objective:.3f} s; {most} {t.optimum_objective:.3f} s",
         "(the objective is the sum over the users of alpha x PAI - latency)",
-        f"captured share {t.captured_share:.2%} of what offloading can gain; proven gap {t.gap:.3g} s{_to_within(t)}",
+        f"captured share{share} {t.captured_share:.2%} of what offloading can gain; {_gap_words(t)}",
     ]
+
+
+def _is_optimum(outcome: Outcome) -> bool:
+    """Whether what the plan is measured against is an optimum: always with one server, else where the gap is closed."""
+    t = outcome.totals
+    return not outcome.servers or t.gap <= CLOSED * (1 + abs(t.optimum_objective))
+
+
+def _edge_words(edge_name: str, outcome: Outcome) -> str:
+    """The edge GPUs and how long a step of theirs takes, or the number of servers."""
+    if outcome.servers:
+        return counted(len(outcome.servers), "server")
+    seconds = outcome.totals.edge_step_latency_s
+    step = f", {1e3 * seconds:.1f} ms a step" if seconds else ""
+    return f"edge {outcome.scenario.gpus} x {edge_name}{step}"
 
 
 def _load_lines(scenario: Scenario) -> list[str]:
@@ -141,9 +206,10 @@ def _load_lines(scenario: Scenario) -> list[str]:
     return [f"beside {images} images in flight and {sent} intermediates on the radio"] if images or sent else []
 
 
-def _to_within(t: Totals) -> str:
-    """How sure the gap is, where numbers are so large that rounding hides what a user might care for."""
-    return f", to within {t.gap_rounding_s:.2g} s" if t.gap_rounding_s > NOTED_ROUNDING_S else ""
+def _gap_words(t: Totals) -> str:
+    """The gap, and how sure it is where numbers are so large that rounding hides what a user might care for."""
+    within = f", to within {t.gap_rounding_s:.2g} s" if t.gap_rounding_s > NOTED_ROUNDING_S else ""
+    return f"proven gap {t.gap:.3g} s{within}"
 
 
 def print_uncertainty(method: str, intervals: Uncertainty) -> None:

@@ -16,12 +16,15 @@ from ..common.tables import check_table, write_table
 from . import output
 from .agent.decide import default_policy, fall_backs
 from .agent.policies import Policy, load_policy
+from .inputs.example import example_files
+from .inputs.fleet import resolve_system
 from .inputs.notices import workload_notices
-from .inputs.scenario import Resolved, overrides, resolve_scenario
+from .inputs.scenario import Resolved, overrides
 from .inputs.users import NamedUsers, read_users
-from .methods.registry import BUILT_IN, entry_of, known_methods
+from .methods.registry import BUILT_IN, MethodEntry, entry_of, methods_for
 from .model.qoe import Scenario, Users, with_load
-from .planner import Outcome, compare, knee, sweep_gpus
+from .model.servers import Fleet
+from .planner import Outcome, compare, default_method, knee, sweep_gpus
 from .uncertainty import Uncertainty, uncertainty
 
 MOST_GPUS = 1_000_000
@@ -42,6 +45,7 @@ class PlanRequest:
 
     Attributes:
         changes: options that replace fields of the scenario, by field.
+        method: name of the method; blank for the default of one server or of several.
         settings: further arguments of methods, by name; only those that the user named.
         in_flight: images of earlier rounds at the edge.
         on_radio: intermediates of earlier rounds on the radio.
@@ -67,17 +71,34 @@ def run_plan(request: PlanRequest) -> None:
     Raises:
         InputError: one line; nothing is printed or written then.
     """
-    _check_together(request)
-    resolved = resolve_scenario(request.scenario, overrides(**request.changes))
+    resolved = resolve_system(request.scenario, overrides(**request.changes))
+    request = _for_system(request, resolved.scenario)
     users = read_users(request.users, resolved.for_alpha)
     resolved = replace(resolved, scenario=with_load(resolved.scenario, request.in_flight, request.on_radio))
-    policy = _policy(request)
+    policy = None if isinstance(resolved.scenario, Fleet) else _policy(request)
     settings = request.settings | ({"policy": policy} if policy else {})
     act = _sweep if request.gpu_sweep is not None else _plan
     notices = act(request, resolved, users, settings)
-    unlike = workload_notices(resolved.edge, users.devices.values())
+    edges = {edge.name: edge for edge in (resolved.edge, *resolved.more_edges)}.values()
+    unlike = [notice for edge in edges for notice in workload_notices(edge, users.devices.values())]
     for notice in [*resolved.notices, *users.notices, *unlike, *notices]:  # last: an error stays the only line
         say(f"plan: {notice}")
+
+
+def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
+    """The request with the default method of one server or of several, checked."""
+    request = replace(request, method=request.method or default_method(scenario))
+    _check_together(request)
+    if isinstance(scenario, Fleet):
+        found = {
+            "--gpu-sweep": request.gpu_sweep is not None,
+            "--uncertainty": request.uncertain,
+            "--in-flight": bool(request.in_flight),
+            "--on-the-radio": bool(request.on_radio),
+        }
+        for option in (option for option, there in found.items() if there):
+            raise InputError(f"{option}: found a scenario of several servers, accepted: one of one server")
+    return request
 
 
 def _check_together(request: PlanRequest) -> None:
@@ -114,26 +135,28 @@ def _policy_json(policy: Policy | None, scenario: Scenario, users: Users) -> dic
     return {"policy": policy.card.name, "fall_backs": list(fall_backs(policy, scenario, users))}
 
 
-def write_start_files(folder: Path, force: bool) -> None:
-    """Copy the shipped scenario and sample users into a folder.
+def write_start_files(folder: Path, force: bool, servers: int | None) -> None:
+    """Write a scenario and sample users into a folder: those that ship, or an example of several servers.
 
     Raises:
         InputError: where a file is there already (unless forced) or cannot be written.
     """
-    sources = {"scenario.json": data.sample("scenarios/default.json"), "users.csv": data.sample("users.csv")}
-    for name in sources:
+    scenario, users = read_text(data.sample("scenarios/default.json")), read_text(data.sample("users.csv"))
+    texts = {"scenario.json": scenario, "users.csv": users} if servers is None else example_files(servers)
+    for name in texts:
         if (folder / name).exists() and not force:
             raise InputError(f"{folder / name}: is there already; choose another folder or add --force")
     make_folder(folder)
-    for name, source in sources.items():
+    for name, text in texts.items():
         with whole_file(folder / name) as handle:
-            handle.write(read_text(source))
+            handle.write(text)
         say(f"wrote {folder / name}")
     say(f"now: plan --users {folder / 'users.csv'} --scenario {folder / 'scenario.json'}")
 
 
 def _plan(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:
-    names = _compared(request, users) if request.compare else [request.method]
+    offered = methods_for(isinstance(resolved.scenario, Fleet))
+    names = _compared(request, offered, len(users)) if request.compare else [request.method]
     outcomes = compare(resolved.scenario, users, names, **settings)
     chosen = next(outcome for outcome in outcomes if outcome.method == request.method)
     uncertain = _uncertainty(resolved, users, chosen) if request.uncertain else None
@@ -150,7 +173,7 @@ def _plan(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings:
     if request.output:
         say(f"wrote {request.output}")
     notes = {} if request.compare else {chosen.method: chosen.plan.note}
-    return [*_notes(notes), *_left_out(request, names, len(users))]
+    return [*_notes(notes), *_left_out(request, offered, names, len(users))]
 
 
 def _notes(note_of: Mapping[str, str]) -> list[str]:
@@ -158,16 +181,15 @@ def _notes(note_of: Mapping[str, str]) -> list[str]:
     return [f"{name}: {note}" for name, note in note_of.items() if note]
 
 
-def _compared(request: PlanRequest, users: NamedUsers) -> list[str]:
+def _compared(request: PlanRequest, offered: Mapping[str, MethodEntry], users: int) -> list[str]:
     """The methods of a comparison: all, or for many users those that answer soon, and the one that was asked for."""
-    known = known_methods().items()
-    names = [name for name, entry in known if entry.most_compared is None or len(users) <= entry.most_compared]
+    names = [name for name, entry in offered.items() if entry.most_compared is None or users <= entry.most_compared]
     return names if request.method in names else [*names, request.method]
 
 
-def _left_out(request: PlanRequest, names: Collection[str], users: int) -> list[str]:
+def _left_out(request: PlanRequest, offered: Collection[str], names: Collection[str], users: int) -> list[str]:
     """A line on the methods that a comparison has left out."""
-    missing = [name for name in BUILT_IN if name not in names] if request.compare else []
+    missing = [name for name in offered if name in BUILT_IN and name not in names] if request.compare else []
     words = f"--compare: left out {', '.join(missing)} for as many as {users} users; --method runs one of them"
     return [words] if missing else []
 

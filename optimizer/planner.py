@@ -11,9 +11,19 @@ import numpy as np
 
 from ..common.errors import InputError, reason_of
 from .inputs.users import NamedUsers, named
-from .methods.registry import BUILT_IN, DEFAULT_METHOD, Method, entry_of, find_method, known_methods
+from .methods.registry import (
+    BUILT_IN,
+    DEFAULT_METHOD,
+    DEFAULT_OF_SEVERAL,
+    Method,
+    entry_of,
+    find_method,
+    known_methods,
+    methods_for,
+)
 from .methods.scoring import Score, Totals, check_plan, score, yardstick
 from .model.qoe import Evaluation, Plan, Scenario, Users
+from .model.servers import NOWHERE, Fleet, FleetPlan, loads, places_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,34 +82,78 @@ class Outcome:
         names: dict[str, Sequence[Any]] = {"user_id": users.user_id}
         if users.cell_of is not None:
             names["cell"] = users.cell_of
-        return names | {
-            "decision": np.where(plan.granted, "grant", "deny").tolist(),
-            "local_steps": plan.local_steps.tolist(),
-            "offloaded_steps": (self.scenario.total_steps - plan.local_steps).tolist(),
-            "pai": e.pai.tolist(),
-            "latency_s": e.latency_s.tolist(),
-            "wait_s": e.wait_s.tolist(),
-            "transmit_s": e.transmit_s.tolist(),
-            "edge_s": e.edge_s.tolist(),
-            "local_s": e.local_s.tolist(),
-            "alpha": users.alpha.tolist(),
-            "qoe": e.qoe.tolist(),
+        names["decision"] = np.where(plan.granted, "grant", "deny").tolist()
+        return (
+            names
+            | self._places()
+            | {
+                "local_steps": plan.local_steps.tolist(),
+                "offloaded_steps": (self.scenario.total_steps - plan.local_steps).tolist(),
+                "pai": e.pai.tolist(),
+                "latency_s": e.latency_s.tolist(),
+                "wait_s": e.wait_s.tolist(),
+                "transmit_s": e.transmit_s.tolist(),
+                "edge_s": e.edge_s.tolist(),
+                "local_s": e.local_s.tolist(),
+                "alpha": users.alpha.tolist(),
+                "qoe": e.qoe.tolist(),
+            }
+        )
+
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        """With several servers a row for each: its name, granted users, their models' names, seconds of an edge step.
+
+        An edge step has no one duration where nobody is granted, or in several cells.
+        """
+        if not isinstance(self.scenario, Fleet):
+            return []
+        fleet, users = self.scenario, self.planned_users
+        server, model = places_of(self.plan, len(users))
+        b, a = (
+            loads(fleet, users, self.plan) if isinstance(self.plan, FleetPlan) else np.zeros((2, 1, len(fleet.servers)))
+        )
+        return [
+            {
+                "server": place.name,
+                "granted": int(b[:, m].sum()),
+                "models": [fleet.models[c].name for c in np.unique(model[server == m])],
+                "edge_step_latency_s": float(place.step_latency(a[0, m], b[0, m])) if len(b) == 1 and b[0, m] else None,
+            }
+            for m, place in enumerate(fleet.servers)
+        ]
+
+    def _places(self) -> dict[str, Sequence[str]]:
+        """With several servers the names of every user's server and model, blank for local."""
+        if not isinstance(self.scenario, Fleet):
+            return {}
+        named = (self.scenario.servers, self.scenario.models)
+        places = zip(("server", "model"), named, places_of(self.plan, len(self.planned_users)), strict=True)
+        return {
+            column: ["" if number == NOWHERE else things[number].name for number in numbers.tolist()]
+            for column, things, numbers in places
         }
 
 
-def plan(scenario: Scenario, users: Users, method: str | Method = DEFAULT_METHOD, **options: Any) -> Outcome:
+def plan(scenario: Scenario, users: Users, method: str | Method | None = None, **options: Any) -> Outcome:
     """Plan with one method and prove its gap.
 
     Args:
         scenario: the system.
         users: users of one or more cells.
-        method: name of a known method, "package.module:function", or a function of scenario and users.
+        method: name of a known method, "package.module:function", or a function of scenario and users; None for the
+            default, which is `drl` for one server and `assign` for several.
         options: further arguments of the method, such as `time_limit_s` or `policy`.
 
     Raises:
         InputError: for an unknown method or option, and for an infeasible plan.
     """
-    return compare(scenario, users, [method], **options)[0]
+    return compare(scenario, users, [method or default_method(scenario)], **options)[0]
+
+
+def default_method(scenario: Scenario) -> str:
+    """The method that plans where none is named."""
+    return DEFAULT_OF_SEVERAL if isinstance(scenario, Fleet) else DEFAULT_METHOD
 
 
 def compare(scenario: Scenario, users: Users, methods: Methods | None = None, **options: Any) -> list[Outcome]:
@@ -115,17 +169,27 @@ def compare(scenario: Scenario, users: Users, methods: Methods | None = None, **
         InputError: for an unknown method or option, and for an infeasible plan.
     """
     users = named(users)
-    chosen = _named(list(known_methods()) if methods is None else methods)
+    chosen = _named(list(methods_for(isinstance(scenario, Fleet))) if methods is None else methods)
+    _check_servers([method for method in chosen.values() if isinstance(method, str)], scenario)
     _check_options([method for method in chosen.values() if isinstance(method, str)], options)
     settings = _read_policy(options)
     ready = {name: find_method(m, settings) if isinstance(m, str) else m for name, m in chosen.items()}
     plans = {name: _planned(name, method, scenario, users) for name, method in ready.items()}
-    best = plans["exact"][0] if chosen.get("exact") == "exact" else None
-    against = yardstick(scenario, users, best)
+    against = yardstick(scenario, users, _proven({name: plans[name][0] for name in plans if name == chosen[name]}))
     return [
         Outcome(name, made, seconds, score(scenario, users, made, against), scenario, users)
         for name, (made, seconds) in plans.items()
     ]
+
+
+def _proven(plans: Mapping[str, Plan]) -> Plan | None:
+    """Of our own methods' plans, by the methods' names, an optimal one or the one whose bound is lowest, if any is."""
+    bounds = {
+        name: float(made.bound_s.sum())
+        for name, made in plans.items()
+        if name in BUILT_IN and isinstance(made, FleetPlan) and made.bound_s is not None
+    }
+    return plans[min(bounds, key=bounds.__getitem__)] if bounds else plans.get("exact")
 
 
 def _named(methods: Methods) -> dict[str, str | Method]:
@@ -147,6 +211,16 @@ def _place(method: Method) -> str:
     """Where a function or an object that can be called is defined, as module:name."""
     function = method.func if isinstance(method, partial) else method
     return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _check_servers(names: Sequence[str], scenario: Scenario) -> None:
+    """Refuse a method for one server where there are several."""
+    if not isinstance(scenario, Fleet):
+        return
+    fitting = methods_for(several=True)
+    for name in names:
+        if name in known_methods() and name not in fitting:
+            raise InputError(f"method {name}: found several servers, accepted: {', '.join(fitting)}")
 
 
 def _check_options(names: Sequence[str], options: Mapping[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from ... import data
 from ...common.errors import InputError, nearest, shown
@@ -12,45 +12,10 @@ from ...common.files import Record, accepted_words, read_record
 from ...fitting.doubts import curve_doubts, profile_doubts
 from ...fitting.library import load_curve, load_profile
 from ...fitting.pai import PaiCurve
-from ...fitting.schemas import LARGEST, SMALLEST, Count, LatencyProfile, PaiCurveFile, Provenance, Seconds, Steps, Text
+from ...fitting.schemas import SMALLEST, Count, LatencyProfile, PaiCurveFile, Steps, Text
 from ..model.qoe import Scenario
 from .notices import curve_notices, memory_notice, shadow_notices
-
-Bits = Annotated[float, Field(ge=0, le=LARGEST)]
-Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
-TotalSteps = Annotated[Steps, Field(ge=1)]
-
-
-class Radio(Record):
-    """The radio that the granted users share, and the size of what each of them sends."""
-
-    bandwidth_hz: Positive
-    spectral_efficiency: Positive
-    prompt_bits: Bits
-    latent_bits: Bits
-
-
-class ScenarioFile(Record):
-    """One edge server, its radio and its rounds; `edge` and `pai` are names or paths of parameter files."""
-
-    schema_: Literal["edgesplit/scenario@1"] = Field(default="edgesplit/scenario@1", alias="schema")
-    edge: Text
-    gpus: Count
-    max_batch: Count
-    radio: Radio
-    interval_s: Seconds
-    slots: Count
-    reference_batch: Count
-    total_steps: TotalSteps
-    min_local_steps: Steps
-    pai: Text
-    provenance: Provenance | None = None
-
-    @model_validator(mode="after")
-    def _steps_in_range(self) -> Self:
-        if self.min_local_steps > self.total_steps:
-            raise ValueError(_step_range(self.total_steps, self.min_local_steps))
-        return self
+from .records import Bits, FleetFile, Positive, Radio, RoundFields, ScenarioFile, TotalSteps, step_range
 
 
 class Overrides(Record):
@@ -76,6 +41,7 @@ class Resolved:
         edge: latency profile of the edge GPU.
         curve: file of the PAI curve.
         notices: sentences that the user should know about the numbers.
+        more_edges: latency profiles of further servers.
     """
 
     scenario: Scenario
@@ -83,6 +49,7 @@ class Resolved:
     edge: LatencyProfile
     curve: PaiCurveFile
     notices: list[str]
+    more_edges: tuple[LatencyProfile, ...] = ()
 
     @property
     def edge_name(self) -> str:
@@ -131,12 +98,21 @@ def load_scenario(reference: "str | Path" = "default", **options: Any) -> Scenar
 
 def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved:
     """A scenario with everything that a command says about it; arguments and errors as in `load_scenario`."""
-    path = _find(reference)
-    file = read_record(path, ScenarioFile)
+    path = find_scenario(reference)
+    file = read_record(path, ScenarioFile, FleetFile)
+    if isinstance(file, FleetFile):
+        raise InputError(
+            f"{path}: found several servers (scenario@2), accepted: scenario@1; `plan` alone takes several"
+        )
+    return resolve_file(path, file, options)
+
+
+def resolve_file(path: Path, file: ScenarioFile, options: Overrides) -> Resolved:
+    """A scenario file that was read, with everything that a command says about it."""
     edge = load_profile(options.edge) if options.edge else load_profile(file.edge, path.parent)
     curve = load_curve(options.pai) if options.pai else load_curve(file.pai, path.parent)
-    _check_curve(options.pai or file.pai, curve)
-    own = _scenario(file, edge, curve, options)
+    check_curve(options.pai or file.pai, curve)
+    own = one_server(Place(file.gpus, file.max_batch, file.radio, edge), file, curve, options)
     scenario = own.with_gpus(options.gpus or file.gpus, edge.max_batch)
     notices = [
         *memory_notice(own, scenario, edge),
@@ -149,28 +125,43 @@ def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resol
     return Resolved(scenario=scenario, for_alpha=own, edge=edge, curve=curve, notices=notices)
 
 
-def _scenario(file: ScenarioFile, edge: LatencyProfile, curve: PaiCurveFile, options: Overrides) -> Scenario:
-    """The scenario file's numbers with the options applied, except for the number of GPUs."""
-    total, least = _steps(file, curve, options)
-    radio = file.radio
+@dataclass(frozen=True)
+class Place:
+    """What a file says of one server, with its latency profile."""
+
+    gpus: int
+    max_batch: int
+    radio: Radio
+    edge: LatencyProfile
+
+
+def one_server(place: Place, rounds: RoundFields, curve: PaiCurveFile, options: Overrides) -> Scenario:
+    """The numbers of a server and its rounds with the options applied, except for the number of GPUs."""
+    total, least = _steps(rounds, curve, options)
+    radio = place.radio
     return Scenario(
-        edge=edge.fit.model(),
-        gpus=file.gpus,
-        max_batch=options.max_batch or file.max_batch,
+        edge=place.edge.fit.model(),
+        gpus=place.gpus,
+        max_batch=options.max_batch or place.max_batch,
         bandwidth_hz=1e6 * options.bandwidth_mhz if options.bandwidth_mhz else radio.bandwidth_hz,
         spectral_efficiency=radio.spectral_efficiency,
         prompt_bits=radio.prompt_bits,
         latent_bits=radio.latent_bits if options.latent_bits is None else options.latent_bits,
-        interval_s=file.interval_s,
-        slots=file.slots,
-        reference_batch=file.reference_batch,
+        interval_s=rounds.interval_s,
+        slots=rounds.slots,
+        reference_batch=rounds.reference_batch,
         total_steps=total,
         min_local_steps=least,
         pai=curve.fit.curve(),
     )
 
 
-def _find(reference: str) -> Path:
+def find_scenario(reference: str) -> Path:
+    """The file of a scenario, by a shipped name or a path.
+
+    Raises:
+        InputError: for an unknown name.
+    """
     known = data.shipped("scenarios")
     path = known.get(reference, Path(reference))
     if path.suffix != ".json" and not path.exists():
@@ -179,22 +170,22 @@ def _find(reference: str) -> Path:
     return path
 
 
-def _steps(file: ScenarioFile, curve: PaiCurveFile, options: Overrides) -> tuple[int, int]:
+def _steps(rounds: RoundFields, curve: PaiCurveFile, options: Overrides) -> tuple[int, int]:
     """N and N-hat: from the options, else from the curve that an option names, else from the scenario."""
-    source = curve if options.pai else file
+    source = curve if options.pai else rounds
     total = options.total_steps or source.total_steps
     least = source.min_local_steps if options.min_local_steps is None else options.min_local_steps
     if least > total:
-        raise InputError(f"--total-steps, --min-local-steps: {_step_range(total, least)}")
+        raise InputError(f"--total-steps, --min-local-steps: {step_range(total, least)}")
     return total, least
 
 
-def _step_range(total: int, least: int) -> str:
-    return f"found min_local_steps {least}, accepted: 0 to total_steps, which is {total}"
+def check_curve(name: str, curve: PaiCurveFile) -> None:
+    """Refuse what the split point's closed form does not hold for.
 
-
-def _check_curve(name: str, curve: PaiCurveFile) -> None:
-    """Refuse what the split point's closed form does not hold for."""
+    Raises:
+        InputError: naming the curve, the field and its value.
+    """
     for field, value, least in (
         ("steepness", curve.fit.steepness, SMALLEST),
         ("amplitude", curve.fit.amplitude, 0),

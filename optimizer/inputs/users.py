@@ -1,7 +1,7 @@
 """The users file: CSV, Parquet or a table in, checked arrays out, or one line that says what to mend and where."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...common.arrays import Floats, Ints
-from ...common.errors import InputError
+from ...common.errors import InputError, counted, nearest, shown
 from ...common.table_reader import TableForm, TextTable, read_table
 from ...fitting.library import load_profile
 from ...fitting.schemas import LARGEST, SMALLEST, LatencyProfile
 from ..model.qoe import Scenario, Users
+from ..model.servers import NOWHERE, Fleet
 from ..model.split import alpha_from_emphasis
 from .notices import latency_notices, shadow_notices
+from .records import NO_SERVER
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("user_id", "device", "step_latency_s", "alpha", "emphasis", "request_slot", "cell")
-FORM = TableForm(rows="users", known=COLUMNS, names=("user_id", "cell"))
+COLUMNS = ("user_id", "device", "step_latency_s", "alpha", "emphasis", "request_slot", "cell", "cluster", "servers")
+FORM = TableForm(rows="users", known=COLUMNS, names=("user_id", "cell", "cluster"))
+MOST_RATE = 1e6
+"""Largest spectral efficiency of a link, bit/s/Hz."""
 DEFAULT_EMPHASIS = 0.25
 
 
@@ -70,6 +74,7 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> Named
     _check_step_latency_given(table)
     devices = _device_profiles(table)
     latency = _step_latencies(table, devices)
+    fleet = scenario if isinstance(scenario, Fleet) else None
     names = list(dict.fromkeys(table["cell"]))
     number = {name: i for i, name in enumerate(names)}
     return NamedUsers(
@@ -77,6 +82,8 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> Named
         alpha=_alphas(table, latency, scenario),
         request_slot=_request_slots(table, scenario.slots),
         cell=np.array([number[name] for name in table["cell"]], np.int64),
+        cluster=_clusters(table, fleet) if fleet else None,
+        rate=_rates(table, fleet) if fleet else None,
         user_id=table["user_id"],
         cell_of=table.columns.get("cell"),
         cell_names=names,
@@ -84,6 +91,7 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> Named
         notices=[
             *shadow_notices("profiles", ((device, table.folder) for device in devices)),
             *latency_notices(latency, table["user_id"]),
+            *(_place_notices(table, fleet) if fleet else _left_out(table)),
         ],
     )
 
@@ -151,3 +159,57 @@ def _request_slots(table: TextTable, slots: int) -> Ints:
     accepted = f"a whole number from 1 to {slots}, the scenario's slots"
     slot = table.numbers("request_slot", accepted, 1, slots, whole=True)
     return np.where(np.isnan(slot), slots, slot).astype(np.int64)
+
+
+def _clusters(table: TextTable, fleet: Fleet) -> Ints:
+    """The number of every row's cluster, `NOWHERE` where it has none or where no model knows it."""
+    number = {name: i for i, name in enumerate(fleet.clusters)}
+    return np.array([number.get(name, NOWHERE) for name in table["cluster"]], np.int64)
+
+
+def _rates(table: TextTable, fleet: Fleet) -> Floats:
+    """The spectral efficiency of every row's link to every server, shape (rows, servers): NaN for the server's own.
+
+    A cell lists servers, each with a spectral efficiency or without: "north:7.5 south"; blank for all of them.
+    """
+    number = {server.name: m for m, server in enumerate(fleet.servers)}
+    rate = np.full((len(table), len(number)), math.nan)
+    for row, text in enumerate(table["servers"]):
+        if text:
+            rate[row] = 0.0
+        for link in () if text == NO_SERVER else text.split():
+            name, colon, efficiency = link.partition(":")
+            if name not in number:
+                raise table.refusal(row, "servers", f"names of servers between spaces; {nearest(name, number)}")
+            rate[row, number[name]] = _efficiency(table, row, efficiency) if colon else math.nan
+    return rate
+
+
+def _efficiency(table: TextTable, row: int, text: str) -> float:
+    """The spectral efficiency that stands behind a server's name; 0 where nothing gets through."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value == 0 or SMALLEST <= value <= MOST_RATE):
+        words = f"a spectral efficiency from 0 to {MOST_RATE:g} bit/s/Hz behind the colon, as in north:7.5"
+        raise table.refusal(row, "servers", words)
+    return value
+
+
+def _place_notices(table: TextTable, fleet: Fleet) -> Iterator[str]:
+    """Says where a cluster is none of any model's, and which users reach no server."""
+    strange = [name for name in dict.fromkeys(table["cluster"]) if name and name not in fleet.clusters]
+    if strange:
+        others = f" and {counted(len(strange) - 1, 'more cluster')}" if len(strange) > 1 else ""
+        yield f"no model was trained for the cluster {shown(strange[0])}{others}"
+    alone = int((_rates(table, fleet) == 0).all(axis=1).sum())
+    if alone:
+        yield f"{counted(alone, 'user')} without a server in reach: all local"
+
+
+def _left_out(table: TextTable) -> Iterator[str]:
+    """Says that one server leaves the columns of several out."""
+    for column in ("cluster", "servers"):
+        if table.filled(column).any():
+            yield f"the column {column} is left out: the scenario has one server and one model"

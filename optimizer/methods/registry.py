@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 GROUP = "edgesplit.methods"
 DEFAULT_METHOD = "drl"
+DEFAULT_OF_SEVERAL = "assign"
+"""The default for several servers."""
 
 
 class Method(Protocol):
@@ -39,6 +41,7 @@ class MethodEntry:
         options: names of the function's further arguments.
         most_compared: most users for whom a comparison runs it, as it takes long for more; None for any number.
         prepare: modules to import, or functions to call as package.module:function, before planning is timed.
+        servers: whether it is for several servers; all others but `all-local` know one alone.
     """
 
     target: str
@@ -46,6 +49,7 @@ class MethodEntry:
     options: tuple[str, ...] = ()
     most_compared: int | None = None
     prepare: tuple[str, ...] = ()
+    servers: bool = False
 
 
 _AGENT = "edgesplit.optimizer.agent.decide"
@@ -112,7 +116,21 @@ BUILT_IN: Mapping[str, MethodEntry] = {
         "Baseline 2: the same requests offload, all with one split.",
         options=("offloaded_steps",),
     ),
+    "assign": MethodEntry(
+        f"{_METHODS}.assignment.search:assign",
+        "Several servers, the default there: exchanges along the residual graph, with a dual bound as proof.",
+        servers=True,
+    ),
 }
+
+ANYWHERE = ("all-local",)
+"""Methods that plan one server and several alike."""
+
+
+def methods_for(several: bool) -> dict[str, MethodEntry]:
+    """The known methods that a comparison has, by name: those for several servers, or those for one."""
+    known = known_methods().items()
+    return {name: entry for name, entry in known if entry.servers == several or (several and name in ANYWHERE)}
 
 
 def known_methods() -> dict[str, MethodEntry]:

@@ -7,19 +7,9 @@ import numpy as np
 
 from ...common.arrays import Floats, Ints
 from ...common.errors import InputError, shown
-from ..model.qoe import (
-    Evaluation,
-    Plan,
-    Scenario,
-    Users,
-    all_local,
-    batch_of,
-    constraints,
-    edge_step_latency,
-    evaluate,
-    feasible,
-    objective,
-)
+from ..model.qoe import Evaluation, Plan, Scenario, Users, all_local, batch_of, edge_step_latency, objective
+from ..model.servers import Fleet, FleetPlan, constraints, evaluate
+from .assignment.search import assign
 from .exact import captured_share, optimum
 
 
@@ -33,13 +23,19 @@ class Yardstick:
 
     Attributes:
         local: evaluation of the plan that denies every request.
-        best: an optimal plan.
+        best: an optimal plan; with several servers, the one whose bound is known.
         optimum: evaluation of that plan.
+        bound: with several servers, what no plan's objective exceeds, shape (cells,), seconds; None for the optimum's.
     """
 
     local: Evaluation
     best: Plan
     optimum: Evaluation
+    bound: Floats | None = None
+
+    def most(self, users: Users) -> Floats:
+        """What no plan's objective exceeds in every cell, shape (cells,), seconds."""
+        return objective(users, self.optimum) if self.bound is None else self.bound
 
 
 @dataclass(frozen=True)
@@ -49,12 +45,12 @@ class Totals:
     Attributes:
         objective: value of (P1), seconds, waiting included.
         all_local_objective: value of (P1) with every request denied, seconds.
-        optimum_objective: largest possible value of (P1), seconds.
+        optimum_objective: largest possible value of (P1); with several servers a proven bound of it; seconds.
         gap: optimum_objective - objective, proven to within gap_rounding_s; seconds.
         captured_share: share of the possible gain over all local that the plan captures.
         granted: number of users who offload.
-        edge_step_latency_s: seconds of one edge step at that batch; None where none is granted, or for a
-            sum over several cells.
+        edge_step_latency_s: seconds of one edge step at that batch; None where none is granted, for a sum over several
+            cells, and for several servers.
         mean_latency_s: mean over the users of the time from request to image, seconds.
         p95_latency_s: 95th percentile of that time, seconds.
         mean_pai: mean over the users of the expected PAI.
@@ -90,9 +86,9 @@ class Score:
         cell: number of each user's cell, shape (users,).
         objective: value of (P1) in every cell, shape (cells,), seconds.
         all_local: value of (P1) with every request denied, shape (cells,), seconds.
-        optimum: largest possible value of (P1), shape (cells,), seconds.
+        optimum: largest possible value of (P1), or a proven bound of it, shape (cells,), seconds.
         granted: number of granted users, shape (cells,).
-        step_latency_s: seconds of one edge step at that batch, shape (cells,).
+        step_latency_s: seconds of one edge step at that batch, shape (cells,); None for several servers.
         rounding: what rounding may hide of the gap, shape (cells,), seconds.
     """
 
@@ -103,7 +99,7 @@ class Score:
     all_local: Floats
     optimum: Floats
     granted: Ints
-    step_latency_s: Floats
+    step_latency_s: Floats | None
     rounding: Floats
 
     @property
@@ -115,18 +111,23 @@ class Score:
     def totals(self) -> Totals:
         """The totals over all cells."""
         granted, one_cell = int(self.granted.sum()), self.granted.size == 1
-        step = float(self.step_latency_s[0]) if granted and one_cell else None
+        step = self._steps()[0] if granted and one_cell else None
         return _totals(self, slice(None), granted, step, self._means())
 
     @property
     def cells(self) -> list[Totals]:
         """The totals of every cell, by its number."""
         means = {name: values.tolist() for name, values in self._means_by_cell().items()}
-        steps = [float(step) if b else None for b, step in zip(self.granted, self.step_latency_s, strict=True)]
         return [
             _totals(self, slice(i, i + 1), int(b), step, {name: values[i] for name, values in means.items()})
-            for i, (b, step) in enumerate(zip(self.granted, steps, strict=True))
+            for i, (b, step) in enumerate(zip(self.granted, self._steps(), strict=True))
         ]
+
+    def _steps(self) -> list[float | None]:
+        """Seconds of one edge step in every cell; None where nobody is granted, and for several servers."""
+        if self.step_latency_s is None:
+            return [None] * self.granted.size
+        return [float(step) if b else None for b, step in zip(self.granted, self.step_latency_s, strict=True)]
 
     def _means(self) -> dict[str, float]:
         """Mean and 95th percentile over all users."""
@@ -159,10 +160,13 @@ def yardstick(scenario: Scenario, users: Users, best: Plan | None = None) -> Yar
     Args:
         scenario: the system.
         users: users of one or more cells.
-        best: an optimal plan, if one is known already.
+        best: an optimal plan, or with several servers one whose bound is known, if there is one already.
     """
-    best = best or optimum(scenario, users)
     local = evaluate(scenario, users, all_local(scenario, users))
+    if isinstance(scenario, Fleet):
+        known = best if isinstance(best, FleetPlan) and best.bound_s is not None else assign(scenario, users)
+        return Yardstick(local, known, evaluate(scenario, users, known), objective(users, local) + known.bounds)
+    best = best or optimum(scenario, users)
     return Yardstick(local, best, evaluate(scenario, users, best))
 
 
@@ -191,9 +195,9 @@ def score(
         cell=users.cell,
         objective=objective(users, evaluation),
         all_local=objective(users, against.local),
-        optimum=objective(users, against.optimum),
+        optimum=against.most(users),
         granted=b,
-        step_latency_s=edge_step_latency(scenario, b),
+        step_latency_s=None if isinstance(scenario, Fleet) else edge_step_latency(scenario, b),
         rounding=rounding(scenario, users, evaluation, against),
     )
     _check_optimum(scored)
@@ -207,18 +211,18 @@ def check_plan(scenario: Scenario, users: Users, plan: Plan, names: Sequence[str
         InputError: naming the user, the value and the bound.
     """
     _check_arrays(plan, len(users))
-    if feasible(scenario, users, plan):
-        return
     for name, kept in constraints(scenario, users, plan).items():
         if not kept.all():
             user = int(np.argmin(kept))
             who = f"user {shown(names[user])}" if names else f"user number {user}"
-            raise InputError(f"{who}: {_violation(name, scenario, users, plan, user)} ({name} of the paper's P1)")
+            raise InputError(f"{who}: {_violation(name, scenario, users, plan, user)}{_source(name)}")
 
 
 def _violation(constraint: str, scenario: Scenario, users: Users, plan: Plan, user: int) -> str:
     """What was found at the first user who breaks a constraint, and the bound."""
     n, total = int(plan.local_steps[user]), scenario.total_steps
+    if isinstance(scenario, Fleet) and constraint in PLACES:
+        return PLACES[constraint]
     if constraint == "C2":
         b = int(batch_of(plan, users)[users.cell[user]])
         return f"found granted as one of {b} in the cell, accepted: max_batch = {scenario.max_batch} at most"
@@ -227,12 +231,29 @@ def _violation(constraint: str, scenario: Scenario, users: Users, plan: Plan, us
     return f"found denied with local_steps {n}, accepted: total_steps = {total} for a denied user"
 
 
+def _source(constraint: str) -> str:
+    """Where a constraint stands that is the paper's."""
+    return f" ({constraint} of the paper's P1)" if constraint.startswith("C") else ""
+
+
+PLACES = {
+    "reach": "found granted at no server that its link reaches, accepted: one that it reaches, and a model",
+    "hosts": "found a model that its server does not host, accepted: one of the server's hosts",
+    "C2": "found more users at its server than max_batch, accepted: max_batch at most",
+    "memory": "found more models at its server than fit into its memory, accepted: memory_bytes at most",
+}
+"""What was found where a plan breaks a constraint of several servers."""
+
+
 def _check_arrays(plan: Plan, users: int) -> None:
     if not isinstance(plan, Plan):
         raise InputError(f"found {shown(plan)}, accepted: a Plan with the arrays granted and local_steps")
     if not isinstance(plan.note, str):
         raise InputError(f"found note {shown(plan.note)}, accepted: text")
-    for name, array, kinds in (("granted", plan.granted, "b"), ("local_steps", plan.local_steps, "iu")):
+    arrays = [("granted", plan.granted, "b"), ("local_steps", plan.local_steps, "iu")]
+    if isinstance(plan, FleetPlan):
+        arrays += [("server", plan.server, "iu"), ("model", plan.model, "iu")]
+    for name, array, kinds in arrays:
         words = "booleans" if kinds == "b" else "whole numbers"
         if not isinstance(array, np.ndarray) or array.shape != (users,) or array.dtype.kind not in kinds:
             kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else shown(array)

@@ -6,7 +6,8 @@ b_0, q_0: images and intermediates of earlier rounds, at the edge and on the rad
 Functions broadcast: users and batches may stand on different axes.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -84,12 +85,16 @@ class BusyScenario(Scenario):
     on_radio: int = 0
 
 
+def numbers_of(scenario: Scenario) -> dict[str, Any]:
+    """The fields of `Scenario`, without those of what is more than one."""
+    return {entry.name: getattr(scenario, entry.name) for entry in fields(Scenario)}
+
+
 def with_load(scenario: Scenario, in_flight: int, on_radio: int) -> Scenario:
     """The scenario with this load, b_0 images and q_0 intermediates; unchanged where there is none."""
     if in_flight == on_radio == 0:
         return scenario
-    numbers = {field.name: getattr(scenario, field.name) for field in fields(Scenario)}
-    return BusyScenario(**numbers, in_flight=in_flight, on_radio=on_radio)
+    return BusyScenario(**numbers_of(scenario), in_flight=in_flight, on_radio=on_radio)
 
 
 @dataclass(frozen=True)
@@ -101,19 +106,31 @@ class Users:
         alpha: seconds of latency that a PAI of 1 is worth to the user.
         request_slot: slot of the user's request, k_i, from 1 to K.
         cell: number of the user's cell, from 0; every cell is a round of its own.
+        cluster: with several models, number of the cluster of every user, -1 for none; None where all have none.
+        rate: with several servers, spectral efficiency of every user's link to each, bit/s/Hz, shape (users, servers):
+            0 where it cannot be reached, NaN for the server's own; None where all have the servers' own.
     """
 
     step_latency_s: Floats
     alpha: Floats
     request_slot: Ints
     cell: Ints
+    cluster: Ints | None = field(default=None, kw_only=True)
+    rate: Floats | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return self.step_latency_s.size
 
     def take(self, places: Ints) -> "Users":
         """The users at these places, arrays of the shape of `places`."""
-        return Users(self.step_latency_s[places], self.alpha[places], self.request_slot[places], self.cell[places])
+        return Users(
+            self.step_latency_s[places],
+            self.alpha[places],
+            self.request_slot[places],
+            self.cell[places],
+            cluster=None if self.cluster is None else self.cluster[places],
+            rate=None if self.rate is None else self.rate[places],
+        )
 
     @property
     def cells(self) -> int:
@@ -170,15 +187,21 @@ def wait_time(scenario: Scenario, request_slot: ArrayLike) -> Floats:
     return (slots - k) * delta / slots
 
 
-def transmit_time(scenario: Scenario, batch: ArrayLike) -> Floats:
+def transmit_time(scenario: Scenario, batch: ArrayLike, efficiency: ArrayLike | None = None) -> Floats:
     """l^T = s_p / (eta W_i) + s_m / (eta W_i), eq. (7): the prompt up and the intermediate down.
 
     Every granted user has an equal share of the bandwidth, W_i = W_max / (q_0 + b), eq. (8). Both legs have that share,
     so they are one fraction here, over eta W_max, which rounds only once.
+
+    Args:
+        scenario: the system, with the load of its radio.
+        batch: newly granted users, b, any shape.
+        efficiency: eta of each user's own link, bit/s/Hz, broadcast against `batch`; None for the scenario's.
     """
     s_p, s_m, b = scenario.prompt_bits, scenario.latent_bits, scenario.on_radio + np.asarray(batch, float)
-    eta, w_max = scenario.spectral_efficiency, scenario.bandwidth_hz
-    return (s_p + s_m) * b / (eta * w_max)
+    eta = scenario.spectral_efficiency if efficiency is None else np.asarray(efficiency, float)
+    seconds: Floats = (s_p + s_m) * b / (eta * scenario.bandwidth_hz)
+    return seconds
 
 
 def edge_time(scenario: Scenario, local_steps: ArrayLike, step_latency_s: ArrayLike) -> Floats:

@@ -11,7 +11,7 @@ from edgesplit.cli import COMMANDS, app
 from edgesplit.common import console
 from edgesplit.diffusion.train import cohort
 from edgesplit.fitting.schemas import LatencyProfile, PaiCurveFile
-from edgesplit.optimizer.inputs.scenario import Radio, ScenarioFile
+from edgesplit.optimizer.inputs.records import FleetFile, ModelRecord, Radio, RoundFields, ScenarioFile, ServerRecord
 from edgesplit.optimizer.inputs.users import COLUMNS
 from edgesplit.optimizer.methods.registry import BUILT_IN
 from edgesplit.optimizer.methods.scoring import Totals
@@ -109,6 +109,8 @@ def fields(*records):
 def test_every_field_of_the_input_files_is_described():
     assert set(COLUMNS) == names_in("files.md", "The users file")
     assert fields(ScenarioFile, Radio) == names_in("files.md", "The scenario file")
+    several = fields(FleetFile, ServerRecord, ModelRecord) - fields(RoundFields, ScenarioFile) | {"pai"}
+    assert several == names_in("files.md", "The scenario file of several servers")
     records = (
         cohort.Cohort,
         cohort.Training,
@@ -146,4 +148,4 @@ def test_plan_columns_are_described():
 
     (instance,) = draw_instances(1, seed=0)
     columns = set(plan(instance.scenario, instance.users, "all-local").users.columns)
-    assert columns | {"cell"} == names_in("files.md", "The plan file")
+    assert columns | {"cell", "server", "model"} == names_in("files.md", "The plan file")

@@ -17,7 +17,7 @@ from edgesplit.optimizer.methods import exact, screening
 from edgesplit.optimizer.methods.exact import captured_share, optimum
 from edgesplit.optimizer.methods.registry import BUILT_IN
 from edgesplit.optimizer.methods.screening import gain_bound
-from edgesplit.optimizer.model.qoe import Plan, Users, evaluate, feasible, objective
+from edgesplit.optimizer.model.qoe import Plan, evaluate, feasible, objective
 from edgesplit.optimizer.model.split import alpha_from_emphasis, best_split
 from edgesplit.optimizer.planner import compare, plan, sweep_gpus
 
@@ -167,7 +167,7 @@ def test_plan_does_not_depend_on_the_order_of_the_rows():
         scenario = random_scenario(rng)
         users = make_users(rng.uniform(0.01, 1, 12), rng.uniform(0, 50, 12), rng.integers(1, 11, 12))
         order = rng.permutation(12)
-        shuffled = Users(*(column[order] for column in vars(users).values()))
+        shuffled = users.take(order)
         plan, other = optimum(scenario, users), optimum(scenario, shuffled)
         np.testing.assert_array_equal(plan.granted[order], other.granted)
         np.testing.assert_array_equal(plan.local_steps[order], other.local_steps)
