@@ -34,6 +34,11 @@ def profile_doubts(profile: LatencyProfile) -> Iterator[str]:
 
 def curve_doubts(curve: PaiCurveFile) -> Iterator[str]:
     """What is implausible in a PAI curve, one sentence each."""
+    if curve.points and curve.aggregation == "mean-then-pai":
+        yield (
+            "its PAI is eq. (1) of mean scores, as older versions computed it; eq. (1) holds for every prompt and "
+            "seed, and the curve is then less steep: fit it again with pai-sweep fit"
+        )
     clip = max((point.clip for point in curve.points), default=0.0)
     highest = max([float(curve.fit.curve().value(curve.total_steps)), *(point.pai for point in curve.points)])
     if clip > 1:

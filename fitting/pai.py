@@ -196,12 +196,22 @@ def _grid_start(x: Floats, y: Floats, free: bool) -> Floats:
     return best
 
 
+def r_squared(y: Floats, fitted: Floats) -> float | None:
+    """Share of the variance of points that a fit explains; None where they do not vary.
+
+    Args:
+        y: points, any shape.
+        fitted: what the fit says of each, broadcast against them.
+    """
+    spread = float(np.sum((y - y.mean()) ** 2))
+    return 1 - float(np.sum((fitted - y) ** 2)) / spread if spread > 0 else None
+
+
 def _described(curve: PaiCurve, n: Floats, y: Floats, parameters: int) -> PaiFit:
     """A fitted curve and how well it describes the points."""
-    residual = float(np.sum((curve.value(n) - y) ** 2))
-    spread = float(np.sum((y - y.mean()) ** 2))
+    fitted = curve.value(n)
+    residual = float(np.sum((fitted - y) ** 2))
     free = n.size - parameters - 2  # the variance of the residuals is a parameter as well
     correction = 2 * (parameters + 1) * (parameters + 2) / free if free > 0 else np.inf
     criterion = n.size * float(np.log(max(residual / n.size, 1e-24))) + 2 * (parameters + 1) + correction
-    r2 = 1 - residual / spread if spread > 0 else None
-    return PaiFit(curve=curve, parameters=parameters, r2=r2, criterion=float(criterion))
+    return PaiFit(curve=curve, parameters=parameters, r2=r_squared(y, fitted), criterion=float(criterion))

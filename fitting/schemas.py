@@ -165,8 +165,17 @@ class LatencyProfile(Record):
         return self
 
 
+Aggregation = Literal["pai-then-mean", "mean-then-pai"]
+"""How the PAI of a curve's points was computed: eq. (1) of every prompt and seed and then the means, as the paper does,
+or eq. (1) of the mean scores."""
+
+
 class PaiPoint(Record):
-    """CLIP, LPIPS-bar and PAI of the pictures finished from one split point."""
+    """CLIP, LPIPS-bar and PAI of the pictures finished from one split point, means over the prompts.
+
+    Attributes:
+        prompt_pai: PAI of every prompt, mean over its seeds, in the order of the measurements; empty where not known.
+    """
 
     local_steps: Steps
     clip: Number
@@ -176,12 +185,15 @@ class PaiPoint(Record):
     lpips_ci: Interval | None
     pai_ci: Interval | None
     images: Count
+    prompt_pai: list[Number] = Field(default_factory=list)
 
 
 class PaiFitRecord(Record):
     """A fitted c + A F(n); a field is null where the points do not allow it.
 
     Attributes:
+        r2: share of the variance of the points that the curve explains.
+        prompt_r2: the same of the prompts' points, `PaiPoint.prompt_pai`; null where they are not known.
         draws: for each bootstrap draw of the measurements, the fitted steepness, midpoint, amplitude and offset.
     """
 
@@ -194,6 +206,7 @@ class PaiFitRecord(Record):
     amplitude_ci: Interval | None
     offset_ci: Interval | None
     r2: Annotated[float, Field(le=1)] | None
+    prompt_r2: Annotated[float, Field(le=1)] | None = None
     draws: list[Draw] | None = None
 
     def curve(self) -> PaiCurve:
@@ -212,6 +225,7 @@ class PaiCurveFile(Record):
         kappa: kappa of eq. (1), with which the points were computed.
         gain: gain of sigma_P in eq. (1), with which the points were computed.
         threshold: threshold of sigma_P in eq. (1), with which the points were computed.
+        aggregation: whether eq. (1) or the mean came first; files that do not say it are of the old way.
     """
 
     schema_: Literal["edgesplit/pai-curve@1"] = Field(default="edgesplit/pai-curve@1", alias="schema")
@@ -221,6 +235,7 @@ class PaiCurveFile(Record):
     kappa: Number
     gain: Number = GAIN
     threshold: Number = THRESHOLD
+    aggregation: Aggregation = "mean-then-pai"
     points: list[PaiPoint]
     fit: PaiFitRecord
     min_local_steps: Steps

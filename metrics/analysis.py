@@ -1,7 +1,12 @@
 """From measurements to a PAI curve: points with intervals, N-hat, and the fitted sigmoid. Paper section 3.4.2, Fig. 4.
 
-A *group* is one prompt with one seed: its pictures all begin with the same noise, so that they are not independent of
-each other. Intervals are therefore bootstrapped over groups, never over single pictures.
+A *group* is one prompt with one seed: its pictures all begin with the same noise. Eq. (1) holds for a group. Of its PAI
+the mean over the seeds is a point of Fig. 4b, one for each prompt and split, and the mean over the prompts is a point
+of the curve.
+
+The pictures of a group are not independent of each other, and neither are those of a prompt: what one prompt gives
+differs from what another gives by more than seeds explain. Intervals are therefore bootstrapped over whole prompts; of
+a single prompt they are bootstrapped over its seeds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +18,7 @@ import numpy as np
 
 from ..common.arrays import Floats, Ints
 from ..common.errors import InputError, shown
-from ..fitting.pai import LEVEL, THRESHOLD, PaiCurve, PaiFit, fit_draws, fit_pai
+from ..fitting.pai import LEVEL, THRESHOLD, PaiCurve, PaiFit, fit_draws, fit_pai, r_squared
 from ..fitting.schemas import PaiFitRecord, PaiPoint
 from .pai import PaiConstants, kappa_of, lpips_bar, pai
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 
 DRAWS = 500
 """Bootstrap draws."""
+FEW_PROMPTS = 5
+"""With fewer prompts than these a bootstrap over them is far too narrow."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,14 @@ class GroupScores:
         local_steps: n of every split, ascending, shape (splits,).
         clip: mean CLIP similarity over the users, shape (groups, splits).
         lpips: LPIPS-bar, shape (groups, splits).
+        prompt: number of every group's prompt, from 0, shape (groups,).
         users: number of users.
     """
 
     local_steps: Ints
     clip: Floats
     lpips: Floats
+    prompt: Ints
     users: int
 
 
@@ -47,17 +56,21 @@ class Analysis:
 
     Attributes:
         local_steps: n of every split, shape (splits,).
-        means: "clip", "lpips" and "pai" -> mean over the groups at each n, shape (splits,).
-        intervals: the same names -> 95 % interval at each n, shape (2, splits); empty for a single group, which does
+        prompts: "clip", "lpips" and "pai" -> mean over the seeds of each prompt, shape (prompts, splits): the points of
+            Fig. 4.
+        means: the same names -> mean over the prompts, shape (splits,).
+        intervals: the same names -> 95 % interval of the mean, shape (2, splits); empty for a single group, which does
             not show how groups vary.
         constants: constants of eq. (1), with the kappa that was used.
-        fit: sigmoid fitted to PAI against n.
+        fit: sigmoid fitted to the means of PAI against n. Every prompt has one point at each n, so that it is the least
+            squares fit to the prompts' points as well.
         draws: curves fitted to the bootstrap draws; empty for a single group.
         min_local_steps: N-hat.
         images: number of pictures per n.
     """
 
     local_steps: Ints
+    prompts: Mapping[str, Floats]
     means: Mapping[str, Floats]
     intervals: Mapping[str, Floats]
     constants: PaiConstants
@@ -80,7 +93,13 @@ class Analysis:
             lpips_ci=self._interval("lpips", i),
             pai_ci=self._interval("pai", i),
             images=self.images,
+            prompt_pai=self.prompts["pai"][:, i].tolist(),
         )
+
+    @property
+    def prompt_r2(self) -> float | None:
+        """Share of the variance of the prompts' points that the curve explains; None where they do not vary."""
+        return r_squared(self.prompts["pai"], self.fit.curve.value(self.local_steps))
 
     def _interval(self, name: str, i: int) -> list[float] | None:
         ends: list[float] | None = self.intervals[name][:, i].tolist() if self.intervals else None
@@ -102,14 +121,19 @@ class Analysis:
             amplitude_ci=amplitude_ci,
             offset_ci=offset_ci,
             r2=self.fit.r2,
+            prompt_r2=self.prompt_r2,
             draws=drawn or None,
         )
 
     def warnings(self) -> Iterator[str]:
         """What the user of the curve should know, one sentence each."""
-        curve = self.fit.curve
+        curve, prompts = self.fit.curve, len(self.prompts["pai"])
         if not self.draws:
             yield "one prompt and seed alone tell nothing of how others vary: no intervals, no draws for plan"
+        elif prompts == 1:
+            yield "one prompt alone tells nothing of how others vary: its intervals are over its seeds"
+        elif prompts < FEW_PROMPTS:
+            yield f"{prompts} prompts show little of how prompts vary: the intervals are narrower than 95 % takes"
         share = float(curve.sigmoid(self.min_local_steps))
         if share < 0.5 and curve.steepness > 0:
             yield (
@@ -136,10 +160,16 @@ def scores_of(table: Mapping[str, Sequence[Any]]) -> GroupScores:
 
     frame = pd.DataFrame({name: table[name] for name in ("prompt", "seed", "local_steps", "user", "clip", "lpips")})
     _check_whole(frame)
+    frame["prompt"] = pd.factorize(frame["prompt"])[0]  # in the table's order
     pictures = frame.groupby(["prompt", "seed", "local_steps"], sort=True)
     clip, lpips = pictures["clip"].mean().unstack(), pictures["lpips"].agg(lpips_bar).unstack()
-    users = int(frame["user"].nunique())
-    return GroupScores(np.array(clip.columns, np.int64), clip.to_numpy(float), lpips.to_numpy(float), users)
+    return GroupScores(
+        local_steps=np.array(clip.columns, np.int64),
+        clip=clip.to_numpy(float),
+        lpips=lpips.to_numpy(float),
+        prompt=clip.index.get_level_values("prompt").to_numpy(np.int64),
+        users=int(frame["user"].nunique()),
+    )
 
 
 def _check_whole(frame: "pd.DataFrame") -> None:
@@ -166,7 +196,7 @@ def analyse(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Analysis:
-    """Points, intervals, fit and N-hat.
+    """Points, intervals, fit and N-hat: eq. (1) for every group first, means after.
 
     Args:
         scores: scores at three splits or more.
@@ -181,16 +211,18 @@ def analyse(
     Raises:
         InputError: for an own kappa where CLIP(N) is not above 0.
     """
-    clip, lpips = scores.clip.mean(axis=0), scores.lpips.mean(axis=0)  # (splits,)
     if own_kappa:
-        constants = replace(constants, kappa=kappa_of(float(clip[-1])))
-    drawn = bootstrap(scores, constants, draws, seed) if len(scores.clip) > 1 else {}
+        constants = replace(constants, kappa=kappa_of(float(over_seeds(scores, scores.clip)[:, -1].mean())))
+    groups = {"clip": scores.clip, "lpips": scores.lpips, "pai": pai(scores.clip, scores.lpips, constants)}
+    prompts = {name: over_seeds(scores, values) for name, values in groups.items()}
+    means = {name: values.mean(axis=0) for name, values in prompts.items()}
+    drawn = bootstrap(prompts if len(prompts["pai"]) > 1 else groups, draws, seed)
     intervals = {name: np.quantile(values, LEVEL, axis=0) for name, values in drawn.items()}
-    means = {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
     fit = fit_pai(scores.local_steps, means["pai"], two_parameter=two_parameter)
-    lpips_low = intervals["lpips"][0] if intervals else lpips
+    lpips_low = intervals["lpips"][0] if intervals else means["lpips"]
     return Analysis(
         local_steps=scores.local_steps,
+        prompts=prompts,
         means=means,
         intervals=intervals,
         constants=constants,
@@ -201,17 +233,43 @@ def analyse(
     )
 
 
-def bootstrap(scores: GroupScores, constants: PaiConstants, draws: int, seed: int) -> dict[str, Floats]:
-    """Means over groups drawn with replacement: "clip", "lpips" and "pai" -> shape (draws, splits)."""
-    weights = group_weights(len(scores.clip), draws, seed)
-    clip, lpips = weights @ scores.clip, weights @ scores.lpips
-    return {"clip": clip, "lpips": lpips, "pai": pai(clip, lpips, constants)}
+def over_seeds(scores: GroupScores, values: Floats) -> Floats:
+    """The mean over the seeds of every prompt.
+
+    Args:
+        scores: scores whose groups the values belong to.
+        values: a value of every group at every split, shape (groups, splits).
+
+    Returns:
+        shape (prompts, splits).
+    """
+    member = scores.prompt == np.arange(scores.prompt.max() + 1)[:, None]  # (prompts, groups)
+    means: Floats = member @ values / member.sum(axis=1, keepdims=True)
+    return means
 
 
-def group_weights(groups: int, draws: int, seed: int) -> Floats:
-    """The weights of means over groups drawn with replacement, shape (draws, groups); each row sums to 1."""
+def bootstrap(units: Mapping[str, Floats], draws: int, seed: int) -> dict[str, Floats]:
+    """Means over units drawn with replacement; empty for a single unit.
+
+    Args:
+        units: name -> value of every independent unit at every split, shape (units, splits).
+        draws: number of draws.
+        seed: random seed; all names share the draws.
+
+    Returns:
+        name -> shape (draws, splits).
+    """
+    (count,) = {len(values) for values in units.values()}
+    if count == 1:
+        return {}
+    weights = draw_weights(count, draws, seed)
+    return {name: weights @ values for name, values in units.items()}
+
+
+def draw_weights(units: int, draws: int, seed: int) -> Floats:
+    """The weights of means over units drawn with replacement, shape (draws, units); each row sums to 1."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(groups, np.full(groups, 1 / groups), draws) / groups
+    return rng.multinomial(units, np.full(units, 1 / units), draws) / units
 
 
 def min_local_steps(local_steps: Ints, lpips_low: Floats, personal: float, total_steps: int) -> int:

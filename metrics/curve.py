@@ -46,6 +46,7 @@ def curve_file(analysis: Analysis, facts: TableFacts, total_steps: int, personal
         kappa=analysis.constants.kappa,
         gain=analysis.constants.gain,
         threshold=analysis.constants.threshold,
+        aggregation="pai-then-mean",
         points=analysis.points(),
         fit=analysis.fit_record(),
         min_local_steps=analysis.min_local_steps,

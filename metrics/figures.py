@@ -62,7 +62,11 @@ def draw_pictures(analysis: Analysis, pictures: Mapping[str, Sequence[Path]], ca
 
 
 def draw_curve(analysis: Analysis) -> Any:
-    """Fig. 4b as a matplotlib figure: PAI against the split point, the fit with its band, and N-hat."""
+    """Fig. 4b as a matplotlib figure: PAI against the split point, the fit with its band, and N-hat.
+
+    Every prompt has a point at every split, the mean over its seeds, as in the paper; the mean over the prompts has an
+    interval.
+    """
     import seaborn as sns
     from matplotlib.figure import Figure
 
@@ -75,8 +79,10 @@ def draw_curve(analysis: Analysis) -> Any:
     if analysis.draws:
         low, high = np.quantile([curve.value(x) for curve in analysis.draws], LEVEL, axis=0)
         axis.fill_between(x, low, high, color=orange, alpha=0.3, linewidth=0, label="95 % band")
+    points = analysis.prompts["pai"]
+    axis.scatter(np.tile(n, len(points)), points, s=9, color=blue, alpha=0.4, linewidths=0, label="PAI of each prompt")
     axis.plot(x, fit.curve.value(x), color=orange, label=_formula(analysis))
-    _draw_points(axis, n, analysis, "pai", color=blue, fmt="o", label="PAI, measured")
+    _draw_points(axis, n, analysis, "pai", color=blue, fmt="o", label="mean PAI")
     axis.axvline(
         analysis.min_local_steps, color=green, linestyle="--", label=rf"$\hat{{N}}$ = {analysis.min_local_steps}"
     )

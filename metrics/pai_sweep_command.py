@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..common.console import resumable, say
 from ..common.database import DATABASE, move_aside
 from ..common.errors import InputError, counted, require
-from ..common.files import write_record
+from ..common.files import read_record, write_record
 from ..common.progress import Progress, progress_bar
 from ..common.tables import Columns
 from ..diffusion.inference.references import MODULES
@@ -138,7 +139,22 @@ def _publish(curve: PaiCurveFile, analysis: Analysis, output: Path, as_json: boo
     """Write a curve and print it, with what its user should know."""
     from .output import print_curve
 
+    notices = [*_replaced(output, curve), *analysis.warnings(), *curve_doubts(curve)]
     write_record(output, curve)
     print_curve(curve, analysis, as_json)
-    for line in (*analysis.warnings(), *curve_doubts(curve)):
+    for line in notices:
         say(f"pai-sweep: {line}")
+
+
+def _replaced(output: Path, curve: PaiCurveFile) -> Iterator[str]:
+    """What is said of a curve whose PAI was computed in another way and that this one replaces."""
+    from .output import AGGREGATIONS
+
+    with suppress(InputError):
+        old = read_record(output, PaiCurveFile)
+        if old.aggregation != curve.aggregation:
+            before, now = old.fit, curve.fit
+            yield (
+                f"{output} held a curve with {AGGREGATIONS[old.aggregation]}; a_F was {before.steepness:.5f} and is "
+                f"{now.steepness:.5f}, b_F was {before.midpoint:.2f} and is {now.midpoint:.2f}"
+            )

@@ -50,9 +50,10 @@ def test_an_implausible_profile_is_doubted_once(profile, says):
     [
         (with_points(clip=31.2, pai=89.1), "CLIP is up to 31.2 and PAI up to 89.1, but a cosine is 1 at most"),
         (with_points(pai=1.6), "PAI is up to 1.6, and the paper's about 1"),
-        (with_fit(CURVE, amplitude=3.0, offset=0.1), "PAI is up to 3.09"),
+        (with_fit(CURVE, amplitude=3.0, offset=0.1), "PAI is up to 3.08"),
         (with_points(lpips=7.0), "LPIPS-bar is 7 at n = 0"),
         (with_points(lpips=-0.3), "LPIPS-bar is -0.3 at n = 0"),
+        (CURVE.model_copy(update={"aggregation": "mean-then-pai"}), "its PAI is eq. (1) of mean scores"),
         (with_points(3), "the 2 parameters of the sigmoid follow from 3 splits"),
     ],
 )

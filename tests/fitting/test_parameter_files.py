@@ -91,6 +91,17 @@ def test_a_profile_keeps_what_is_known_of_it_and_a_file_without_it_reads_as_befo
     assert load_profile("again.json", tmp_path) == read
 
 
+def test_a_curve_of_before_reads_and_is_known_by_how_its_pai_was_computed(tmp_path):
+    old = json.loads(data.shipped("pai")["toyworld"].read_text())
+    for record, name in ((old, "aggregation"), (old["fit"], "prompt_r2"), *((p, "prompt_pai") for p in old["points"])):
+        del record[name]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    curve = load_curve("old.json", tmp_path)
+    assert (curve.aggregation, curve.fit.prompt_r2, curve.points[0].prompt_pai) == ("mean-then-pai", None, [])
+    assert curve.fit.curve() == load_curve("toyworld").fit.curve()
+    assert {load_curve(name).aggregation for name in ("paper", "toyworld")} == {"pai-then-mean"}
+
+
 def spoil(path, edit):
     content = json.loads(path.read_text())
     edit(content)

@@ -16,7 +16,7 @@ STEPS = np.array([0, 5, 10])
 @pytest.fixture(scope="module")
 def analysis():
     rising = np.array([[0.2, 0.3, 0.4], [0.2, 0.35, 0.4]])
-    return analyse(GroupScores(STEPS, rising, rising, users=2), 10)
+    return analyse(GroupScores(STEPS, rising, rising, np.arange(2), users=2), 10)
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,9 @@ def test_any_prompt_can_be_drawn_without_a_word(analysis, tmp_path, prompt):
     assert len(figure.axes[0].get_title()) <= 120
 
 
-def test_the_curve_is_drawn_with_its_band(analysis):
-    assert draw_curve(analysis).legends[0].get_texts()[0].get_text() == "95 % band"
+def test_the_curve_is_drawn_with_its_band_and_a_point_for_each_prompt_and_split(analysis):
+    figure = draw_curve(analysis)
+    assert "95 % band" in [text.get_text() for text in figure.legends[0].get_texts()]
+    (points,) = (drawn for drawn in figure.axes[0].collections if drawn.get_label() == "PAI of each prompt")
+    expected = [(n, value) for row in analysis.prompts["pai"] for n, value in zip(STEPS, row, strict=True)]
+    np.testing.assert_allclose(points.get_offsets(), expected)

@@ -67,9 +67,13 @@ def test_it_writes_curve_table_pictures_and_both_figures(swept):
 def test_the_curve_s_points_follow_from_the_table(swept):
     folder, _ = swept
     curve, rows = read_record(folder / "pai_curve.json", PaiCurveFile), table(folder)
-    means = rows.groupby("local_steps")[["clip", "lpips"]].mean()
-    expected = pai(means["clip"], means["lpips"], PaiConstants())
-    np.testing.assert_allclose([point.pai for point in curve.points], expected)
+    groups = rows.groupby(["local_steps", "prompt", "seed"])[["clip", "lpips"]].mean()
+    groups["pai"] = pai(groups["clip"], groups["lpips"], PaiConstants())
+    expected = groups.groupby("local_steps").mean()
+    for name in expected:
+        np.testing.assert_allclose([getattr(point, name) for point in curve.points], expected[name], atol=1e-15)
+    of_prompts = groups.groupby(["local_steps", "prompt"])["pai"].mean().unstack()[list(dict.fromkeys(rows["prompt"]))]
+    np.testing.assert_allclose([point.prompt_pai for point in curve.points], of_prompts)
     assert [point.images for point in curve.points] == [PICTURES // 4] * 4
     assert (curve.total_steps, curve.scheduler, curve.kappa, curve.gain, curve.threshold) == (6, "ddim", 3.0, 30.0, 0.1)
     assert {f"prompt: {template}" for template in rows["prompt"]} <= set(curve.provenance.notes)
@@ -171,6 +175,19 @@ def test_a_model_whose_weights_are_not_finite_is_refused_with_its_user_before_an
     assert line.startswith("pai-sweep: user 'ben': ")
     assert "not finite" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_fit_says_how_pai_was_computed_and_that_it_replaces_a_curve_of_before(swept, tmp_path):
+    table, output = swept[0] / "measurements.parquet", tmp_path / "c.json"
+    result = run_here(main, "fit", table, "-o", output, "--kappa", "3")
+    assert "PAI: eq. (1) of every prompt and seed, then the means" in result.stdout
+    assert "eq. (1) of the mean scores" not in result.stderr
+    old = json.loads(output.read_text())
+    del old["aggregation"]
+    output.write_text(json.dumps(old))
+    again = run_here(main, "fit", table, "-o", output, "--kappa", "3", "--json")
+    assert f"pai-sweep: {output} held a curve with PAI: eq. (1) of the mean scores; " in again.stderr
+    assert json.loads(again.stdout)["aggregation"] == "pai-then-mean"
 
 
 @pytest.mark.parametrize("steps", ["0", "5", "200000"])

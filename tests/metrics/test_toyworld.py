@@ -38,6 +38,16 @@ def test_the_toy_pairs_show_the_paper_s_effect(which, request):
     assert curve.fit.steepness_ci[0] > 0
 
 
+def test_the_shipped_curve_follows_the_sigmoid_and_lies_in_most_intervals():
+    curve = read_record(SHIPPED, PaiCurveFile)
+    fitted = curve.fit.curve()
+    inside = [low <= fitted.value(point.local_steps) <= high for point in curve.points for low, high in [point.pai_ci]]
+    assert curve.fit.r2 >= 0.99
+    assert np.mean(inside) >= 0.5
+    assert {len(point.prompt_pai) for point in curve.points} == {10}
+    assert curve.aggregation == "pai-then-mean"
+
+
 def test_the_shipped_curve_is_the_fit_of_the_shipped_measurements(tmp_path):
     table = data.FOLDER / "sweeps" / "toyworld" / "measurements.parquet"
     result = run_here(main, "fit", table, "-o", tmp_path / "again.json")

@@ -85,12 +85,13 @@ def test_fig4a_follows_both_metrics_and_equal_falls_are_not_more():
     assert fig4a([0.1, 0.3], [0.3, 0.3]) == [PARTLY, NOT]
 
 
-def fig4b(means, fitted, half):
+def fig4b(means, fitted, half, apart=0.1):
+    """The verdict on means with intervals, each of two prompts that lie apart."""
     n = np.arange(len(means))
-    table = pd.DataFrame(
-        {"local_steps": n, "pai": means, "fitted": fitted, "low": means - half, "high": means + half}, dtype=float
-    )
-    (check,) = pai.judge_pai(table)
+    shared = {"local_steps": n, "fitted": fitted}
+    rows = [pd.DataFrame({**shared, "prompt": pai.MEAN, "pai": means, "low": means - half, "high": means + half})]
+    rows += [pd.DataFrame({**shared, "prompt": sign, "pai": means + sign * apart / 2}) for sign in (-1, 1)]
+    (check,) = pai.judge_pai(pd.concat(rows))
     return check
 
 
@@ -101,6 +102,14 @@ def test_fig4b_must_beat_a_straight_line_and_lie_in_the_intervals():
     line = np.arange(11) / 10
     assert fig4b(line, sigmoid, 0.001).verdict == NOT
     assert "straight line 1.000" in fig4b(line, sigmoid, 0.001).evidence
+
+
+def test_fig4b_says_how_far_single_prompts_lie_from_the_curve_but_judges_their_means():
+    means = 1 / (1 + np.exp(5.0 - np.arange(11)))
+    check = fig4b(means, means, 0.01, apart=1.0)
+    assert check.verdict == HOLDS
+    spread = means.var() / (means.var() + 0.25)
+    assert f"(of the 22 points of single prompts {spread:.3f})" in check.evidence
 
 
 def surface(steps):
