@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import data
 from ..common.errors import InputError
 from ..common.files import read_text, whole_file
-from ..diffusion.inference.references import base_of
+from ..diffusion.inference.references import base_of, family_at
 
 KNOWN = ".digests.json"
 """The file beside the results that keeps digests of files, by their size and time of change."""
@@ -19,7 +19,18 @@ TOY_LATENT_SIDE = 32
 
 
 def is_toy(cluster: str) -> bool:
-    """Whether a cluster-wide model's pictures are as small as the toy world's, which real metrics cannot judge."""
+    """Whether a cluster-wide model is of the toy world's kind: its family, and pictures that real metrics cannot judge.
+
+    Raises:
+        InputError: for a model of no family.
+    """
+    if not _is_small(cluster):
+        return False
+    return family_at(cluster) is family_at(str(data.FOLDER / "toyworld" / "base"))
+
+
+def _is_small(cluster: str) -> bool:
+    """Whether a model's pictures are as small as the toy world's."""
     config = Path(base_of(cluster) or cluster) / "unet" / "config.json"
     try:
         side = json.loads(read_text(config))["sample_size"] if config.is_file() else None
@@ -55,10 +66,12 @@ def fingerprints(
 def fingerprint(reference: str, digests: "FileDigests | None" = None) -> str:
     """What tells a model from every other: a digest of all its weights, configurations and tokenizer files, whole.
 
-    A LoRA's fingerprint changes with its base. The fingerprint of a hub id, or of a name that is no folder, is the
-    reference itself.
+    A LoRA's fingerprint changes with its base. The fingerprint of a hub id, or of a name that is neither folder nor
+    file, is the reference itself.
     """
     folder, digests = Path(reference), digests or FileDigests(None)
+    if folder.is_file():
+        return digests.of(folder)[:16]
     if not folder.is_dir():
         return reference
     base = base_of(reference)

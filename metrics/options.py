@@ -151,7 +151,7 @@ def _references(request: SweepRequest) -> tuple[str, dict[str, str]]:
 
 
 def _absolute(reference: str) -> str:
-    return str(Path(reference).resolve()) if Path(reference).is_dir() else reference
+    return str(Path(reference).resolve()) if Path(reference).exists() else reference
 
 
 def _check_choices(request: SweepRequest, lpips: str) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import InputError, reason_of
+from ..diffusion.inference.memory import free_bytes
 
 SEED = 0
 
@@ -63,16 +63,6 @@ def _check_memory(path: Path, network: Any, device: str) -> None:
             f"{path}: {weights:,} weights need {needed / 1e9:.1f} GB, and {device} has "
             f"{free / 1e9:.1f} GB free; use a smaller --model or --dtype, or another device"
         )
-
-
-def free_bytes(device: str) -> int | None:
-    """The free memory of a device; Apple's GPUs have the machine's. None where nothing tells, as for torch's meta."""
-    kind = device.partition(":")[0]
-    if kind in ("cpu", "mps"):
-        return int(import_module("psutil").virtual_memory().available)  # of accelerate's own needs
-    if kind in ("cuda", "xpu"):
-        return int(getattr(import_module("torch"), kind).mem_get_info(device)[0])
-    return None
 
 
 @contextmanager

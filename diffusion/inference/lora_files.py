@@ -12,18 +12,12 @@ from typing import Any
 from ...common.errors import InputError, reason_of
 from .families.base import Model
 from .lora import WEIGHTS, merged
-from .model_paths import SAFETENSORS
+from .lora_names import DOWN
+from .references import lora_files
 from .weights import check_finite, read_tensors
 
-DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
-"""What the first matrix of a layer's adapter is called."""
 FIRST = ".lora_A."
 """What it is called once it is loaded."""
-
-
-def lora_files(folder: Path) -> list[Path]:
-    """The LoRAs in a folder, in the order of their names."""
-    return sorted(path for path in folder.glob(f"*{SAFETENSORS}") if path.is_file())
 
 
 def with_lora_files(model: Model, folder: Path, scale: float) -> dict[str, Any]:

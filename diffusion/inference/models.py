@@ -16,12 +16,12 @@ from ...common.files import whole_file
 from .families.base import Model
 from .gpu import check_bf16
 from .lora import merge_lora
-from .lora_files import lora_files, with_lora_files
+from .lora_files import with_lora_files
 from .parts import load_parts
-from .references import CLASS, FORMATS, model_folder, read_settings
+from .references import CLASS, FORMATS, check_loras, has_loras, lora_files, origin_of, read_settings
 from .sampling import Sampling
 from .schedules import agreed, check_same
-from .weights import check_range
+from .weights import Placement, check_range
 
 MOST_SCALE = 10
 """The largest factor of what LoRAs change."""
@@ -50,34 +50,44 @@ def weights_digest(*modules: Any) -> str:
 
 
 def load_model(reference: str | Path, *, subject: str | None = None, dtype: str = "fp32", device: str = "cpu") -> Model:
-    """Load a diffusers folder, a hub id, or a folder with a LoRA and the name of its base.
+    """Load a diffusers folder, a hub id, a checkpoint in one file, or a folder with LoRAs and the name of their base.
 
     Args:
-        reference: folder or hub id of the model.
+        reference: folder, file or hub id of the model.
         subject: words for `{subject}`; None for those that `dreambooth` stored, or "dog" where it stored none.
         dtype: number format of the weights, "fp16", "bf16" or "fp32".
         device: device to load it onto, such as "cpu" or "cuda:0".
 
     Raises:
-        InputError: one line, for anything that is not a model of a known family in safetensors; for bf16 on a GPU that
-            lacks it.
+        InputError: one line, for anything that is not a model of a known family in safetensors; for one that the
+            device's memory does not hold; for bf16 on a GPU that lacks it.
     """
-    settings, number_format = read_settings(Path(reference)), torch_dtype(dtype)
+    settings, placement = read_settings(Path(reference)), Placement(device, torch_dtype(dtype))
     if dtype == "bf16":
         check_bf16(device, "dtype: ")
-    base = settings.get("base")
-    model = load_parts(model_folder(Path(reference), base) if base else str(reference))
-    if base:
+    origin = origin_of(str(reference))
+    check_loras(str(reference), origin)
+    adapted = has_loras(str(reference), origin)
+    model = load_parts(origin, placement, exact=adapted)
+    if adapted:
         _check_base(reference, settings, model)
-        model = replace(model, **_with_loras(model, Path(reference), settings))
-    own = {
-        name: _placed(f"{reference}: {name}", part, _format(model, name, number_format), device)
-        for name, part in model.networks.items()
-    }
-    return replace(model, name=str(reference), subject=subject or settings.get("subject") or CLASS, **own)
+        model = _with_loras(model, Path(reference), settings, placement)
+    return replace(model, name=str(reference), subject=subject or settings.get("subject") or CLASS)
 
 
-def _with_loras(base: Model, folder: Path, settings: dict[str, str]) -> dict[str, Any]:
+def _with_loras(base: Model, folder: Path, settings: dict[str, str], placement: Placement) -> Model:
+    """A base with the LoRAs of a folder, and then its number format: in fp16 and bf16 they would be rounded twice."""
+    networks = base.networks | _merged(base, folder, settings)
+    placed = {}
+    for name, network in networks.items():
+        dtype = base.number_format(name, network.config if name == "vae" else {}, placement.dtype)
+        for weight_name, weight in network.named_parameters():
+            check_range(f"{folder}: {name}: {weight_name}", weight.detach(), dtype)
+        placed[name] = replace(placement, dtype=dtype).of(network)
+    return replace(base, **placed)
+
+
+def _merged(base: Model, folder: Path, settings: dict[str, str]) -> dict[str, Any]:
     """The networks of a base with the LoRAs of a folder: those of dreambooth, by part, or files of other programs."""
     if not lora_files(folder):
         return merge_lora(base.parts, folder)
@@ -89,20 +99,6 @@ def _with_loras(base: Model, folder: Path, settings: dict[str, str]) -> dict[str
     if not -MOST_SCALE <= factor <= MOST_SCALE:
         raise InputError(f"{folder}: scale: found {shown(scale)}, accepted: a number up to {MOST_SCALE}")
     return with_lora_files(base, folder, factor)
-
-
-def _format(model: Model, part: str, wanted: torch.dtype) -> torch.dtype:
-    """The number format of a part: fp32 for an autoencoder whose numbers grow too large for fp16."""
-    upcasts = part == "vae" and model.UPCASTS_VAE and model.vae.config.force_upcast
-    return torch.float32 if upcasts and wanted == torch.float16 else wanted
-
-
-def _placed(place: str, part: Any, number_format: torch.dtype, device: str) -> Any:
-    """A network on its device, in its number format."""
-    check_range(place, part, number_format)
-    part = part.to(device, number_format).eval().requires_grad_(False)
-    convolves = any(isinstance(module, torch.nn.Conv2d) for module in part.modules())
-    return part.to(memory_format=torch.channels_last) if convolves else part  # then up to half as fast again
 
 
 def make_pipeline(family: type[Model], scheduler: Any, parts: Mapping[str, Any]) -> Any:

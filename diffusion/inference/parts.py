@@ -1,23 +1,21 @@
-"""The parts of a model, loaded from a folder in diffusers' format and checked against each other."""
+"""The parts of a model, loaded straight into their place and checked against each other."""
 
 import importlib
-import json
-from collections.abc import Iterator
-from dataclasses import fields
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...common.errors import InputError, reason_of, shown
-from ...common.files import read_text
 from .families.base import Model, Part
-from .families.known import family_of
-from .hub import hub_file, hub_model
-from .model_paths import INDEX, check_model_path
-from .references import CLASS
-from .weights import fitting, read_tensors, weight_files
+from .index import unloadable
+from .memory import check_fits
+from .references import CLASS, Origin, check_origin
+from .sources import ModelSource, Weights, source_of
+from .weights import Placement, fitting
 
 TRANSFORMER = (1, 1)
 """In place of a UNet's blocks, each but the last of which halves the sides; a transformer's patches do so once."""
@@ -25,40 +23,41 @@ LAYERS = ("layers_per_block", "transformer_layers_per_block", "num_hidden_layers
 """Options of configurations that say how many layers there are."""
 
 
-def load_parts(reference: str) -> Model:
-    """The model in a folder in diffusers' format, or of a hub id, in fp32 on the CPU.
+def load_parts(origin: Origin, placement: Placement, exact: bool = False) -> Model:
+    """A model on its device and in its number format from the start: the host's memory never holds it in fp32 first.
+
+    Args:
+        origin: what its weights come from.
+        placement: device and number format.
+        exact: whether weights keep the precision of their files, as LoRAs are added to them before they are rounded.
 
     Raises:
-        InputError: one line, for anything that is not a whole model of a known family in safetensors.
+        InputError: one line, for anything that is not a whole model of a known family in safetensors, or that the
+            device's memory does not hold.
     """
-    check_model_path(reference)
+    check_origin(origin)
     _silence()
-    folder, family, index = _folder(reference)
-    config = _read_json(reference, folder / "scheduler" / "scheduler_config.json")
-    parts = {
-        name: _part(folder / name, name, part, family) for name, part in family.PARTS.items() if _is_there(index, name)
+    source = source_of(origin)
+    family, index = source.family, source.index
+    empty = {
+        name: _Empty.of(source, name, placement, exact)
+        for name, part in family.PARTS.items()
+        if source.has(name) and not part.is_tokenizer
     }
+    check_fits(origin.name, [(each.network, each.placement.dtype) for each in empty.values()], placement.device)
+    parts = {name: empty[name].filled() if name in empty else source.tokenizer(name)
+             for name in family.PARTS if source.has(name)}  # fmt: skip
     options = {field.name: index[field.name] for field in fields(family) if type(index.get(field.name)) is bool}
     try:
-        model = family(
-            name=reference, scheduler_config=family.words_of_scheduler(config), subject=CLASS, **parts, **options
-        )
+        words = family.words_of_scheduler(source.scheduler())
+        model = family(name=origin.name, scheduler_config=words, subject=CLASS, **parts, **options)
         faults = list(model.faults())
     except (AttributeError, TypeError, ValueError) as error:  # of a configuration of another kind of network
-        raise _unloadable(reference, error) from error
+        raise unloadable(origin.name, error) from error
     for what, found, accepted in faults:
-        raise InputError(f"{reference}: {what}: found {found}, accepted: {accepted}")
+        raise InputError(f"{origin.name}: {what}: found {found}, accepted: {accepted}")
     _try_out(model)
     return model
-
-
-def _is_there(index: dict[str, Any], name: str) -> bool:
-    named = index.get(name)
-    return bool(named and (not isinstance(named, list) or named[-1]))
-
-
-def _part(folder: Path, name: str, part: Part, family: type[Model]) -> Any:
-    return _tokenizer(folder, part) if part.is_tokenizer else _network(folder, name, part, family)
 
 
 def _silence() -> None:
@@ -72,65 +71,76 @@ def _silence() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _folder(reference: str) -> tuple[Path, type[Model], dict[str, Any]]:
-    """A model's folder, family and index; of one on the hub, only once its index says that it is of a family."""
-    if Path(reference).is_dir():
-        return Path(reference), *_read_index(reference, Path(reference, INDEX))
-    try:
-        family, index = _read_index(reference, hub_file(reference, INDEX))
-        return hub_model(reference, family.NETWORK), family, index
-    except OSError as error:
-        raise _unloadable(reference, error) from error
-
-
-def _read_index(reference: str, path: Path) -> tuple[type[Model], dict[str, Any]]:
-    """The family that an index names, and the index; another class of part is refused by name."""
-    index = _read_json(reference, path)
-    family = family_of(reference, index.get("_class_name"))
-    for name, part in family.PARTS.items():
-        named = index.get(name)
-        found = named[-1] if isinstance(named, list) and named else named
-        if found not in part.classes and not (part.optional and found is None):
-            raise InputError(f"{reference}: {name}: found {shown(found)}, accepted: {part.classes[0]} ({family.KIND})")
-    return family, index
-
-
-def _read_json(reference: str, path: Path) -> dict[str, Any]:
-    """A JSON object of a model's folder."""
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"{path.name}: found a {type(content).__name__}, accepted: an object")
-    except (ValueError, RecursionError) as error:
-        raise _unloadable(reference, error) from error
-    return content
-
-
-def _unloadable(reference: object, error: Exception) -> InputError:
-    return InputError(
-        f"{reference}: cannot load ({reason_of(error, 140)}); name a folder in diffusers' format with safetensors "
-        "weights, or a hub id that this machine can reach"
-    )
-
-
 # -- networks -----------------------------------------------------------------------------------------------
 
 
-def _network(folder: Path, name: str, part: Part, family: type[Model]) -> Any:
-    """One part with all its weights from the file, in fp32."""
-    files = weight_files(folder, part.stem)
-    tensors = read_tensors(files)
-    place = files[0] if len(files) == 1 else folder
-    if not tensors:
-        raise InputError(f"{place}: found no weights in it; download or export the model again")
-    config = family.mended(name, _read_json(str(folder), folder / "config.json"))
-    _check_config(folder, config, len(tensors))
-    network = _without_weights(folder, part, config)
-    expected = network.state_dict()
-    own = fitting(place, _untied(network, tensors), expected, all_used=not name.startswith("text_encoder"))
-    network.load_state_dict(own, assign=True)
-    return network
+@dataclass(frozen=True)
+class _Empty:
+    """A network that waits for its weights.
+
+    Attributes:
+        network: the network; its parameters have shapes and take no memory.
+        weights: what comes into it.
+        placement: where it shall be.
+        strict: whether weights that it has no place for are refused.
+    """
+
+    network: Any
+    weights: Weights
+    placement: Placement
+    strict: bool
+
+    @classmethod
+    def of(cls, source: ModelSource, name: str, placement: Placement, exact: bool) -> "_Empty":
+        """The network of a part."""
+        weights, family = source.weights(name), source.family
+        if not weights.tensors:
+            raise InputError(f"{weights.place}: found no weights in it; download or export the model again")
+        config = source.config(name)
+        _check_config(weights, config)
+        dtype = family.number_format(name, config, placement.dtype)
+        if exact:
+            dtype = _as_exact(weights.tensors, dtype)
+        network = _without_weights(weights, family.PARTS[name], config)
+        return cls(network, weights, replace(placement, dtype=dtype), not name.startswith("text_encoder"))
+
+    def filled(self) -> Any:
+        """The network with its weights."""
+        place, network = self.weights.place, self.network
+        tensors = _untied(network, self._converted())
+        own = fitting(place, tensors, network.state_dict(), all_used=self.strict, placement=self.placement)
+        network.load_state_dict(own, assign=True)
+        return self.placement.of(network)
+
+    def _converted(self) -> dict[str, Tensor]:
+        """The weights by the network's own names; of one file, all of them must have found a place."""
+        place, tensors = self.weights.place, self.weights.tensors
+        try:
+            converted = self.weights.convert(tensors, self.network)
+        except KeyError as error:
+            raise InputError(f"{place}: found no weights {error}; download the checkpoint again") from error
+        except Exception as error:  # whatever a file makes the functions of diffusers raise
+            raise InputError(
+                f"{place}: cannot load ({reason_of(error)}); its weights are not those of a published model: name a "
+                "base of its sizes, or download it again"
+            ) from error
+        if self.strict and (left := _numbers(tensors) - _numbers(converted)):
+            raise InputError(
+                f"{place}: found {left:,} numbers in its weights that its config.json has no place for; name a base of "
+                "its sizes"
+            )
+        return converted
+
+
+def _numbers(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _as_exact(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> torch.dtype:
+    """A number format that holds what lies in files and what is wanted: fp32 at most."""
+    kinds = {tensor.dtype for tensor in tensors.values()}
+    wide = bool(kinds & {torch.float32, torch.float64})
+    return torch.float32 if wide else reduce(torch.promote_types, kinds & {torch.float16, torch.bfloat16}, dtype)
 
 
 def _untied(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -145,17 +155,18 @@ def _untied(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     return filled
 
 
-def _check_config(folder: Path, config: dict[str, Any], weights: int) -> None:
+def _check_config(weights: Weights, config: dict[str, Any]) -> None:
     """Refuse what would take forever to make, or other numbers than floating-point ones."""
+    place, count = weights.place, len(weights.tensors)
     if config.get("quantization_config"):
         raise InputError(
-            f"{folder}: found quantised weights, accepted: float16, bfloat16 or float32; export the model so"
+            f"{place}: found quantised weights, accepted: float16, bfloat16 or float32; export the model so"
         )
     for option, value in config.items():
-        many = isinstance(value, list) and len(value) > weights
-        if many or (option in LAYERS and any(isinstance(n, int) and n > weights for n in _flat(value))):
+        many = isinstance(value, list) and len(value) > count
+        if many or (option in LAYERS and any(isinstance(n, int) and n > count for n in _flat(value))):
             found = f"found {option} {shown(value)}"
-            raise InputError(f"{folder}: {found}, accepted: no more than the {weights} weights in its file")
+            raise InputError(f"{place}: {found}, accepted: no more than the {count} weights in its file")
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -167,7 +178,7 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _without_weights(folder: Path, part: Part, config: dict[str, Any]) -> Any:
+def _without_weights(weights: Weights, part: Part, config: dict[str, Any]) -> Any:
     """A network whose parameters have shapes and take no memory; what its configuration alone tells is there."""
     from accelerate import init_empty_weights
 
@@ -179,7 +190,8 @@ def _without_weights(folder: Path, part: Part, config: dict[str, Any]) -> Any:
         return network
     except Exception as error:  # of whatever the configuration has made impossible
         raise InputError(
-            f"{folder}: cannot load (its config.json makes no network: {reason_of(error)}); download or export it again"
+            f"{weights.place}: cannot load (its config.json makes no network: {reason_of(error)}); download or export "
+            "it again"
         ) from error
 
 
@@ -191,37 +203,22 @@ def _made(part: Part, config: dict[str, Any]) -> Any:
     return kind(kind.config_class(**(config.get("text_config") or config)))
 
 
-# -- tokenizer ----------------------------------------------------------------------------------------------
-
-
-def _tokenizer(folder: Path, part: Part) -> Any:
-    import transformers
-
-    if not folder.is_dir():  # a relative path could be taken for a hub id
-        raise InputError(f"{folder}: no such folder; name a folder with all parts of a model")
-    try:
-        return getattr(transformers, part.classes[0]).from_pretrained(folder)
-    except Exception as error:  # whatever its files make it raise
-        raise _unloadable(folder, error) from error
-
-
 # -- whole models -------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def _try_out(model: Model) -> None:
     """Run every network once on very little, and refuse a model whose configuration cannot run."""
-    for network in model.networks.values():
-        network.eval()
     side = 2 ** (len(getattr(model.network.config, "block_out_channels", TRANSFORMER)) - 1)
     place = "text encoders"
     try:
         conditions = model.with_guidance(model.encode([""]), model.USUAL_GUIDANCE)
         place = model.NETWORK
-        latents = torch.zeros(1, model.channels, side, side)
-        same = model.predict(model.network, latents, torch.ones(1), conditions).shape == latents.shape
+        latents = torch.zeros(1, model.channels, side, side, device=model.device, dtype=model.dtype)
+        timestep = torch.ones(1, device=model.device)
+        same = model.predict(model.network, latents, timestep, conditions).shape == latents.shape
         place = "vae"
-        model.vae.decode(latents)
+        model.vae.decode(latents.to(model.vae.dtype))
     except Exception as error:  # of whatever the configuration has made impossible
         raise InputError(
             f"{model.name}: {place}: cannot run ({reason_of(error)}); its config.json is not that of its weights, or "

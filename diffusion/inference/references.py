@@ -8,18 +8,24 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ... import data
 from ...common.errors import InputError, shown
 from ...common.files import read_text
+from .checkpoints import Checkpoint, checkpoint_in, read_checkpoint
 from .families.base import Model
-from .families.known import FAMILIES, family_of
+from .families.known import FAMILIES, family_of_lora
+from .headers import SAFETENSORS, read_header
 from .hub import hub_file
+from .index import read_index
 from .model_paths import INDEX, check_model_path
+from .schedules import check_same
 
 SETTINGS = "edgesplit.json"
-"""A file beside the weights: the subject's words and looks, and for LoRAs their base, a digest of it, and a scale."""
+"""A file beside the weights: the subject's words and looks, the base of LoRAs and of checkpoints that lack parts, a
+digest of it, and a scale."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The names that a user may have."""
 TOY_GUIDANCE = 3.0
@@ -126,38 +132,140 @@ def _instead(folder: Path) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the weights of a model come from, LoRAs apart.
+
+    Attributes:
+        base: folder in diffusers' format or hub id; None where a checkpoint stands alone.
+        checkpoint: checkpoint in one file, whose parts take the place of the base's.
+    """
+
+    base: str | None
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """Folder, file or hub id, for messages."""
+        return str(self.checkpoint.path if self.checkpoint else self.base)
+
+    @property
+    def family(self) -> type[Model] | None:
+        """The family, as an index or the names of tensors say; None for a hub id out of reach, which loading refuses.
+
+        Raises:
+            InputError: for a model of none.
+        """
+        return self.checkpoint.family if self.checkpoint else _family_of_base(str(self.base))
+
+
 def check_models(references: Iterable[str]) -> None:
-    """Refuse references that name no model, as far as that can be told without loading one.
+    """Refuse references that name no model, or models of two families, as far as that can be told without loading one.
 
     Raises:
         InputError: one line.
     """
+    kinds: list[tuple[str, str]] = []
     for reference in references:
-        check_model_path(base_of(reference) or reference)
-        family_at(reference)
+        origin = origin_of(reference)
+        check_origin(origin)
+        check_loras(reference, origin)
+        kinds += [(reference, origin.family.KIND)] if origin.family else []
+    for kind in kinds[1:]:
+        check_same("family", kinds[0], kind)
+
+
+def origin_of(reference: str) -> Origin:
+    """What the weights of a model come from.
+
+    Raises:
+        InputError: for a damaged note, or one that does not tell.
+    """
+    folder, base = Path(reference), base_of(reference)
+    own = checkpoint_in(folder) if _is_noted(folder) else _checkpoint_at(reference)
+    beneath = _checkpoint_at(base) if base else None
+    if own and beneath and not os.path.samefile(own.path, beneath.path):
+        raise InputError(f"{folder / SETTINGS}: base: found a file, accepted: a folder or a hub id, as {own.path.name} "
+                         "lies there as well")  # fmt: skip
+    if checkpoint := own or beneath:
+        return Origin(None if beneath else base, checkpoint)
+    return Origin(base or reference)
+
+
+def _is_noted(folder: Path) -> bool:
+    """Whether a folder holds a note and what it is about, LoRAs or a checkpoint, in place of a whole model."""
+    return os.path.isfile(folder / SETTINGS) and not os.path.isfile(folder / INDEX)
+
+
+def _checkpoint_at(reference: str) -> Checkpoint | None:
+    return read_checkpoint(Path(reference)) if os.path.isfile(reference) else None
+
+
+def check_origin(origin: Origin) -> None:
+    """Refuse what is no whole model, or a checkpoint and a base of two families.
+
+    Raises:
+        InputError: one line.
+    """
+    checkpoint = origin.checkpoint
+    if origin.base is not None:
+        check_model_path(origin.base)
+        family = _family_of_base(origin.base)
+        if checkpoint and family and checkpoint.family is not family:
+            found = f"found a checkpoint of {checkpoint.family.KIND}"
+            raise InputError(f"{origin.name}: {found}; its base {origin.base} is {family.KIND}; name one of its family")
+    elif checkpoint and (lacks := checkpoint.lacks):
+        raise InputError(
+            f"{origin.name}: a checkpoint of {checkpoint.family.KIND} {lacks}; put it into a folder with {SETTINGS}, "
+            'which says {"base": "A WHOLE MODEL"}, and name that folder'
+        )
+
+
+def check_loras(reference: str, origin: Origin) -> None:
+    """Refuse a LoRA of another family than its base, where its names and shapes tell.
+
+    Raises:
+        InputError: naming both.
+    """
+    for path in lora_files(Path(reference)):
+        own, base = family_of_lora(read_header(path)), origin.family
+        if own and base and own is not base:
+            raise InputError(
+                f"{path}: a LoRA of {own.KIND}; its base {origin.name} is {base.KIND}; name one of its family"
+            )
+
+
+def has_loras(reference: str, origin: Origin) -> bool:
+    """Whether LoRAs lie beside a note: files, or the folders that `dreambooth` writes, which alone need a base."""
+    folder = Path(reference)
+    beside = origin.checkpoint is not None and origin.checkpoint.path.parent == folder
+    return bool(lora_files(folder)) or (base_of(reference) is not None and not beside)
+
+
+def lora_files(folder: Path) -> list[Path]:
+    """The LoRAs in a folder with a note, in the order of their names: what is no checkpoint."""
+    paths = sorted(path for path in folder.glob(f"*{SAFETENSORS}") if path.is_file()) if _is_noted(folder) else []
+    return [path for path in paths if read_checkpoint(path) is None]
 
 
 def base_of(reference: str) -> str | None:
-    """The base of a folder with a LoRA; None for another model."""
+    """The base that a note in a model's folder names; None for another model."""
     base = read_settings(Path(reference)).get("base")
     return model_folder(Path(reference), base) if base else None
 
 
 def family_at(reference: str) -> type[Model]:
-    """The family of a model, as its index says; the oldest one for a hub id out of reach, which loading refuses.
+    """The family of a model, as its files say; the oldest one for a hub id out of reach, which loading refuses.
 
     Raises:
         InputError: for a model of none.
     """
-    base = base_of(reference) or reference
+    return origin_of(reference).family or FAMILIES[0]
+
+
+def _family_of_base(base: str) -> type[Model] | None:
     path = Path(base, INDEX) if os.path.isdir(base) else _index_on_hub(base)
-    if path is None:
-        return FAMILIES[0]
-    try:
-        index = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON; download or export the model again") from error
-    return family_of(reference, index.get("_class_name") if isinstance(index, dict) else index)
+    return read_index(base, path)[0] if path else None
 
 
 @functools.cache
@@ -231,6 +339,6 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 def model_folder(folder: Path, base: str) -> str:
-    """The base of a LoRA: a folder relative to the LoRA's own, a model of the toy world by its name, or a hub id."""
+    """The base in a note: a folder or file relative to the note's folder, a model of the toy world, or a hub id."""
     beside = os.path.realpath(folder / base) if "\0" not in base else ""
-    return beside if os.path.isdir(beside) else data.located(base)
+    return beside if os.path.exists(beside) else data.located(base)

@@ -6,6 +6,7 @@ Every parameter comes from a file. What is missing would be random numbers, and 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from ...common.errors import InputError, reason_of, shown
 from ...common.files import read_text
-from .model_paths import PICKLES, SAFETENSORS
+from .headers import SAFETENSORS
+from .model_paths import PICKLES
 
 LFS = b"version https://git-lfs"
 """What a file begins with that Git LFS has left in place of the real one."""
@@ -25,8 +27,29 @@ PREFIXES = ("module.", "model.", "ema_model.", "unet.", "text_encoder.", "text_m
 """What other programs put before names."""
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names that diffusers gave an attention's weights before 2023."""
-NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+"""Number formats of checkpoints for GPUs with little memory; fp16 and bf16 hold them exactly."""
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *FP8)
 """Number formats that weights may have in a file."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights of a network shall be.
+
+    Attributes:
+        device: device, such as "cpu" or "cuda:0".
+        dtype: number format.
+    """
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def of(self, network: Any) -> Any:
+        """A network there, ready to be run and not to be trained."""
+        network = network.to(self.device, self.dtype).eval().requires_grad_(False)
+        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        return network.to(memory_format=torch.channels_last) if convolves else network  # up to half as fast again
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
@@ -95,26 +118,31 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in shards]
 
 
-def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The tensors of one or several safetensors files, by their names there.
+def read_tensors(files: Sequence[Path], prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of one or several safetensors files, by their names there; the files are read as they are used.
+
+    Args:
+        files: the files.
+        prefix: what the names of those that are wanted begin with; it is dropped.
 
     Raises:
         InputError: naming the file, for one that is not whole or repeats a name of another.
     """
     tensors: dict[str, Tensor] = {}
     for path in files:
-        for name, tensor in _tensors(path):
+        for name, tensor in _tensors(path, prefix):
             if name in tensors:
                 raise InputError(f"{path}: weights {shown(name)} stand in another file as well; keep one of them")
             tensors[name] = tensor
     return tensors
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+def _tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name)
+                if name.startswith(prefix):
+                    yield name.removeprefix(prefix), file.get_tensor(name)
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: cannot load: {_damage(path, error)}") from error
 
@@ -138,8 +166,9 @@ def fitting(
     *,
     owner: str = "its config.json",
     all_used: bool = True,
+    placement: Placement = Placement(),
 ) -> dict[str, Tensor]:
-    """The weights that a network takes, each of its names once, in fp32; prefixes of other programs are dropped.
+    """The weights that a network takes, each of its names once, in place; prefixes of other programs are dropped.
 
     Args:
         place: file or folder that the tensors come from, for messages.
@@ -147,9 +176,11 @@ def fitting(
         expected: state of the network, for its names and shapes.
         owner: noun phrase for what expects them, for messages.
         all_used: whether tensors that the network has no place for are refused; if not, they are left out.
+        placement: device and number format that they shall have.
 
     Raises:
-        InputError: naming the first weights that are missing, unknown, of another shape, or not finite.
+        InputError: naming the first weights that are missing, unknown, of another shape, not finite, or beyond the
+            number format.
     """
     own: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -159,7 +190,8 @@ def fitting(
     _check_complete(place, expected, own)
     if all_used:
         _check_all_used(place, expected, own, owner)
-    return {name: _checked(f"{place}: {name}", own[name], expected[name].shape, owner) for name in expected}
+    _check_scales(place, expected, own)
+    return {name: _checked(f"{place}: {name}", own[name], expected[name].shape, owner, placement) for name in expected}
 
 
 def _plain(name: str, expected: Mapping[str, Any]) -> str:
@@ -209,20 +241,29 @@ def _check_all_used(place: object, expected: Mapping[str, Any], found: Mapping[s
         )
 
 
+def _check_scales(place: object, expected: Mapping[str, Any], found: Mapping[str, Tensor]) -> None:
+    """Refuse fp8 weights with scales of their own, which are no plain numbers."""
+    scales = [name for name in found if name not in expected and "scale" in name]
+    if scales and any(tensor.dtype in FP8 for tensor in found.values()):
+        raise InputError(f"{place}: found scaled fp8 weights ({_first(scales)}), accepted: plain ones; export it so")
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join(name[:80] for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _checked(place: str, tensor: Tensor, shape: Sequence[int], owner: str) -> Tensor:
-    """A tensor of the expected shape with finite numbers, as fp32 in memory of its own."""
+def _checked(place: str, tensor: Tensor, shape: Sequence[int], owner: str, placement: Placement) -> Tensor:
+    """A tensor of the expected shape with finite numbers, in its place and in memory of its own."""
     if tensor.shape != shape:
         found, accepted = tuple(tensor.shape), tuple(shape)
         raise InputError(f"{place}: found shape {found}, which does not fit {owner}; accepted: {accepted}")
     if tensor.dtype not in NUMBERS:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise InputError(f"{place}: found {kind} numbers, accepted: float16, bfloat16 or float32; export the model so")
+    tensor = tensor.half() if tensor.dtype in FP8 else tensor  # which torch cannot compare
     check_finite(place, tensor)
-    return tensor.to(torch.float32, copy=True)
+    check_range(place, tensor, placement.dtype)
+    return tensor.to(placement.device, placement.dtype, copy=True)
 
 
 def check_finite(place: object, tensor: Tensor) -> None:
@@ -240,15 +281,14 @@ def is_finite(tensor: Tensor) -> bool:
     return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
-def check_range(place: object, network: nn.Module, dtype: torch.dtype) -> None:
-    """Refuse weights that a number format cannot hold.
+def check_range(place: object, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Refuse numbers that a number format cannot hold.
 
     Raises:
-        InputError: naming the first such weights.
+        InputError: naming the place.
     """
-    if dtype != torch.float16:  # the others reach as far as fp32
+    if dtype != torch.float16 or tensor.dtype == dtype or not tensor.numel():  # the others reach as far as fp32
         return
     largest = torch.finfo(dtype).max
-    for name, weight in network.named_parameters():
-        if float(torch.stack(torch.aminmax(weight.detach())).abs().max()) > largest:
-            raise InputError(f"{place}: {name}: found weights above {largest:g}, too large for fp16; use fp32 or bf16")
+    if float(torch.stack(torch.aminmax(tensor)).abs().max()) > largest:
+        raise InputError(f"{place}: found weights above {largest:g}, too large for fp16; use fp32 or bf16")

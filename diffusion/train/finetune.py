@@ -92,7 +92,7 @@ def _trainable(base: Model, how: Training) -> dict[str, nn.Module]:
 def _lasting_reference(job: Job, folder: Path) -> str:
     """The base as a model in a folder names it: by a relative path where both would move together, else as it is."""
     base = Path(job.file.base_reference).resolve()
-    if not base.is_dir():
+    if not base.exists():
         return job.file.base_reference
     if base.is_relative_to(job.output.resolve()):
         return os.path.relpath(base, folder.resolve())

@@ -252,7 +252,7 @@ def pickled(folder):
 def checkpoint(folder):
     folder.write_bytes(b"\x80\x04K\x01.")
     return (
-        "found a file, accepted: a folder in diffusers' format with safetensors weights (pickle checkpoints are refused"
+        "found a file, accepted: a folder in diffusers' format or a .safetensors checkpoint (pickle checkpoints are ref"
     )
 
 
@@ -280,8 +280,7 @@ def with_file(name, content=b""):
         (
             "sd.safetensors",
             tensors_named("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x"),
-            "found a checkpoint in one file, accepted: a folder in diffusers' format; convert it in Python: "
-            "StableDiffusionPipeline.from_single_file('sd.safetensors').save_pretrained('FOLDER')",
+            "a checkpoint of Stable Diffusion 1.x or 2.x of other sizes than the published ones; put it into a folder",
         ),
         ("kohya.safetensors", tensors_named("lora_unet_x.lora_down.weight"), "found a LoRA in one file"),
         (
@@ -298,9 +297,9 @@ def with_file(name, content=b""):
         (
             "lora",
             with_file("adapter_config.json"),
-            "found no model_index.json, accepted: a folder in diffusers' format; this is",
+            "found no model_index.json, accepted: a folder in diffusers' format or a .safetensors checkpoint; this is",
         ),
-        ("files", with_file("sd15.safetensors"), "not sd15.safetensors alone; convert it with from_single_file"),
+        ("files", with_file("sd15.safetensors"), "sd15.safetensors"),
         ("above", with_file("inner/model_index.json"), "there are models in it: inner"),
         ("pipe", os.mkfifo, "found neither a file nor a folder"),
         ("nowhere", lambda path: None, "no such folder; name a model"),

@@ -73,11 +73,11 @@ def sideless(folder):
     [
         (pickled, "unet: found pickled weights, accepted: safetensors only"),
         (cut_short, "cannot load"),
-        (kandinsky, "found 'KandinskyPipeline', accepted: StableDiffusionPipeline"),
+        (kandinsky, "found a model for 'KandinskyPipeline', accepted: models of Stable Diff"),
         (lambda folder: (folder / "model_index.json").unlink(), "found no model_index.json"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "cannot load"),
         (lambda folder: (folder / "model_index.json").write_text("[]"), "found a list, accepted: an object"),
-        (lambda folder: (folder / "model_index.json").write_text("{}"), "found None, accepted: StableDiffusionP"),
+        (lambda folder: (folder / "model_index.json").write_text("{}"), "found a model for None, accepted: models"),
         (sideless, "unet: found sample_size None, accepted"),
         (lambda folder: (folder / "unet" / "config.json").write_text("{"), "cannot load"),
         (lambda folder: (folder / "edgesplit.json").write_text("[]"), "found no settings"),
@@ -117,7 +117,7 @@ def test_an_unsupported_class_on_the_hub_is_refused_by_name_before_its_weights_a
     index = repository / "snapshots" / commit / "model_index.json"
     index.parent.mkdir(parents=True)
     index.write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
-    with pytest.raises(InputError, match="someone/other: found 'KandinskyPipeline', accepted"):
+    with pytest.raises(InputError, match="someone/other: found a model for 'KandinskyPipeline', accepted"):
         load_model("someone/other")
 
 

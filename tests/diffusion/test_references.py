@@ -10,6 +10,7 @@ from commands import run
 from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.diffusion.inference import hub
+from edgesplit.diffusion.inference.families.known import FAMILIES
 from edgesplit.diffusion.inference.references import (
     check_models,
     cohort_models,
@@ -139,9 +140,11 @@ def on_hub(tmp_path, monkeypatch):
     def keep(repository, pipeline):
         folder, commit = cache / f"models--{repository.replace('/', '--')}", "0" * 40
         index = folder / "snapshots" / commit / "model_index.json"
+        named = [family.PARTS for family in FAMILIES if pipeline in family.PIPELINES]
+        parts = {name: [part.library, part.classes[0]] for own in named for name, part in own.items()}
         for path, text in (
             (folder / "refs" / "main", commit),
-            (index, json.dumps({"_class_name": pipeline})),
+            (index, json.dumps({"_class_name": pipeline} | parts)),
         ):
             path.parent.mkdir(parents=True)
             path.write_text(text)
@@ -161,7 +164,7 @@ def test_what_is_usual_for_a_model_of_the_hub_is_what_its_family_has(on_hub, tmp
 
 
 def test_a_model_of_the_hub_of_no_family_is_refused_before_it_is_loaded(on_hub):
-    with pytest.raises(InputError, match="someone/kandinsky: found 'KandinskyPipeline', accepted"):
+    with pytest.raises(InputError, match="someone/kandinsky: found a model for 'KandinskyPipeline', accepted"):
         check_models([on_hub("someone/kandinsky", "KandinskyPipeline")])
 
 
@@ -173,7 +176,7 @@ def test_the_half_weights_of_a_model_of_the_hub_are_asked_for_where_it_has_no_ot
     (tmp_path / network).mkdir()
     seen = []
 
-    def download(repository, wanted):
+    def download(repository, wanted, held):
         seen.append(wanted)
         if not variant and wanted:
             raise OSError("no files of this variant")

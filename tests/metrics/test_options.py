@@ -12,6 +12,7 @@ import torch
 
 from edgesplit import data
 from edgesplit.common.errors import InputError
+from edgesplit.diffusion.inference.families.known import FAMILIES
 from edgesplit.metrics.cli import app
 from edgesplit.metrics.fingerprints import fingerprint, fingerprints, is_toy
 from edgesplit.metrics.options import CurveOptions, SweepRequest, on_machine, resolve
@@ -53,13 +54,15 @@ def test_another_training_of_a_model_has_another_fingerprint():
     assert fingerprint("runwayml/some-model") == "runwayml/some-model"
 
 
-def save_model(folder, weights, side=64, base=None):
+def save_model(folder, weights, side=64, base=None, family=FAMILIES[0]):
     """Of a model, what its fingerprint and its kind follow from."""
     (folder / "unet").mkdir(parents=True, exist_ok=True)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(weights)
     if base:
         (folder / "edgesplit.json").write_text(json.dumps({"base": base}))
     else:
+        index = {name: [part.library, part.classes[0]] for name, part in family.PARTS.items()}
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": family.PIPELINES[0]} | index))
         (folder / "unet" / "config.json").write_text(json.dumps({"sample_size": side}))
     return str(folder)
 
@@ -104,7 +107,7 @@ def test_files_that_have_not_changed_are_read_once(tmp_path, monkeypatch):
         )
 
     first = prints()
-    assert len(read) == 8
+    assert len(read) == 12
     assert prints() == first
     assert read == []
     weights = tmp_path / "anna" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -116,11 +119,12 @@ def test_files_that_have_not_changed_are_read_once(tmp_path, monkeypatch):
     assert prints() == second
 
 
-def test_toy_models_are_known_by_the_size_of_their_pictures(tmp_path):
+def test_toy_models_are_known_by_their_family_and_the_size_of_their_pictures(tmp_path):
     assert is_toy(str(TOY / "cluster"))
     assert is_toy(save_model(tmp_path / "small", b"", side=12))
     assert is_toy(save_model(tmp_path / "lora", b"", base="../small"))
     assert not is_toy(save_model(tmp_path / "real", b"", side=64))
+    assert not is_toy(save_model(tmp_path / "other", b"", side=12, family=FAMILIES[1]))
     assert not is_toy("runwayml/some-model")
     (tmp_path / "real" / "unet" / "config.json").write_text("no json")
     assert not is_toy(str(tmp_path / "real"))

@@ -26,6 +26,7 @@ PARAMETERS = {
     "sd21": 865_910_724,
     "sdxl": 2_567_463_684,
     "bk-sdm-small": 482_346_884,
+    "sd3-medium": 2_028_328_000,
     "sd3.5-medium": 2_243_171_520,
     "sd3.5-large": 8_056_627_520,
     "flux.1-dev": 11_901_408_320,
@@ -37,7 +38,7 @@ PARAMETERS = {
 FLUX.1: the hub's count of the safetensors of black-forest-labs/FLUX.1-dev and FLUX.1-schnell, as unsloth's catalogue of
 models repeats it. PixArt-Sigma: PixArt-alpha/PixArt-Sigma-XL-2-1024-MS at revision e102b359. Stable Diffusion 3.5: its
 published are 2.5 and 8.1 billion, the table of positions among them; the exact numbers are those that fill the
-published files, see `CHECKPOINT_BYTES`.
+published files, see `CHECKPOINT_BYTES`. Stable Diffusion 3 Medium: 2 billion, and a file of 4.34 GB.
 """
 CHECKPOINT_BYTES = {"sd3.5-medium": 5_107_104_286, "sd3.5-large": 16_460_379_262}
 """Sizes of sd3.5_medium.safetensors and sd3.5_large.safetensors of stabilityai on the hub: two bytes for each weight of
@@ -69,6 +70,12 @@ def test_weights_and_table_of_positions_fill_the_published_checkpoint(name, bill
     numbers = sum(tensor.numel() for tensor in on_meta(name).state_dict().values())
     assert round(numbers / 1e9, 1) == billions
     assert 0 < CHECKPOINT_BYTES[name] - 2 * (numbers + AUTOENCODER) < MOST_HEADER
+
+
+def test_the_older_medium_model_fills_its_published_file():
+    """sd3_medium.safetensors of stabilityai has 4.34 GB, network, table of positions and autoencoder in fp16."""
+    numbers = sum(tensor.numel() for tensor in on_meta("sd3-medium").state_dict().values())
+    assert round(2 * (numbers + AUTOENCODER) / 1e9, 2) == 4.34
 
 
 class Transfers(TorchDispatchMode):

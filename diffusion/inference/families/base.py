@@ -9,10 +9,13 @@ from ....common.errors import InputError, shown
 from ..sampling import DENOISING
 from ..schedules import said
 from ..templates import fill
+from .one_file import Stored
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from ..headers import Header
 
 Conditions = Mapping[str, "Tensor"]
 """What a network is told beside latents and timestep, by name; one row for each image."""
@@ -95,6 +98,8 @@ class Model(ABC):
     """Tokens of a prompt for a T5, as its pipeline takes them; a T5 has no positions that could run out."""
     UPCASTS_VAE: ClassVar[bool] = False
     """Whether its autoencoder computes in fp32 where the model does in fp16, as its configuration asks."""
+    IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {}
+    """The places where a checkpoint in one file may have a part: name -> places."""
 
     # -- what a family says ---------------------------------------------------------------------------------
 
@@ -107,6 +112,14 @@ class Model(ABC):
     def mended(cls, part: str, config: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG003
         """A part's configuration, less what is known to be wrong in old files."""
         return config
+
+    @classmethod
+    def number_format(cls, part: str, config: Mapping[str, Any], wanted: "torch.dtype") -> "torch.dtype":
+        """The number format of a part: fp32 for an autoencoder whose numbers grow too large for fp16."""
+        import torch
+
+        upcasts = part == "vae" and cls.UPCASTS_VAE and config.get("force_upcast", True)
+        return torch.float32 if upcasts and wanted == torch.float16 else wanted
 
     @property
     def own_latent_size(self) -> tuple[int, int]:
@@ -149,6 +162,45 @@ class Model(ABC):
     @abstractmethod
     def network_faults(self) -> Iterator[tuple[str, str, str]]:
         """What of the network does not fit the other parts: the place, what was found, and what is accepted."""
+
+    # -- what the header of a file tells alone ----------------------------------------------------------------
+
+    @classmethod
+    def stored(cls, part: str, header: "Header") -> Stored | None:
+        """Where a checkpoint in one file has a part; None where it lacks it."""
+        places = cls.IN_ONE_FILE.get(part, ())
+        return next((place for place in places if place.prefix + place.sign in header.shapes), None)
+
+    @classmethod
+    def is_in(cls, header: "Header") -> bool:
+        """Whether a file is a checkpoint of the family, by the names of its network's tensors."""
+        return cls.stored(cls.NETWORK, header) is not None
+
+    @classmethod
+    def network_shapes(cls, header: "Header") -> dict[str, tuple[int, ...]]:
+        """Shapes of the network's tensors in a checkpoint, by their names there less the prefix."""
+        place = cls.stored(cls.NETWORK, header)
+        return header.below(place.prefix) if place else {}
+
+    @classmethod
+    def shipped_as(cls, header: "Header") -> str | None:  # noqa: ARG003
+        """Name of the shipped description of a checkpoint's parts; None for a size that is not shipped."""
+        return None
+
+    @classmethod
+    def other_purpose(cls, header: "Header") -> str | None:  # noqa: ARG003
+        """What a checkpoint of the family is, where it is not for pictures of prompts alone."""
+        return None
+
+    @classmethod
+    def scheduler_in(cls, header: "Header") -> dict[str, Any]:  # noqa: ARG003
+        """What a checkpoint itself says of its scheduler."""
+        return {}
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:  # noqa: ARG003
+        """Whether a LoRA is one for the family, by the names and shapes of its tensors."""
+        return False
 
     # -- what the configuration of a network tells alone, for networks with random weights ----------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..lora_names import adapted_width, adapts
 from ..sampling import FLOW
 from .base import (
     CLIP_TEXT,
@@ -16,9 +17,13 @@ from .base import (
     Part,
     width_fault,
 )
+from .flux_file import SIGN, flux_transformer
+from .one_file import CLIP_SIGN, LDM_VAE, T5_STORED, Stored, as_it_is, channels_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..headers import Header
 
 AXES = (16, 56, 56)
 """Widths of a token's rotary positions: of the picture, its row and its column."""
@@ -26,6 +31,10 @@ PATCH = 2
 """Side of the squares of latents that are packed into one token."""
 TIMESTEPS = 1000
 """Timesteps of training; the transformer counts them from 0 to 1."""
+WIDTH = 3072
+"""Width of its attentions."""
+LORA_LAYER = r"single_(transformer_)?blocks_\d|double_blocks_\d+_(img|txt)_"
+"""Names of its layers in LoRAs, a regular expression."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,37 @@ class Flux(Model):
     USUAL_GUIDANCE = 3.5
     DOUBLES = False
     """It is told the scale, or was distilled to need none."""
+    IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {
+        "transformer": (Stored("model.diffusion_model.", SIGN, flux_transformer), Stored("", SIGN, flux_transformer)),
+        "vae": LDM_VAE,
+        "text_encoder": (Stored("text_encoders.clip_l.transformer.", CLIP_SIGN, as_it_is),),
+        "text_encoder_2": T5_STORED,
+    }
+
+    @classmethod
+    def is_in(cls, header: "Header") -> bool:
+        """Transformers that are told the embedding of the whole prompt, as later relatives are not."""
+        return super().is_in(header) and "vector_in.in_layer.weight" in cls.network_shapes(header)
+
+    @classmethod
+    def shipped_as(cls, header: "Header") -> str | None:
+        """By the width, and by whether it is told the guidance scale."""
+        shapes = cls.network_shapes(header)
+        if shapes.get("img_in.weight", (0,))[0] != WIDTH:
+            return None
+        return "flux.1-dev" if "guidance_in.in_layer.weight" in shapes else "flux.1-schnell"
+
+    @classmethod
+    def other_purpose(cls, header: "Header") -> str | None:
+        """Transformers that get more than latents."""
+        shapes = cls.network_shapes(header)
+        return channels_fault(shapes.get("img_in.weight", ()), shapes.get("final_layer.linear.weight", ()))
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:
+        """LoRAs with the names of its blocks, and of its width where they tell one."""
+        width = adapted_width(header, "attn_(to_q|qkv)_|linear1_")
+        return adapts(header, LORA_LAYER) and width in (None, WIDTH)
 
     def __post_init__(self) -> None:
         height, width = self.latent_shape[1:]

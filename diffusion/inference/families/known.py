@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....common.errors import InputError, shown
+from ..headers import Header
 from .base import UNET, Model
 from .flux import Flux
 from .pixart import PixArt
@@ -29,8 +30,12 @@ def family_of(place: str, pipeline: object) -> type[Model]:
     for family in FAMILIES:
         if pipeline in family.PIPELINES:
             return family
-    known = ", ".join(family.PIPELINES[0] for family in FAMILIES)
-    raise InputError(f"{place}: found {shown(pipeline)}, accepted: {known}")
+    raise InputError(f"{place}: found a model for {shown(pipeline)}, accepted: models of {kinds()}")
+
+
+def kinds() -> str:
+    """What people call the families."""
+    return ", ".join(family.KIND for family in FAMILIES)
 
 
 def family_of_network(config: Mapping[str, Any]) -> type[Model] | None:
@@ -41,3 +46,13 @@ def family_of_network(config: Mapping[str, Any]) -> type[Model] | None:
     """
     kind = config.get("_class_name", UNET.classes[0])
     return next((f for f in FAMILIES if kind in f.PARTS[f.NETWORK].classes and f.takes(config)), None)
+
+
+def family_in(header: Header) -> type[Model] | None:
+    """The family of a checkpoint in one file; None where it is of none, or no checkpoint."""
+    return next((family for family in FAMILIES if family.is_in(header)), None)
+
+
+def family_of_lora(header: Header) -> type[Model] | None:
+    """The family that a LoRA is for; None where its names and shapes do not tell."""
+    return next((family for family in FAMILIES if family.is_of_lora(header)), None)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..lora_names import adapted_width
 from .base import (
     T5_TEXT,
     T5_TOKENS,
@@ -18,8 +19,14 @@ from .base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..headers import Header
+
 NORM = "ada_norm_single"
 """Norm by which its transformers are known from others whose class had the same name."""
+SIGN = "y_embedder.y_proj.fc1.weight"
+"""Name of a tensor in its checkpoints, of which diffusers reads none."""
+WIDTH = 1152
+"""Width of its attentions."""
 SIDE_WITH_SIZES = 128
 """Side of the latents at which a transformer's class has it know sizes where its configuration does not say."""
 
@@ -49,6 +56,21 @@ class PixArt(Model):
     NETWORK = "transformer"
     USUAL_GUIDANCE = 4.5
     T5_LENGTH = 300
+
+    @classmethod
+    def is_in(cls, header: "Header") -> bool:
+        """Checkpoints with the names of its authors."""
+        return SIGN in header.shapes
+
+    @classmethod
+    def other_purpose(cls, header: "Header") -> str | None:  # noqa: ARG003
+        """None can be loaded."""
+        return "a transformer alone with names that diffusers does not read; convert it to a folder"
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:
+        """LoRAs of attentions of its width."""
+        return adapted_width(header, r"(^|_)transformer_blocks_\d+_attn1_") == WIDTH
 
     def as_read(self, prompt: str) -> str:
         """In lower case, as it was trained."""

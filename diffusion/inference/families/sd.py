@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..lora_names import adapted_width, adapts
 from ..schedules import of_stable_diffusion
 from .base import (
     CLIP_TEXT,
@@ -16,9 +17,12 @@ from .base import (
     size_faults,
     width_fault,
 )
+from .one_file import CLIP_SIGN, LDM_UNET, LDM_VAE, Stored, as_it_is, channels_fault, open_clip, text_width
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..headers import Header
 
 TOKENS = 77
 """Tokens of a prompt."""
@@ -26,6 +30,16 @@ OLD_SIDE = 64
 """Side of the latents of models that diffusers below 0.9 saved with a smaller one by mistake."""
 DOWN_BLOCKS = 4
 """Blocks on the way down of a UNet whose configuration does not say."""
+SIZES_SIGN = "label_emb.0.0.weight"
+"""Tensor of UNets that are told sizes beside the text."""
+TEXT_WIDTHS = {768: "sd1", 1024: "sd2"}
+"""Width of the text -> shipped description."""
+UNET_LAYER = "(down|up|input|output)_blocks_|mid(dle)?_block_"
+"""Names of a UNet's layers in LoRAs, a regular expression."""
+TEXT_LAYER = "attn2_(processor_)?to_k_"
+"""Names of those that take a text."""
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
+"""What a UNet predicts, in the words of ModelSpec (github.com/Stability-AI/ModelSpec) -> in those of diffusers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,41 @@ class StableDiffusion(Model):
     }
     NETWORK = "unet"
     SIDE = 64
+    IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {
+        "unet": (LDM_UNET,),
+        "vae": LDM_VAE,
+        "text_encoder": (
+            Stored("cond_stage_model.transformer.", CLIP_SIGN, as_it_is),
+            Stored("cond_stage_model.model.", "token_embedding.weight", open_clip),
+        ),
+    }
+
+    @classmethod
+    def is_in(cls, header: "Header") -> bool:
+        """UNets that are told a text alone."""
+        return super().is_in(header) and SIZES_SIGN not in cls.network_shapes(header)
+
+    @classmethod
+    def shipped_as(cls, header: "Header") -> str | None:
+        """By the width of the text; of 2.x, the one of 512 pixels where the file says that it predicts noise."""
+        name = TEXT_WIDTHS.get(text_width(cls.network_shapes(header)))
+        predicts_noise = cls.scheduler_in(header).get("prediction_type") == "epsilon"
+        return f"{name}-base" if name == "sd2" and predicts_noise else name
+
+    @classmethod
+    def other_purpose(cls, header: "Header") -> str | None:
+        """UNets that get more than latents."""
+        return unet_purpose(cls.network_shapes(header))
+
+    @classmethod
+    def scheduler_in(cls, header: "Header") -> dict[str, Any]:
+        """What the UNet predicts, and whether its noise ends in noise alone."""
+        return unet_schedule(header)
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:
+        """LoRAs of UNets for its widths of the text."""
+        return adapts(header, UNET_LAYER) and adapted_width(header, TEXT_LAYER) in TEXT_WIDTHS
 
     @classmethod
     def words_of_scheduler(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,3 +182,20 @@ def unet_faults(unet: Any, vae: Any) -> Iterator[tuple[str, str, str]]:
     channels = (unet.in_channels, unet.out_channels, vae.latent_channels)
     if len(set(channels)) > 1:
         yield "unet", f"{channels[0]} channels in and {channels[1]} out", f"as many as its vae has, {channels[2]}"
+
+
+def unet_purpose(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What a UNet in a checkpoint is for, if not for latents alone."""
+    return channels_fault(shapes.get("input_blocks.0.0.weight", ()), shapes.get("out.2.weight", ()))
+
+
+def unet_schedule(header: "Header") -> dict[str, Any]:
+    """What a checkpoint says of its scheduler, by ModelSpec's notes and by tensors that trainers put there as signs."""
+    words: dict[str, Any] = {}
+    if (predicts := PREDICTIONS.get(header.notes.get("modelspec.prediction_type", ""))) is not None:
+        words["prediction_type"] = predicts
+    if "v_pred" in header.shapes:
+        words["prediction_type"] = "v_prediction"
+    if "ztsnr" in header.shapes:
+        words["rescale_betas_zero_snr"] = True
+    return words

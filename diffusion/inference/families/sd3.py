@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..lora_names import adapted_width, adapts
 from ..sampling import FLOW
 from .base import (
     CLIP_TEXT_PROJECTED,
@@ -18,12 +19,29 @@ from .base import (
     size_faults,
     width_fault,
 )
+from .one_file import CLIP_SIGN, LDM_VAE, T5_STORED, Stored, Tensors, as_it_is, clip_without_projection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..headers import Header
+
 CLIP_LENGTH = 77
 """Tokens of a prompt for the CLIPs."""
+SIGN = "joint_blocks.0.context_block.adaLN_modulation.1.bias"
+"""Name of a tensor in checkpoints."""
+SHIPPED = {(24, 192**2): "sd3-medium", (24, 384**2): "sd3.5-medium", (38, 192**2): "sd3.5-large"}
+"""Blocks, and places in the table of positions -> shipped description."""
+WIDTHS = (1536, 2432)
+"""Widths of the attentions of the published models."""
+
+
+def sd3_transformer(tensors: Tensors, network: Any) -> Tensors:  # noqa: ARG001
+    """The state of a transformer by the names of diffusers."""
+    from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
+
+    converted: Tensors = convert_sd3_transformer_checkpoint_to_diffusers(dict(tensors))
+    return converted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +82,27 @@ class StableDiffusion3(Model):
     SCHEDULERS = FLOW
     USUAL_GUIDANCE = 7.0
     T5_LENGTH = 256
+    IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {
+        "transformer": (Stored("model.diffusion_model.", SIGN, sd3_transformer), Stored("", SIGN, sd3_transformer)),
+        "vae": LDM_VAE,
+        "text_encoder": (Stored("text_encoders.clip_l.transformer.", CLIP_SIGN, clip_without_projection),),
+        "text_encoder_2": (Stored("text_encoders.clip_g.transformer.", CLIP_SIGN, as_it_is),),
+        "text_encoder_3": T5_STORED,
+    }
+
+    @classmethod
+    def shipped_as(cls, header: "Header") -> str | None:
+        """By the number of blocks and the size of the table of positions."""
+        shapes = cls.network_shapes(header)
+        blocks = {name.split(".")[1] for name in shapes if name.startswith("joint_blocks.")}
+        places = shapes.get("pos_embed", (0, 0))
+        return SHIPPED.get((len(blocks), places[1] if len(places) > 1 else 0))
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:
+        """LoRAs of attentions of its widths, or with the names of its checkpoints."""
+        width = adapted_width(header, r"(^|_)transformer_blocks_\d+_attn_(to_[qkv]|to_out_0)_")
+        return width in WIDTHS or adapts(header, "(^|_)joint_blocks_")
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """The CLIPs' last but one states side by side, then the T5's; and the CLIPs' embeddings side by side."""

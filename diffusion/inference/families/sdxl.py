@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..lora_names import adapted_width, adapts
 from .base import (
     CLIP_TEXT,
     CLIP_TEXT_PROJECTED,
@@ -15,13 +16,30 @@ from .base import (
     Part,
     width_fault,
 )
-from .sd import drawn_text, takes_text, unet_faults, unet_side_step
+from .one_file import CLIP_SIGN, LDM_UNET, LDM_VAE, Stored, as_it_is, open_clip, text_width
+from .sd import (
+    SIZES_SIGN,
+    TEXT_LAYER,
+    UNET_LAYER,
+    drawn_text,
+    takes_text,
+    unet_faults,
+    unet_purpose,
+    unet_schedule,
+    unet_side_step,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..headers import Header
+
 SIZES = 6
 """Numbers that describe the picture: height and width, place of the crop, target height and width."""
+OWN_LAYER = "^lora_te2_|^text_encoder_2_|_transformer_blocks_[1-9]"
+"""Names of its layers in LoRAs that the older models do not have, a regular expression."""
+TEXT_WIDTH, REFINER_WIDTH = 2048, 1280
+"""Widths of the text of the shipped model, and of its refiner, which has its second text encoder alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +77,43 @@ class StableDiffusionXl(Model):
     USUAL_GUIDANCE = 5.0
     UPCASTS_VAE = True
     SIDE = 64
+    IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {
+        "unet": (LDM_UNET,),
+        "vae": LDM_VAE,
+        "text_encoder": (Stored("conditioner.embedders.0.transformer.", CLIP_SIGN, as_it_is),),
+        "text_encoder_2": (Stored("conditioner.embedders.1.model.", "token_embedding.weight", open_clip),),
+    }
+
+    @classmethod
+    def is_in(cls, header: "Header") -> bool:
+        """UNets that are told sizes beside the text."""
+        return super().is_in(header) and SIZES_SIGN in cls.network_shapes(header)
+
+    @classmethod
+    def shipped_as(cls, header: "Header") -> str | None:
+        """By the width of the text."""
+        return "sdxl" if text_width(cls.network_shapes(header)) == TEXT_WIDTH else None
+
+    @classmethod
+    def other_purpose(cls, header: "Header") -> str | None:
+        """Its refiner, models with another kind of noise, and UNets that get more than latents."""
+        shapes = cls.network_shapes(header)
+        if text_width(shapes) == REFINER_WIDTH:
+            return "a refiner, which finishes pictures of another model"
+        if "edm_mean" in header.shapes:
+            return "a model of EDM's noise levels, as Playground 2.5"
+        return unet_purpose(shapes)
+
+    @classmethod
+    def scheduler_in(cls, header: "Header") -> dict[str, Any]:
+        """What the UNet predicts, and whether its noise ends in noise alone."""
+        return unet_schedule(header)
+
+    @classmethod
+    def is_of_lora(cls, header: "Header") -> bool:
+        """LoRAs of UNets for its width of the text, with several blocks in a layer, or beside a second text encoder."""
+        own = adapts(header, OWN_LAYER) or adapted_width(header, TEXT_LAYER) == TEXT_WIDTH
+        return own and adapts(header, UNET_LAYER)
 
     def encode(self, prompts: Sequence[str]) -> Conditions:
         """Both text encoders' last but one states, side by side; the second one's embedding; the sizes."""
