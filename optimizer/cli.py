@@ -145,6 +145,9 @@ def in_use(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+ALPHA = """Say what a device's alpha means: the range that is of use, and what every emphasis gives.
+
+An alpha is the seconds of latency that a PAI of 1 is worth to a user (Remark 1 of the paper)."""
 INIT = "Write a scenario.json and a users.csv to start from."
 TRAIN = """Train a policy for your own scenario; after an interruption the same command goes on.
 
@@ -169,6 +172,40 @@ def init(
     from .plan_command import write_start_files
 
     write_start_files(folder, force, servers)
+
+
+AdvisedDevice = Annotated[str | None, typer.Option(help="The user's device: a latency profile's name or file.")]
+StepLatency = Annotated[float | None, typer.Option(help="Seconds of one step on the device, in place of --device.")]
+GrantedUsers = Annotated[
+    str, typer.Option(help="Numbers of granted users to print seconds for: a list, or START:STOP:STEP.")
+]
+Picture = Annotated[Path | None, typer.Option("-o", "--output", help="Draw PAI and seconds here (.png, .svg, .pdf).")]
+
+
+@app.command(help=ALPHA)
+def alpha(
+    device: AdvisedDevice = None,
+    step_latency_s: StepLatency = None,
+    batches: GrantedUsers = "1,5,10,20",
+    scenario: ScenarioName = "default",
+    edge: Edge = None,
+    pai: Pai = None,
+    gpus: PlanGpus = None,
+    max_batch: MaxBatch = None,
+    bandwidth_mhz: Bandwidth = None,
+    latent_bits: LatentBits = None,
+    total_steps: TotalSteps = None,
+    min_local_steps: MinLocalSteps = None,
+    output: Picture = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a device's alpha means."""
+    from .alpha_command import AlphaRequest, run_advice
+
+    changes = in_use(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
+                     latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
+    run_advice(AlphaRequest(device=device, step_latency_s=step_latency_s, batches=batches, scenario=scenario,
+                            changes=changes, output=output, as_json=as_json))  # fmt: skip
 
 
 ScopeChoice = Annotated[

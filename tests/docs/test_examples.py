@@ -6,11 +6,18 @@ import sys
 import pytest
 from documents import ROOT
 
-EXAMPLES = {"own_method.py": ["3"], "own_rule.py": ["5"], "own_numbers.py": [], "gym_agent.py": ["1"]}
+EXAMPLES = {
+    "own_method.py": ["3"],
+    "own_rule.py": ["5"],
+    "own_numbers.py": [],
+    "our_readings.py": ["4"],
+    "gym_agent.py": ["1"],
+}
 PRINTED = {
     "own_method.py": "slowest first",
     "own_rule.py": "crowded",
     "own_numbers.py": "all local",
+    "our_readings.py": "sign left out",
     "gym_agent.py": "captured",
 }
 
