@@ -6,11 +6,18 @@ from .headers import Header
 
 DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
 """What the first matrix of a layer's adapter is called."""
+KOHYA = ("lora_unet_", "lora_te", "lora_transformer_")
+"""What names begin with in LoRAs of kohya's trainers."""
 
 
 def is_lora(header: Header) -> bool:
     """Whether a file holds a LoRA, or one of its kin that we do not read."""
     return any("lora" in name or "hada_" in name for name in header.shapes)
+
+
+def is_of_kohya(header: Header) -> bool:
+    """Whether a LoRA has the names of kohya's trainers."""
+    return any(name.startswith(KOHYA) for name in header.shapes)
 
 
 def adapts(header: Header, pattern: str) -> bool:

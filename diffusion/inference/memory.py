@@ -23,8 +23,8 @@ def free_bytes(device: str) -> int | None:
 
 
 def needed_bytes(network: Any, dtype: "torch.dtype") -> int:
-    """What the weights of a network take in a number format."""
-    numbers: int = sum(weight.numel() for weight in network.state_dict().values())
+    """What the weights and tables of a network take in a number format, those with several names once."""
+    numbers: int = sum(tensor.numel() for tensor in [*network.parameters(), *network.buffers()])
     return numbers * dtype.itemsize
 
 

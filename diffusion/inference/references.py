@@ -20,6 +20,7 @@ from .families.known import FAMILIES, family_of_lora
 from .headers import SAFETENSORS, read_header
 from .hub import hub_file
 from .index import read_index
+from .lora_names import is_of_kohya
 from .model_paths import INDEX, check_model_path
 from .schedules import check_same
 
@@ -222,16 +223,23 @@ def check_origin(origin: Origin) -> None:
 
 
 def check_loras(reference: str, origin: Origin) -> None:
-    """Refuse a LoRA of another family than its base, where its names and shapes tell.
+    """Refuse a LoRA of another family than its base, where its names and shapes tell, or with names of no use there.
 
     Raises:
-        InputError: naming both.
+        InputError: naming the family.
     """
+    base = origin.family
     for path in lora_files(Path(reference)):
-        own, base = family_of_lora(read_header(path)), origin.family
+        header = read_header(path)
+        own = family_of_lora(header)
         if own and base and own is not base:
             raise InputError(
                 f"{path}: a LoRA of {own.KIND}; its base {origin.name} is {base.KIND}; name one of its family"
+            )
+        if base and is_of_kohya(header) and not base.READS_KOHYA:
+            raise InputError(
+                f"{path}: a LoRA with the names of kohya's trainers, which diffusers does not read for {base.KIND}; "
+                "convert it to the names of diffusers"
             )
 
 

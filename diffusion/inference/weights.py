@@ -191,7 +191,11 @@ def fitting(
     if all_used:
         _check_all_used(place, expected, own, owner)
     _check_scales(place, expected, own)
-    return {name: _checked(f"{place}: {name}", own[name], expected[name].shape, owner, placement) for name in expected}
+    placed: dict[int, Tensor] = {}  # weights that stand under several names are there once
+    for name, like in expected.items():
+        if (key := id(own[name])) not in placed:
+            placed[key] = _checked(f"{place}: {name}", own[name], like.shape, owner, placement)
+    return {name: placed[id(own[name])] for name in expected}
 
 
 def _plain(name: str, expected: Mapping[str, Any]) -> str:

@@ -4,19 +4,30 @@ import json
 
 import pytest
 import torch
-from loras import TARGETS, lora_state, network_of, of_diffusers, of_kohya
+from loras import TARGETS, lora_state, network_of, of_diffusers, of_kohya, of_kohya_for_wide_blocks
 from peft import LoraConfig
 from safetensors.torch import save_file
 from tiny_families import tiny_pipeline
 
 from edgesplit.common.errors import InputError
+from edgesplit.diffusion.inference.families.known import FAMILIES as ALL
+from edgesplit.diffusion.inference.families.known import family_of_lora
+from edgesplit.diffusion.inference.headers import Header, read_header
 from edgesplit.diffusion.inference.hybrid import Request, hybrid
 from edgesplit.diffusion.inference.models import load_model, paired
+from edgesplit.diffusion.inference.references import check_models
 from edgesplit.diffusion.inference.sampling import Sampling
 
+OF = dict(zip(("sd", "sdxl", "sd3", "flux-dev", "pixart"), ALL, strict=True))
 FAMILIES = ("sd", "sdxl", "sd3", "flux-dev")
-WRITERS = {"diffusers": of_diffusers, "kohya": of_kohya}
-CASES = [("diffusers", name) for name in FAMILIES] + [("kohya", "sd"), ("kohya", "sdxl")]
+WRITERS = {"diffusers": of_diffusers, "kohya": of_kohya, "kohya, wide": of_kohya_for_wide_blocks}
+CASES = [
+    *(("diffusers", name) for name in FAMILIES),
+    ("kohya", "sd"),
+    ("kohya", "sdxl"),
+    ("kohya, wide", "flux-dev"),
+    ("kohya, wide", "flux-schnell"),
+]
 
 
 @pytest.fixture
@@ -91,6 +102,68 @@ def test_a_lora_of_another_family_is_refused_by_name(base, tmp_path, lora, of):
     with pytest.raises(InputError, match=r"this LoRA does not fit .* is (Stable|FLUX)|a LoRA of Stable Diff") as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
+
+
+def published(*layers, rank=4):
+    """A LoRA of the published widths: name of a layer's first matrix and its width."""
+    return {name: torch.zeros(rank, width) for name, width in layers}
+
+
+UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+KOHYA_UNET = UNET.replace(".", "_")
+LORAS = {
+    "sd": [
+        published((f"unet.{UNET}.lora_A.weight", 768)),
+        published((f"unet.{UNET.replace('to_k', 'processor.to_k_lora')}.down.weight", 1024)),
+        published((f"lora_unet_{KOHYA_UNET}.lora_down.weight", 768), ("lora_te_text_model_x.lora_down.weight", 768)),
+    ],
+    "sdxl": [
+        published((f"unet.{UNET}.lora_A.weight", 2048)),
+        published(("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.lora_down.weight", 640)),
+        published((f"lora_unet_{KOHYA_UNET}.lora_down.weight", 2048), ("lora_te2_text_model_x.lora_down.weight", 1280)),
+    ],
+    "sd3": [
+        published(("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", 1536)),
+        published(("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", 2432)),
+        published(("lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight", 1536)),
+    ],
+    "flux-dev": [
+        published(("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", 3072)),
+        published(("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight", 3072)),
+        published(("lora_unet_single_blocks_0_linear1.lora_down.weight", 3072)),
+    ],
+    "pixart": [published(("base_model.model.transformer_blocks.0.attn1.to_q.lora_A.weight", 1152))],
+}
+"""Tiny model of the family -> LoRAs of it."""
+
+
+@pytest.mark.parametrize(("name", "state"), [(name, state) for name, states in LORAS.items() for state in states])
+def test_the_family_of_a_published_lora_is_known_and_another_base_refused_without_torch(tmp_path, name, state):
+    index = tmp_path / "other" / "model_index.json"
+    index.parent.mkdir()
+    other, kind = next(OF[key] for key in LORAS if key != name), OF[name].KIND
+    parts = {part: [what.library, what.classes[0]] for part, what in other.PARTS.items()}
+    index.write_text(json.dumps({"_class_name": other.PIPELINES[0]} | parts))
+    folder = noted(tmp_path / "mine", index.parent)
+    save_file(state, folder / "style.safetensors")
+    assert family_of_lora(read_header(folder / "style.safetensors")) is OF[name]
+    with pytest.raises(InputError) as caught:
+        check_models([str(folder)])
+    assert f"style.safetensors: a LoRA of {kind}; its base {index.parent} is {other.KIND}; name" in str(caught.value)
+
+
+def test_what_tells_no_family_is_of_none():
+    for state in ({"x.lora_A.weight": torch.zeros(2, 3)}, {f"unet.{UNET}.lora_A.weight": torch.zeros(2, 99)}):
+        assert family_of_lora(Header({key: tuple(value.shape) for key, value in state.items()})) is None
+
+
+def test_names_that_diffusers_does_not_read_are_said_to_be_so(base, tmp_path):
+    folder = noted(tmp_path / "mine", base("sd3"))
+    save_file(LORAS["sd3"][2], folder / "style.safetensors")
+    says = r"names of kohya's trainers, which diffusers does not read for Stable Diffusion 3 or 3.5; convert it"
+    for refuse in (load_model, lambda folder: check_models([str(folder)])):
+        with pytest.raises(InputError, match=says):
+            refuse(folder)
 
 
 def test_a_family_without_loras_says_so(base, tmp_path):

@@ -41,3 +41,22 @@ def of_kohya(folder, name):
         state[f"{kohya}.{'lora_down' if which == 'A' else 'lora_up'}.weight"] = value
         state[f"{kohya}.alpha"] = torch.tensor(1.0)
     save_file(state, folder / "style_v1.safetensors")
+
+
+def of_kohya_for_wide_blocks(folder, name):
+    """Names of kohya's trainers for FLUX.1: those of its authors, with q, k and v in one."""
+    torch.manual_seed(7)
+    network = network_of(tiny_pipeline(name))
+    width = network.config.num_attention_heads * network.config.attention_head_dim
+    shapes = {
+        "double_blocks_0_img_attn_qkv": (3 * width, width), "double_blocks_0_txt_attn_qkv": (3 * width, width),
+        "double_blocks_0_img_attn_proj": (width, width), "double_blocks_0_txt_mlp_0": (4 * width, width),
+        "double_blocks_0_img_mlp_2": (width, 4 * width), "single_blocks_0_linear2": (width, 5 * width),
+        "single_blocks_0_modulation_lin": (3 * width, width),
+    }  # fmt: skip
+    state = {}
+    for layer, (out, into) in shapes.items():
+        state[f"lora_unet_{layer}.lora_down.weight"] = torch.randn(2, into)
+        state[f"lora_unet_{layer}.lora_up.weight"] = torch.randn(out, 2)
+        state[f"lora_unet_{layer}.alpha"] = torch.tensor(1.0)
+    save_file(state, folder / "style_v1.safetensors")

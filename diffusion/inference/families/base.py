@@ -98,6 +98,8 @@ class Model(ABC):
     """Tokens of a prompt for a T5, as its pipeline takes them; a T5 has no positions that could run out."""
     UPCASTS_VAE: ClassVar[bool] = False
     """Whether its autoencoder computes in fp32 where the model does in fp16, as its configuration asks."""
+    READS_KOHYA: ClassVar[bool] = True
+    """Whether diffusers knows the names that kohya's trainers give the layers of its LoRAs."""
     IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {}
     """The places where a checkpoint in one file may have a part: name -> places."""
 

@@ -56,6 +56,7 @@ class PixArt(Model):
     NETWORK = "transformer"
     USUAL_GUIDANCE = 4.5
     T5_LENGTH = 300
+    READS_KOHYA = False
 
     @classmethod
     def is_in(cls, header: "Header") -> bool:

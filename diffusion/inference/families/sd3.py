@@ -82,6 +82,7 @@ class StableDiffusion3(Model):
     SCHEDULERS = FLOW
     USUAL_GUIDANCE = 7.0
     T5_LENGTH = 256
+    READS_KOHYA = False
     IN_ONE_FILE: ClassVar[Mapping[str, tuple[Stored, ...]]] = {
         "transformer": (Stored("model.diffusion_model.", SIGN, sd3_transformer), Stored("", SIGN, sd3_transformer)),
         "vae": LDM_VAE,
