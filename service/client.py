@@ -16,17 +16,43 @@ from pydantic import ValidationError
 from ..common.errors import InputError, reason_of, shown
 from ..common.json_text import parse_json
 from ..optimizer.model.qoe import Scenario
-from .protocol import DIGEST_HEADER, KEY_HEADER, Ask, Decision, Facts, LatencyParts, scenario_of
+from .protocol import (
+    AGAIN_HEADER,
+    DIGEST_HEADER,
+    KEY_HEADER,
+    WAIT_HEADER,
+    Ask,
+    Decision,
+    Facts,
+    LatencyParts,
+    scenario_of,
+)
 
 T = TypeVar("T")
 TIMEOUT_S = 10.0
 """Seconds for an answer that does not wait for anything."""
+ANSWER_S = 0.5
+"""Seconds that an answer may take to come once the edge has made it."""
+NOT_READY = 504
+"""Status of an answer that there is nothing yet."""
 MOST_ANSWER = 64 << 20
 """Bytes of an answer at most; a hand-off of Stable Diffusion has some 33,000."""
 
 
 class EdgeError(Exception):
     """The edge cannot help: it is unreachable, slow, full or wrong; the message says which."""
+
+
+class NotReadyError(EdgeError):
+    """The edge is at work on a hand-off that is not there yet.
+
+    Attributes:
+        expected_s: seconds after which it expects to have it.
+    """
+
+    def __init__(self, message: str, expected_s: float) -> None:
+        super().__init__(message)
+        self.expected_s = expected_s
 
 
 @dataclass(frozen=True)
@@ -98,9 +124,12 @@ class EdgeClient:
         """Wait for a hand-off; returns it, checked against its digest, and the seconds that it was at the edge.
 
         Raises:
+            NotReadyError: where the edge says that it is still at work on it.
             EdgeError: where the edge cannot help.
         """
-        answer = await self._call("GET", f"/v1/requests/{name}/handoff", wait_s)
+        wait = int(wait_s - ANSWER_S)  # whole seconds, and some time for the answer
+        headers = {WAIT_HEADER: f"wait={wait}"} if wait > 0 else {}
+        answer = await self._call("GET", f"/v1/requests/{name}/handoff", wait_s, headers=headers)
         digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
         if answer.headers.get(DIGEST_HEADER) != f"sha-256=:{digest}:":
             raise EdgeError("the hand-off was damaged on its way")
@@ -124,6 +153,9 @@ class EdgeClient:
             raise EdgeError(f"no answer from {self.server} within {wait_s:.3g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EdgeError(f"{self.server} cannot be reached ({reason_of(error)})") from error
+        again = answer.headers.get(AGAIN_HEADER, "")
+        if answer.status_code == NOT_READY and again.isdecimal():
+            raise NotReadyError(_problem(answer, content), float(again[:9]))
         if not answer.is_success:
             raise EdgeError(_problem(answer, content))
         return Answer(answer.headers, content)

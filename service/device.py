@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..common.errors import InputError
-from .client import EdgeClient, EdgeError
+from .client import EdgeClient, EdgeError, NotReadyError
 from .protocol import Ask, Decision, LatencyParts
 
 MARGIN = 2.0
-"""Times that the planned seconds may pass before a device gives the edge up."""
+"""Times that the expected seconds may pass before a device asks the edge what it expects now."""
 LAST_WORDS_S = 1.0
 """Seconds for what a device tells the edge last: that it needs a hand-off no more, or what it measured."""
 
@@ -97,12 +97,8 @@ def longest_wait(interval_s: float, all_local_s: float) -> float:
 
 
 def longest_fetch(ask: Ask, decision: Decision) -> float:
-    """Seconds that a device waits for a hand-off: twice the plan and a second, while it can still pay.
-
-    After (N - n) L_i the hand-off saves nothing any more.
-    """
-    planned = decision.planned.edge_s + decision.planned.transmit_s
-    return min(MARGIN * planned + 1.0, decision.offloaded_steps * ask.step_latency_s)
+    """Seconds that a device waits for a hand-off: after (N - n) L_i it saves nothing any more."""
+    return decision.offloaded_steps * ask.step_latency_s
 
 
 async def _from_edge(client: EdgeClient, ask: Ask, interval_s: float) -> Received:
@@ -117,11 +113,31 @@ async def _from_edge(client: EdgeClient, ask: Ask, interval_s: float) -> Receive
     if decision.decision == "deny":
         return Received(decision=decision, decided_s=decided_s, reason=decision.reason or "")
     try:
-        payload, edge_s = await client.handoff(decision.id, longest_fetch(ask, decision))
+        payload, edge_s = await _handed_off(client, ask, decision)
     except EdgeError as error:
         await _last_words(client.cancel(decision.id))
         return Received(decision=decision, decided_s=decided_s, reason=str(error))
     return Received(decision=decision, payload=payload, decided_s=decided_s, edge_s=edge_s)
+
+
+async def _handed_off(client: EdgeClient, ask: Ask, decision: Decision) -> tuple[bytes, float]:
+    """Wait for a hand-off as long as it can pay; returns it, and the seconds that it was at the edge.
+
+    A plan cannot know who joins later, so the edge may well be later than planned. It is asked again what it expects,
+    and given up where that does not pay, or where it does not answer.
+
+    Raises:
+        EdgeError: where the edge cannot help any more.
+    """
+    end = time.monotonic() + longest_fetch(ask, decision)
+    expected_s = decision.planned.edge_s + decision.planned.transmit_s
+    while True:
+        try:
+            return await client.handoff(decision.id, min(MARGIN * expected_s + 1.0, end - time.monotonic()))
+        except NotReadyError as late:
+            expected_s = late.expected_s
+            if time.monotonic() + expected_s > end:
+                raise
 
 
 def _check_decision(ask: Ask, decision: Decision) -> None:

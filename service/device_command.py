@@ -190,15 +190,13 @@ def _loaded(request: DeviceRequest, chosen: OwnModel) -> "PersonalModel":
 
 
 def _listen(request: DeviceRequest, device: "PersonalDevice") -> None:
-    from uvicorn import Server
-
     from .gateway import make_gateway
-    from .listening import bound_socket, config_of
+    from .listening import OrderlyServer, bound_socket, config_of
 
     name = request.user or Path(str(request.model)).name
     say(f"device: http://{HOST}:{request.listen}/v1/images/generations, model {name!r}; Ctrl-C stops it")
     with bound_socket(HOST, request.listen or 0, "--listen") as taken:
-        Server(config_of(make_gateway(device, name))).run(sockets=[taken])
+        OrderlyServer(config_of(make_gateway(device, name))).run(sockets=[taken])
 
 
 async def _one(request: DeviceRequest, device: "PersonalDevice") -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h11
@@ -22,8 +23,17 @@ ANSWER_S = 1.0
 """Seconds after which a connection is closed that the application should have answered."""
 
 
-class EdgeServer(uvicorn.Server):
-    """uvicorn's server around the rounds: they start before it listens, and stop while devices still hear of it."""
+class OrderlyServer(uvicorn.Server):
+    """uvicorn's server, which ends in order however often it is told to; nothing of it lasts long."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; uvicorn would leave the application where it is at the second Ctrl-C, with a traceback."""
+        super().handle_exit(sig, frame)
+        self.force_exit = False
+
+
+class EdgeServer(OrderlyServer):
+    """A server around the rounds: they start before it listens, and stop while devices still hear of it."""
 
     def __init__(self, config: uvicorn.Config, rounds: Rounds, grace_s: float) -> None:
         super().__init__(config)
@@ -39,6 +49,12 @@ class EdgeServer(uvicorn.Server):
         gc.collect()
         gc.freeze()  # what is there now stays, and to go through it again would hold everybody up
         await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; when told again, without the time for images in flight."""
+        if self.should_exit:
+            self.rounds.hurry()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer everybody, then close the connections."""
@@ -113,7 +129,8 @@ def bound_socket(host: str, port: int, option: str = "--host, --port") -> socket
     Raises:
         InputError: for an address that is taken or none.
     """
-    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY where it says TCP
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))

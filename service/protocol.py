@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from ..common.files import Record
 from ..fitting.latency import LatencyModel
@@ -14,6 +14,8 @@ from ..optimizer.model.qoe import Scenario
 MEDIA_HANDOFF = "application/vnd.edgesplit.handoff"
 MEDIA_PROBLEM = "application/problem+json"
 KEY_HEADER, DIGEST_HEADER = "Idempotency-Key", "Repr-Digest"
+WAIT_HEADER, AGAIN_HEADER = "Prefer", "Retry-After"
+"""How long a device wants to wait (RFC 7240), and after how many seconds the hand-off is expected."""
 MOST_BODY = 64 * 1024
 """Bytes of a request's body at most."""
 
@@ -67,7 +69,13 @@ class LatencyParts(Record):
         return self.wait_s + self.edge_s + self.transmit_s + self.local_s
 
 
-class Decision(Record):
+class Answered(Record):
+    """What a server answers: a later version may say more, which devices of this one pass over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Decision(Answered):
     """What the server decided at the end of the round.
 
     Attributes:
@@ -87,7 +95,7 @@ class Decision(Record):
     reason: str | None = None
 
 
-class Facts(Record):
+class Facts(Answered):
     """What the server serves, so that devices can check before they ask.
 
     Attributes:

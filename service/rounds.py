@@ -115,7 +115,7 @@ class Rounds:
         self._sent: dict[str, float] = {}
         self._numbers = itertools.count()
         self._rate, self._last_round = 0.0, -1
-        self._start_s = self._swept_s = self._engine_s = 0.0
+        self._start_s = self._swept_s = self._engine_s = self._grace_end_s = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._tasks: list[asyncio.Task[None]] = []
         self.stopping = False
@@ -157,14 +157,18 @@ class Rounds:
             if entry.name not in self._in_flight:
                 self._deny(entry, "the server stops")
         self._pending.clear()
-        end = time.monotonic() + grace_s
-        while (self._in_flight or self._sending) and time.monotonic() < end:
+        self._grace_end_s = time.monotonic() + grace_s
+        while (self._in_flight or self._sending) and time.monotonic() < self._grace_end_s:
             await asyncio.sleep(0.02)
         self._fail([*self._in_flight.values(), *self._sending.values()], "stopping", "the server stops")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
+
+    def hurry(self) -> None:
+        """Give images in flight no more time, while it stops."""
+        self._grace_end_s = 0.0
 
     # -- what devices do ------------------------------------------------------------------------------------
 
@@ -292,6 +296,12 @@ class Rounds:
         left = tuple(entry.steps_left for entry in self._in_flight.values()) if self.settings.counts_steps else ()
         gpus = self.settings.scenario.gpus if self.ready else 0
         return Load(self.in_flight, self.on_radio, gpus, self._rate, steps_left=left)
+
+    def expected_s(self, entry: Entry) -> float:
+        """Seconds until a hand-off is on its device, with the batch and the radio as they are now."""
+        scenario = self.scenario()
+        step_s = float(edge_step_latency(scenario, max(1, self.in_flight)))
+        return entry.steps_left * step_s + float(transmit_time(scenario, max(1, self.on_radio)))
 
     # -- rounds ---------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,10 +26,12 @@ from .asgi import BODY_S, bounded, hung_up, says_too_large, too_large
 from .dashboard import PAGE
 from .ledger import Entry
 from .protocol import (
+    AGAIN_HEADER,
     DIGEST_HEADER,
     KEY_HEADER,
     MEDIA_HANDOFF,
     MEDIA_PROBLEM,
+    WAIT_HEADER,
     Ask,
     Decision,
     Facts,
@@ -166,7 +169,8 @@ def _add_handoff_route(app: FastAPI) -> None:
         """Wait for the hand-off of a granted request: a safetensors message, with its SHA-256 as Repr-Digest."""
         served = _served(request)
         entry = served.rounds.find(name)
-        payload: bytes = await _while_there(request, served.rounds, entry, entry.handoff, served.settings.wait_s)
+        wait_s = min(served.settings.wait_s, _preferred_s(request))
+        payload: bytes = await _while_there(request, served.rounds, entry, entry.handoff, wait_s)
         served.rounds.fetched(entry)
         served.telemetry.sent(len(payload))
         digest = base64.b64encode(hashlib.sha256(payload).digest()).decode()
@@ -250,7 +254,15 @@ async def _while_there(
     if gone.done():
         gone.result()  # a body that is too large or too slow
         raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled unless it waits elsewhere")
-    raise ProblemError(504, "too-slow", "the hand-off is not ready; wait for it again, or run all steps locally")
+    detail = "the hand-off is not ready; wait for it again, or run all steps locally"
+    again_s = max(1, math.ceil(rounds.expected_s(entry)))
+    raise ProblemError(504, "too-slow", detail, {AGAIN_HEADER: str(again_s)})
+
+
+def _preferred_s(request: Request) -> float:
+    """Seconds that a device wants to wait at most, as RFC 7240 has it; infinite where it does not say."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", request.headers.get(WAIT_HEADER, ""))
+    return float(found[1]) if found else math.inf
 
 
 # -- operators ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from edgesplit.diffusion.inference.sampling import Sampling
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.service import own_step
-from edgesplit.service.client import EdgeClient, EdgeError, PlainClient
+from edgesplit.service.client import EdgeClient, EdgeError, NotReadyError, PlainClient
 from edgesplit.service.device import LAST_WORDS_S, longest_fetch, longest_wait, run_device
 from edgesplit.service.own_pictures import FACTS_S, PersonalDevice
 from edgesplit.service.personal import PersonalModel, StoppedError, Watch, png, stops
@@ -281,6 +281,67 @@ def test_a_hand_off_that_never_comes_is_cancelled():
     assert finished == [(None, 6)]
     assert "within" in result.reason
     assert engine.cancelled == [result.decision.id]
+
+
+class LateEdge:
+    """An edge that grants, plans a second, and says each time that its hand-off takes so many seconds more."""
+
+    def __init__(self, *expected_s):
+        self.expected_s, self.waits_s, self.cancelled = list(expected_s), [], []
+
+    async def ask(self, ask, wait_s):
+        planned = LatencyParts(wait_s=0, edge_s=1.0, transmit_s=0.0, local_s=0)
+        return Decision(id="r", decision="grant", local_steps=1, offloaded_steps=5, planned=planned)
+
+    async def handoff(self, name, wait_s):
+        self.waits_s.append(wait_s)
+        if not self.expected_s:
+            return b"there", 9.0
+        raise NotReadyError("not ready", self.expected_s.pop(0))
+
+    async def report(self, name, measured):
+        pass
+
+    async def cancel(self, name):
+        self.cancelled.append(name)
+
+
+def waited_for(edge):
+    ask, finished = Ask(prompt_template=TEMPLATE, seed=0, step_latency_s=2.0, alpha=0.0, total_steps=6), []
+
+    async def finish(payload, n):
+        finished.append((payload, n))
+
+    return asyncio.run(run_device(edge, ask, 0.1, finish)), finished
+
+
+def test_an_edge_that_is_later_than_planned_is_waited_for_while_that_pays():
+    """Five steps of two seconds can be saved: it waits twice the plan and a second, then twice what it hears."""
+    edge = LateEdge(3.0, 8.0)
+    result, finished = waited_for(edge)
+    assert result.granted
+    assert finished == [(b"there", 1)]
+    assert edge.waits_s == pytest.approx([3.0, 7.0, 10.0], abs=0.5)
+
+
+def test_an_edge_that_expects_more_than_can_be_saved_is_given_up_at_once():
+    edge = LateEdge(3.0, 11.0)
+    result, finished = waited_for(edge)
+    assert result.reason == "not ready"
+    assert finished == [(None, 6)]
+    assert len(edge.waits_s) == 2
+    assert edge.cancelled == ["r"]
+
+
+def test_what_a_later_server_says_beside_is_passed_over():
+    facts = {
+        "model": "m", "total_steps": 6, "min_local_steps": 2, "guidance_scale": 3.0, "scheduler": "ddim",
+        "scheduler_hash": "0", "latent_shape": [4, 8, 8], "interval_s": 1.0, "version": "9", "more": {"of": "it"},
+    }  # fmt: skip
+    assert Facts.model_validate_json(json.dumps(facts)).version == "9"
+    planned = {"wait_s": 0, "edge_s": 0, "transmit_s": 0, "local_s": 0}
+    decision = {"id": "r", "decision": "deny", "local_steps": 6, "offloaded_steps": 0, "planned": planned, "more": 1}
+    assert Decision.model_validate_json(json.dumps(decision)).id == "r"
 
 
 def test_waits_never_cost_more_than_they_can_save():

@@ -5,7 +5,10 @@ import base64
 import hashlib
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -14,6 +17,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import servers
 from commands import call_root, refused
 from crowd import crowding
 from edges import dying_worker
@@ -23,6 +27,7 @@ from edgesplit.fitting.latency import LatencyModel
 from edgesplit.service.call_log import CallLog, replay
 from edgesplit.service.client import EdgeClient, EdgeError, PlainClient
 from edgesplit.service.engines import EmulatedEngine, ProcessEngine
+from edgesplit.service.listening import bound_socket
 from edgesplit.service.protocol import MEDIA_HANDOFF, MEDIA_PROBLEM, MOST_BODY, LatencyParts
 from edgesplit.service.scheduler import decide
 from edgesplit.service.server import Token
@@ -344,6 +349,51 @@ def test_a_handoff_that_takes_too_long_can_be_waited_for_again():
         name = http.post("/v1/requests", json=BODY).json()["id"]
         is_problem(http.get(f"/v1/requests/{name}/handoff"), 504, "too-slow")
         until(lambda: http.get(f"/v1/requests/{name}/handoff").status_code == 200)
+
+
+def test_a_device_says_how_long_it_waits_and_hears_how_long_it_still_takes():
+    """15 steps of 0.2 s."""
+    rounds = make_rounds(EmulatedEngine(SLOW))
+    with serving(rounds, grace_s=0.0) as (address, _), httpx.Client(base_url=address, timeout=PATIENCE_S) as http:
+        granted = http.post("/v1/requests", json=BODY).json()
+        start = time.monotonic()
+        answer = http.get(f"/v1/requests/{granted['id']}/handoff", headers={"Prefer": "respond-async, wait=1"})
+        is_problem(answer, 504, "too-slow")
+        assert time.monotonic() - start >= 1.0
+        assert 1 <= int(answer.headers["Retry-After"]) <= granted["offloaded_steps"] * SLOW.intercept_s
+        assert rounds.in_flight == 1
+
+
+def test_connections_do_not_hold_small_answers_back():
+    """Without TCP_NODELAY an answer's second packet waits 0.04 s for the first one's receipt."""
+    with bound_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        with socket.create_connection(taken.getsockname()):
+            accepted, _ = taken.accept()
+            with accepted:
+                asyncio.base_events._set_nodelay(accepted)  # what asyncio does with every connection
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_two_ctrl_c_end_a_server_in_order_though_an_image_has_hours_to_go(pause_s):
+    port = free_port()
+    options = ["serve", "--engine", "emulated", "--edge", "h100-nvl", "--total-steps", "200", "--gpus", "1"]
+    options += ["--port", str(port), "--grace-s", "3600"]
+    with subprocess.Popen([sys.executable, "-m", "edgesplit", *options], stderr=subprocess.PIPE, text=True) as process:
+        address = f"http://127.0.0.1:{port}"
+        servers.until(lambda: servers.is_ready(address))
+        slow = make_ask(step_latency_s=1000.0, total_steps=200).model_dump()
+        assert httpx.post(f"{address}/v1/requests", json=slow, timeout=PATIENCE_S).json()["decision"] == "grant"
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause_s)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert [line for line in said.splitlines() if line] == [
+        f"serve: {address} once its model is loaded; Ctrl-C stops it",
+        "edgesplit: interrupted",
+    ]
 
 
 def test_cancelling_over_http(quick):
