@@ -58,6 +58,7 @@ class EdgeWorker:
         self._new: list[str] = []
         self._asked: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
+        self._begun_s: float | None = None  # when the tick under way began: what lies between two ticks is part of it
 
     def facts(self, measure: bool) -> dict[str, Any]:
         """What the server needs to know: the model, its scheduler, its latents, and how long its steps take."""
@@ -134,11 +135,12 @@ class EdgeWorker:
 
     def tick(self) -> tuple[dict[str, Any], dict[str, bytes]] | None:
         """One step of everything: the fields of `engines.Tick`, and the hand-offs; None where nothing happened."""
-        batch, start = len(self.engine), time.monotonic()
+        batch, start = len(self.engine), self._begun_s or time.monotonic()
         done = self.engine.tick() if batch else {}
         if batch:
             self._wait()
         ended = time.monotonic()
+        self._begun_s = ended if len(self.engine) else None
         handoffs = {}
         for name, latents in done.items():
             try:

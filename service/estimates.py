@@ -16,8 +16,11 @@ WINDOW_TICKS = 400
 """Ticks from which the step latency is estimated."""
 FEWEST_TICKS = 20
 """Ticks below which it stays the profile's."""
-OFTEN = 5
-"""Ticks of one size from which its median counts for a new line."""
+TOGETHER = 20
+"""Ticks of like size whose medians are one point of a new line, so that no size needs to come up often; and the last
+ticks, which say how fast the machine is now."""
+FEWEST_POINTS = 4
+"""Points of different size below which a line is not fitted anew."""
 WINDOW_TRANSFERS = 100
 """Transfers from which the bandwidth is estimated."""
 FEWEST_TRANSFERS = 10
@@ -29,7 +32,7 @@ SHORTEST_S = 1e-4
 class LatencyEstimate:
     """L_e as the last ticks took it: the profile, scaled or fitted again.
 
-    Medians of each batch size withstand single slow ticks. Few sizes scale the profile; many fit its line anew.
+    Medians of ticks of like size withstand single slow ones. Few sizes scale the profile; many fit its line anew.
     """
 
     def __init__(self, profile: LatencyModel, gpus: int) -> None:
@@ -52,15 +55,18 @@ class LatencyEstimate:
 
     def _estimated(self) -> LatencyModel:
         batch, seconds = np.array(self._ticks).T
-        sizes, counts = np.unique(batch, return_counts=True)
-        medians = np.array([np.median(seconds[batch == size]) for size in sizes])
-        often = counts >= OFTEN
-        if np.count_nonzero(often) >= 4 and sizes[often].max() >= 2 * sizes[often].min():
-            return fit_latency(sizes[often] / self.gpus, medians[often], counts[often].astype(float)).model
-        expected = self.profile.step_latency(sizes / self.gpus)
-        ratio = float(np.average(medians / expected, weights=counts))
-        edge = self.profile
-        return LatencyModel(ratio * edge.slope_s, ratio * edge.intercept_s, ratio * edge.floor_s)
+        model = self._fitted(batch / self.gpus, seconds)
+        last = seconds[-TOGETHER:] / model.step_latency(batch[-TOGETHER:] / self.gpus)
+        now = float(np.median(last))
+        return LatencyModel(now * model.slope_s, now * model.intercept_s, now * model.floor_s)
+
+    def _fitted(self, sizes: Floats, seconds: Floats) -> LatencyModel:
+        """The line through all ticks; the profile where they are of few sizes."""
+        points = np.array_split(np.argsort(sizes, kind="stable"), max(1, sizes.size // TOGETHER))
+        middle = np.array([np.median(sizes[point]) for point in points])
+        if np.unique(middle).size < FEWEST_POINTS or middle.max() < 2 * middle.min():
+            return self.profile
+        return fit_latency(middle, [np.median(seconds[point]) for point in points]).model
 
 
 class BandwidthEstimate:
