@@ -104,9 +104,7 @@ def _listen(request: ServeRequest, rounds: Rounds, app: Any) -> None:
 
 def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[EdgeEngine, float]:
     """What runs the steps, and the guidance scale that it has."""
-    if request.engine == "emulated":
-        guidance = request.guidance if request.guidance is not None else (3.0 if toy else 7.5)
-        return EmulatedEngine(resolved.scenario.edge, resolved.scenario.gpus), guidance
+    from .. import data
     from ..diffusion.inference.references import MODULES as MODEL_MODULES
     from ..diffusion.inference.references import (
         check_format,
@@ -116,14 +114,15 @@ def make_engine(request: ServeRequest, resolved: Resolved, toy: bool) -> tuple[E
         usual_scheduler,
     )
 
+    cluster = request.cluster or str(data.FOLDER / "toyworld" / "cluster")
+    guidance = usual_guidance(cluster, request.guidance, toy)
+    if request.engine == "emulated":
+        return EmulatedEngine(resolved.scenario.edge, resolved.scenario.gpus), guidance
     require("models", *MODEL_MODULES)
-    from .. import data
     from .edge_worker import work
 
-    cluster = request.cluster or str(data.FOLDER / "toyworld" / "cluster")
     check_format(request.dtype)
     check_models([cluster])
-    guidance = usual_guidance(cluster, request.guidance, toy)
     settings = {
         "cluster": cluster,
         "dtype": request.dtype,
