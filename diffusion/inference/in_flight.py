@@ -427,7 +427,8 @@ class LinearGroup(StepGroup):
     def stepped(self, predictions: Tensor) -> Tensor:
         """What the scheduler would make of them, one after another."""
         a, b, _ = self.numbers
-        return (a * self.latents + b * predictions).to(self.latents.dtype)
+        stepped: Tensor = (a * self.latents + b * predictions).to(self.latents.dtype)
+        return stepped
 
 
 class SchedulerPool:
