@@ -88,8 +88,9 @@ def run_plan(request: PlanRequest) -> None:
 def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
     """The request with the default method of one server or of several, checked."""
     request = replace(request, method=request.method or default_method(scenario))
-    _check_together(request)
-    if isinstance(scenario, Fleet):
+    several = isinstance(scenario, Fleet)
+    _check_together(request, methods_for(several))
+    if several:
         found = {
             "--gpu-sweep": request.gpu_sweep is not None,
             "--uncertainty": request.uncertain,
@@ -101,7 +102,7 @@ def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
     return request
 
 
-def _check_together(request: PlanRequest) -> None:
+def _check_together(request: PlanRequest, offered: Mapping[str, MethodEntry]) -> None:
     """Refuse options that would be ignored beside each other."""
     if request.compare and request.gpu_sweep is not None:
         raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
@@ -114,7 +115,7 @@ def _check_together(request: PlanRequest) -> None:
     entry = entry_of(request.method)
     for name in request.settings:
         if not request.compare and name not in entry.options:
-            readers = (f"--method {known}" for known, known_entry in BUILT_IN.items() if name in known_entry.options)
+            readers = (f"--method {known}" for known, other in offered.items() if name in other.options)
             raise InputError(
                 f"{OPTIONS[name]}: found --method {request.method}, accepted: {' or '.join(readers)} or --compare"
             )

@@ -100,14 +100,23 @@ def evolve_grants(
     from pymoo.operators.sampling.rnd import BinaryRandomSampling
 
     operators = BinaryRandomSampling(), TwoPointCrossover(), BitflipMutation()
-    best = _evolve(_problem(scenario, users), operators, population, generations, seed, **further)
+    best = evolve(_problem(scenario, users), operators, population, generations, seed, **further)
     return np.zeros(len(users), bool) if best is None else np.asarray(best, bool)
 
 
-def _evolve(
+def evolve(
     problem: Any, operators: tuple[Any, ...], population: int, generations: int, seed: int, **further: Any
 ) -> Any:
-    """The best decision of all generations; None where none is better than all local."""
+    """The best decision of all generations; None where none is better than all local.
+
+    Args:
+        problem: result of `maximise`.
+        operators: sampling, crossover and mutation.
+        population: number of plans in a generation.
+        generations: number of generations.
+        seed: seed of the random numbers.
+        further: arguments of pymoo's algorithm.
+    """
     from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.optimize import minimize
 
@@ -127,7 +136,7 @@ def _problem(scenario: Scenario, users: Users) -> Any:
         return decision_values(scenario, gain, granted), granted.sum(axis=1)
 
     one = np.ones(len(users), np.int64)
-    return _maximise(value, scenario, 0 * one, one, bool)
+    return maximise(value, scenario.max_batch, 0 * one, one, bool)
 
 
 def _joint_cell(scenario: Scenario, users: Users, population: int, generations: int, seed: int) -> Ints:
@@ -138,7 +147,7 @@ def _joint_cell(scenario: Scenario, users: Users, population: int, generations: 
 
     whole = RoundingRepair()
     operators = IntegerRandomSampling(), SBX(repair=whole), PM(repair=whole)
-    best = _evolve(_joint_problem(scenario, users), operators, population, generations, seed)
+    best = evolve(_joint_problem(scenario, users), operators, population, generations, seed)
     return np.full(len(users), scenario.total_steps) if best is None else _local_steps(scenario, best)
 
 
@@ -160,13 +169,19 @@ def _joint_problem(scenario: Scenario, users: Users) -> Any:
 
     ends = (0, scenario.min_local_steps), (1, scenario.total_steps)
     low, high = (np.repeat(end, len(users)) for end in ends)
-    return _maximise(value, scenario, low, high, int)
+    return maximise(value, scenario.max_batch, low, high, int)
 
 
-def _maximise(
-    value: Callable[[Any], tuple[Floats, Ints]], scenario: Scenario, low: Ints, high: Ints, kind: type
-) -> Any:
-    """A problem in pymoo's terms; `value` gives gains and batches, and a batch above B_max is infeasible."""
+def maximise(value: Callable[[Any], tuple[Floats, Ints]], most: int, low: Ints, high: Ints, kind: type) -> Any:
+    """A problem in pymoo's terms.
+
+    Args:
+        value: function of a population's genes that gives gains and counts, both of shape (plans,).
+        most: largest count that is feasible.
+        low: least value of every gene.
+        high: largest value of every gene.
+        kind: type of the genes.
+    """
     from pymoo.core.problem import Problem
 
     class Grants(Problem):  # type: ignore[misc]
@@ -174,7 +189,7 @@ def _maximise(
             super().__init__(n_var=low.size, n_obj=1, n_ieq_constr=1, xl=low, xu=high, vtype=kind)
 
         def _evaluate(self, x: Any, out: dict[str, Any], *_: Any, **__: Any) -> None:
-            worth, granted = value(x)
-            out["F"], out["G"] = -worth, granted - scenario.max_batch
+            worth, counted = value(x)
+            out["F"], out["G"] = -worth, counted - most
 
     return Grants()

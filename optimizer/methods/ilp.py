@@ -113,7 +113,7 @@ def solve(
     if splits.size == 0 or splits[0] >= scenario.total_steps:
         return Solution(denied, OPTIMAL, 0.0, 0.0)
     program, grants = form(scenario, users, splits)
-    status, x, value, bound = _solve(program, end)
+    status, x, value, bound = solve_program(program, end)
     if x is None:
         return Solution(denied, status, 0.0, bound)
     chosen = x[:grants].reshape(len(users), -1) > 0.5
@@ -121,8 +121,13 @@ def solve(
     return Solution(local_steps, status, value, bound)
 
 
-def _solve(program: Any, end: float) -> tuple[str, Floats | None, float, float]:
-    """Status, best point (None where none is found), its value and the bound, at a gap of exactly 0."""
+def solve_program(program: Any, end: float) -> tuple[str, Floats | None, float, float]:
+    """Status, best point (None where none is found), its value and the bound, at a gap of exactly 0.
+
+    Args:
+        program: HiGHS's program.
+        end: reading of `time.monotonic` at which the best point so far is taken.
+    """
     import highspy
 
     highs = highspy.Highs()

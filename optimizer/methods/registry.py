@@ -54,6 +54,7 @@ class MethodEntry:
 
 _AGENT = "edgesplit.optimizer.agent.decide"
 _METHODS = "edgesplit.optimizer.methods"
+_ASSIGNMENT = f"{_METHODS}.assignment"
 _GENETIC: dict[str, Any] = {
     "options": ("population", "generations", "seed"),
     "most_compared": 200,
@@ -117,8 +118,43 @@ BUILT_IN: Mapping[str, MethodEntry] = {
         options=("offloaded_steps",),
     ),
     "assign": MethodEntry(
-        f"{_METHODS}.assignment.search:assign",
+        f"{_ASSIGNMENT}.search:assign",
         "Several servers, the default there: exchanges along the residual graph, with a dual bound as proof.",
+        prepare=("scipy.optimize",),
+        servers=True,
+    ),
+    "assign-exact": MethodEntry(
+        f"{_ASSIGNMENT}.branch:assign_exact",
+        "Several servers: the proven optimum by branch and bound over the servers' states.",
+        options=("time_limit_s",),
+        most_compared=1000,
+        prepare=("scipy.optimize",),
+        servers=True,
+    ),
+    "ilp-states": MethodEntry(
+        f"{_ASSIGNMENT}.ilp_states:ilp_states",
+        "Several servers: HiGHS on a program whose binaries are states alone.",
+        most_compared=100,
+        servers=True,
+        **_PROGRAM,
+    ),
+    "genetic-assign": MethodEntry(
+        f"{_ASSIGNMENT}.genetic:genetic_assign",
+        "Several servers: a genetic algorithm with one gene for each user.",
+        servers=True,
+        **_GENETIC,
+    ),
+    "greedy": MethodEntry(
+        f"{_ASSIGNMENT}.baselines:greedy", "Several servers: one more user at a time, whoever gains most.", servers=True
+    ),
+    "server-by-server": MethodEntry(
+        f"{_ASSIGNMENT}.baselines:server_by_server",
+        "Several servers: each plans exactly for the users that those before it have left.",
+        servers=True,
+    ),
+    "nearest": MethodEntry(
+        f"{_ASSIGNMENT}.baselines:nearest",
+        "Several servers: every user asks the server of its best link alone.",
         servers=True,
     ),
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 from oracles import make_scenario
@@ -157,3 +158,45 @@ def plan_gain(fleet, users, plan):
             gain_of(fleet, users, i, m, plan.model[i], plan.local_steps[i], here.size, turns) for i in here
         )
     return total
+
+
+PRIVATE_STEPS, SET_SIZE = 100, 3
+
+
+def packing_fleet(sets, elements):
+    """docs/servers.md's reduction from 3-set packing: a server for each set, and users for elements and servers.
+
+    Each server has a user of its own, who saves almost nothing as soon as somebody else is granted beside it. A user of
+    an element offloads one step, whose PAI nearly equals that of all local, and gains 0.4 times as much: only three of
+    them are worth more than the server's own user.
+
+    Returns:
+        (fleet, users, gain of a server with its own user, gain of a server with three elements).
+    """
+    curve = PaiCurve(steepness=200.0, midpoint=PRIVATE_STEPS - 1.5)
+    edge = LatencyModel(slope_s=0.01, intercept_s=0.01)
+    server = make_server(
+        edge=edge, gpus=1, max_batch=SET_SIZE, latent_bits=0.0, prompt_bits=0.0, total_steps=PRIVATE_STEPS,
+        min_local_steps=0, pai=curve,
+    )  # fmt: skip
+    fleet = make_fleet([replace(server, name=f"set-{m}") for m in range(len(sets))], [make_model(pai=curve)])
+    step = edge.step_latency(np.arange(4))
+    alone = PRIVATE_STEPS * (step[2] - step[1])
+    latency = np.concatenate([np.full(len(sets), step[2]), np.full(elements, step[1] + 0.4 * alone)])
+    alpha = np.concatenate([np.zeros(len(sets)), np.full(elements, 1e6)])
+    rate = np.zeros((len(sets) + elements, len(sets)))
+    rate[np.arange(len(sets)), np.arange(len(sets))] = 1.0
+    for m, members in enumerate(sets):
+        rate[[len(sets) + element for element in members], m] = 1.0
+    together = SET_SIZE * (step[1] + 0.4 * alone - step[3])
+    zeros = np.zeros(latency.size, int)
+    return fleet, Users(latency, alpha, zeros + 10, zeros, rate=rate), alone, together
+
+
+def largest_packing(sets):
+    """The largest number of sets of which no two share an element, by trying all."""
+    for size in range(len(sets), 0, -1):
+        for chosen in itertools.combinations(sets, size):
+            if sum(map(len, chosen)) == len(set().union(*chosen)):
+                return size
+    return 0

@@ -9,6 +9,7 @@ In a plan no user is with two servers, so that its servers together pay for no m
 more than its best choice: no plan gains more than D(pi), whatever the prices (weak duality).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,13 @@ def wanted(table: Table, found: Proof) -> Ints:
     return buyers
 
 
-def improve(table: Table, start: Proof, reached: float, rounds: int = ROUNDS) -> Proof:
+def improve(
+    table: Table,
+    start: Proof,
+    reached: float,
+    rounds: int = ROUNDS,
+    watch: Callable[[Proof], None] = lambda _: None,
+) -> Proof:
     """Better prices by Polyak's steps along the subgradient of D.
 
     Args:
@@ -66,9 +73,11 @@ def improve(table: Table, start: Proof, reached: float, rounds: int = ROUNDS) ->
         start: prices to begin with.
         reached: the gain of some plan, which D cannot fall below.
         rounds: number of steps at most.
+        watch: function that is called with the prices of every round.
     """
     best, now, scale, since = start, start, 1.0, 0
     for _ in range(rounds):
+        watch(now)
         slope = 1 - wanted(table, now)
         slope[(slope > 0) & (now.prices <= 0)] = 0
         size, gap = float(slope @ slope), now.bound - reached

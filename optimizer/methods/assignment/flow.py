@@ -6,9 +6,12 @@ cycle of the graph gains anything: this is a transportation problem. A path from
 alone, and the best path says which users have to move for that.
 """
 
+from copy import copy
+
 import numpy as np
 
 from ....common.arrays import Floats, Ints
+from ...model.servers import NOWHERE
 from .table import Table
 
 SLACK = 1e-10
@@ -28,7 +31,6 @@ class Flow:
         placement: number of every server's set of models, shape (servers,).
         count: granted users of every server, shape (servers,).
         value: gains of all users at the states, shape (servers + 1, users); the last row is 0.
-        at_local: the same, minus infinity for users who are not local.
     """
 
     def __init__(self, table: Table, users: int) -> None:
@@ -45,6 +47,11 @@ class Flow:
         return len(self.table)
 
     @property
+    def server(self) -> Ints:
+        """Server of every user, `NOWHERE` for local; shape (users,)."""
+        return np.where(self.place < self.local, self.place, NOWHERE)
+
+    @property
     def total(self) -> float:
         """What the assignment gains over all local, seconds."""
         return float(self.value[self.place, np.arange(self.place.size)].sum())
@@ -58,6 +65,23 @@ class Flow:
         """Change a server's state; its users have to be brought to that number by whoever does so."""
         self.placement[server], self.count[server] = placement, count
         self.value[server] = self.row(server, placement, count) if count else -np.inf
+
+    def copy(self) -> "Flow":
+        """The same assignment, to be changed on its own."""
+        other = copy(self)
+        for name in ("place", "placement", "count", "value"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def pool(self, server: int) -> Ints:
+        """The users of a server, and the local ones."""
+        return np.flatnonzero((self.place == server) | (self.place == self.local))
+
+    def occupy(self, server: int, placement: int, users: Ints) -> None:
+        """Give a server these users instead of its own, and this set of models."""
+        self.place[self.place == server] = self.local
+        self.place[users] = server
+        self.set_state(server, placement, users.size)
 
     def members(self) -> list[Ints]:
         """The users of every server, by its number."""
@@ -88,6 +112,28 @@ class Flow:
         """Put users at nodes."""
         for user, node in moves:
             self.place[user] = node
+
+
+def transport(table: Table, state: Ints) -> Flow:
+    """The best assignment with these states, of at most b(s) users each: SciPy's for users and single places.
+
+    Args:
+        table: the states of every server.
+        state: number of every server's state, shape (servers,).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    flow = Flow(table, table[0].gain.shape[1])
+    count = np.array([states.count[s] for states, s in zip(table, state, strict=True)])
+    rows = np.array([states.gain[s] for states, s in zip(table, state, strict=True)])
+    at = np.repeat(np.arange(count.size), count)
+    gain = np.maximum(rows[at], 0)  # who would lose stays local
+    place, user = linear_sum_assignment(gain, maximize=True)
+    granted = gain[place, user] > 0
+    flow.place[user[granted]] = at[place[granted]]
+    for m, (states, s) in enumerate(zip(table, state, strict=True)):
+        flow.set_state(m, max(0, int(states.placement[s])), int((flow.place == m).sum()))
+    return flow
 
 
 def best_of(gains: Floats, users: Ints) -> tuple[Floats, Ints]:

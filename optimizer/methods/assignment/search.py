@@ -13,17 +13,20 @@ import numpy as np
 
 from ....common.arrays import Floats, Ints
 from ...model.qoe import Scenario, Users
-from ...model.servers import NOWHERE, Fleet, FleetPlan
-from .dual import prove
-from .flow import CircleError, Flow, best_of, longest_paths, path_edges
-from .table import Table, by_cell, gain_table, split_assigned, top_sums
+from ...model.servers import Fleet, FleetPlan
+from .dual import Proof, improve, prove
+from .flow import CircleError, Flow, best_of, longest_paths, path_edges, transport
+from .table import Table, by_cell, gain_table, split_assigned
+
+WIDE = 2e-4
+"""Gap, relative to the gain, above which other sets of models are tried."""
 
 
 class CountSearch:
-    """The search among numbers of granted users; `flow` is the best assignment found."""
+    """The search among numbers of granted users, from an assignment on; `flow` is the best one found."""
 
-    def __init__(self, table: Table, users: int) -> None:
-        self.flow = Flow(table, users)
+    def __init__(self, start: Flow) -> None:
+        self.flow = start
 
     def run(self) -> Flow:
         """Search until no change gains anything."""
@@ -67,21 +70,30 @@ class CountSearch:
 
     def _replan(self, m: int) -> bool:
         flow, states = self.flow, self.flow.table[m]
-        pool = np.flatnonzero((flow.place == m) | (flow.place == flow.local))
-        sums = top_sums(states.gain[:, pool], states.count)
-        state, own = int(np.argmax(sums)), flow.place == m
-        if sums[state] <= flow.value[m, own].sum() + flow.slack:
+        own, pool = flow.place == m, flow.pool(m)
+        state, chosen = states.best_choice(pool)
+        if states.gain[state, chosen].sum() <= flow.value[m, own].sum() + flow.slack:
             return False
 
-        def choose() -> None:
-            gain = states.gain[state, pool]
-            order = np.argsort(-gain, kind="stable")[: states.count[state]]
-            chosen = pool[order[gain[order] > 0]]
-            flow.place[pool] = flow.local
-            flow.place[chosen] = m
-            flow.set_state(m, int(states.placement[state]), chosen.size)
+        return self._kept(lambda: flow.occupy(m, int(states.placement[state]), chosen))
 
-        return self._kept(choose)
+    # -- another set of models ---------------------------------------------------------------------------------
+
+    def rehost(self) -> bool:
+        """Give one server another set of models and search on from there, if that gains anything in the end."""
+        flow = self.flow
+        for m, states in enumerate(flow.table):
+            for placement in range(len(states.placements)):
+                if placement == flow.placement[m]:
+                    continue
+                trial = CountSearch(flow.copy())
+                only = states.take(np.flatnonzero((states.placement == placement) | (states.count == 0)))
+                trial.flow.occupy(m, placement, only.best_choice(flow.pool(m))[1])
+                trial._change_counts()
+                if trial.run().total > flow.total + flow.slack:
+                    self.flow = trial.flow
+                    return True
+        return False
 
 
 class Exchange:
@@ -168,10 +180,25 @@ def assign(scenario: Scenario, users: Users) -> FleetPlan:
     return by_cell(scenario, users, _assigned)
 
 
+def searched(table: Table, users: int) -> tuple[Flow, Proof]:
+    """The assignment of the count search, and its proof.
+
+    The states that the prices prefer are tried as well, and where the gap stays wide, other models at each server.
+    """
+    search = CountSearch(Flow(table, users))
+    found = prove(search.run())
+    if found.bound > search.flow.total + search.flow.slack:
+        other = CountSearch(transport(table, found.state))
+        search = max(search, other, key=lambda each: each.run().total)
+        while found.bound > search.flow.total * (1 + WIDE) and search.rehost():
+            pass
+        found = improve(table, found, search.flow.total)
+    return search.flow, found
+
+
 def _assigned(fleet: Fleet, users: Users) -> FleetPlan:
     """The plan for the users of one cell."""
     table = gain_table(fleet, users)
-    flow = CountSearch(table, len(users)).run()
-    found = prove(flow)
-    made = split_assigned(fleet, users, table, np.where(flow.place < flow.local, flow.place, NOWHERE), flow.placement)
+    flow, found = searched(table, len(users))
+    made = split_assigned(fleet, users, table, flow.server, flow.placement)
     return replace(made, bound_s=np.array([found.bound]))

@@ -17,6 +17,7 @@ from ....fitting.pai import PaiCurve
 from ...model.qoe import Scenario, Users, transmit_time
 from ...model.servers import NOWHERE, Fleet, FleetPlan, SharedModel, clusters_of, link_rates, single
 from ...model.split import best_split
+from ..ilp import OPTIMAL
 
 MOST_RATINGS = 200_000_000
 """Entries of a table at most: 1.6 GB."""
@@ -45,6 +46,13 @@ class States:
         first = int(np.searchsorted(self.placement[1:], placement)) + 1
         state = first + count - 1
         return state if state < self.count.size and self.placement[state] == placement else -1
+
+    def best_choice(self, pool: Ints) -> tuple[int, Ints]:
+        """The state in which the best users of a pool gain most, and these users, those who gain nothing left out."""
+        state = int(np.argmax(top_sums(self.gain[:, pool], self.count)))
+        gain = self.gain[state, pool]
+        order = np.argsort(-gain, kind="stable")[: self.count[state]]
+        return state, pool[order[gain[order] > 0]]
 
     def take(self, states: Ints | Bools) -> "States":
         """Some of the states."""
@@ -170,6 +178,14 @@ def by_cell(scenario: Scenario, users: Users, planned: Callable[[Fleet, Users], 
     bounds = [plan.bound_s for plan in plans if plan.bound_s is not None]
     notes = list(dict.fromkeys(plan.note for plan in plans if plan.note))
     return replace(whole, note="; ".join(notes), bound_s=np.concatenate(bounds) if len(bounds) == cells > 0 else None)
+
+
+def status_note(status: str, gain: float, bound: float) -> str:
+    """What a method that proves says of its plan: status, gain over all local and what no plan exceeds; seconds."""
+    if status == OPTIMAL:
+        return f"optimal: gain {gain:.6g} s"
+    words = f"bound {bound:.6g} s" if np.isfinite(bound) else "no bound yet"
+    return f"not proven, {status}: gain {gain:.6g} s, {words}"
 
 
 def all_at_home(fleet: Fleet, users: Users) -> FleetPlan:
