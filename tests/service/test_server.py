@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -23,13 +24,16 @@ from crowd import crowding
 from edges import dying_worker
 from servers import DENIED, SCENARIO, SLOW, free_port, make_ask, make_rounds, serving
 
+from edgesplit.diffusion.inference.families.flux import Flux
 from edgesplit.fitting.latency import LatencyModel
+from edgesplit.optimizer.inputs.scenario import overrides, resolve_scenario
 from edgesplit.service.call_log import CallLog, replay
 from edgesplit.service.client import EdgeClient, EdgeError, PlainClient
 from edgesplit.service.engines import EmulatedEngine, ProcessEngine
 from edgesplit.service.listening import bound_socket
 from edgesplit.service.protocol import MEDIA_HANDOFF, MEDIA_PROBLEM, MOST_BODY, LatencyParts
 from edgesplit.service.scheduler import decide
+from edgesplit.service.serve_command import make_engine
 from edgesplit.service.server import Token
 
 PATIENCE_S = 60
@@ -59,6 +63,14 @@ def quick():
     rounds = make_rounds()
     with serving(rounds) as (address, _), httpx.Client(base_url=address, timeout=PATIENCE_S) as http:
         yield http, rounds
+
+
+@pytest.mark.parametrize(("asked", "guidance"), [(None, 3.5), (2.0, 2.0)])
+def test_an_emulated_engine_says_the_guidance_of_the_models_that_it_stands_for(tmp_path, asked, guidance):
+    parts = {name: [part.library, part.classes[0]] for name, part in Flux.PARTS.items()}
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": Flux.PIPELINES[0]} | parts))
+    request = SimpleNamespace(engine="emulated", cluster=str(tmp_path), guidance=asked)
+    assert make_engine(request, resolve_scenario("default", overrides()), toy=False)[1] == guidance
 
 
 # -- the way of a request ------------------------------------------------------------------------------------
