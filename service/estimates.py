@@ -17,8 +17,9 @@ WINDOW_TICKS = 400
 FEWEST_TICKS = 20
 """Ticks below which it stays the profile's."""
 TOGETHER = 20
-"""Ticks of like size whose medians are one point of a new line, so that no size needs to come up often; and the last
-ticks, which say how fast the machine is now."""
+"""Ticks of like size whose medians are one point of a new line, so that no size needs to come up often."""
+RECENT_TICKS = 100
+"""The last ticks, which say how fast the machine is now; those of single images would tell of its noise."""
 FEWEST_POINTS = 4
 """Points of different size below which a line is not fitted anew."""
 WINDOW_TRANSFERS = 100
@@ -56,7 +57,7 @@ class LatencyEstimate:
     def _estimated(self) -> LatencyModel:
         batch, seconds = np.array(self._ticks).T
         model = self._fitted(batch / self.gpus, seconds)
-        last = seconds[-TOGETHER:] / model.step_latency(batch[-TOGETHER:] / self.gpus)
+        last = seconds[-RECENT_TICKS:] / model.step_latency(batch[-RECENT_TICKS:] / self.gpus)
         now = float(np.median(last))
         return LatencyModel(now * model.slope_s, now * model.intercept_s, now * model.floor_s)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesplit.fitting.latency import LatencyModel
-from edgesplit.service.estimates import FEWEST_TICKS, TOGETHER, WINDOW_TICKS, LatencyEstimate
+from edgesplit.service.estimates import FEWEST_TICKS, RECENT_TICKS, WINDOW_TICKS, LatencyEstimate
 
 PROFILE = LatencyModel(0.002, 0.01, 0.0)
 
@@ -42,11 +42,11 @@ def test_a_batch_that_grows_without_a_size_that_comes_often_is_followed():
         assert found.step_latency(batch) == pytest.approx(true.step_latency(batch), rel=0.1)
 
 
-def test_a_machine_that_becomes_slower_is_followed_at_once():
+def test_a_machine_that_becomes_slower_is_followed_before_the_window_has_passed():
     rng = np.random.default_rng(1)
     sizes = rng.integers(1, 30, WINDOW_TICKS).tolist()
     slower = LatencyModel(3 * PROFILE.slope_s, 3 * PROFILE.intercept_s, 0.0)
-    found = estimate_of(noisy(PROFILE, sizes) + noisy(slower, sizes[: 2 * TOGETHER]))
+    found = estimate_of(noisy(PROFILE, sizes) + noisy(slower, sizes[:RECENT_TICKS]))
     assert found.step_latency(15) == pytest.approx(slower.step_latency(15), rel=0.1)
 
 
