@@ -55,6 +55,7 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/methods.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/servers.py
 	@$(PIP) '.[bench]'
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/server.py

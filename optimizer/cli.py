@@ -25,6 +25,7 @@ from .options import (
 MOST_LOAD = 1_000_000
 MOST_PLANS = 100_000
 """Plans of a population: more would need gigabytes for a hundred users."""
+MOST_ORDERS = 10_000
 Users = Annotated[Path | None, typer.Option(help="Users, CSV or Parquet; one row each.")]
 MethodName = Annotated[
     str | None,
@@ -35,7 +36,7 @@ MethodName = Annotated[
     ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or --gpu-sweep's picture, here.")
+    Path | None, typer.Option("-o", "--output", help="Write the plan (.csv, .parquet), or a sweep's picture, here.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PolicyName = Annotated[
@@ -59,6 +60,13 @@ Population = Annotated[
 Generations = Annotated[
     int | None, typer.Option(min=1, max=MOST_PLANS, help="Generations of genetic and genetic-joint; default: 200.")
 ]
+Orders = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=MOST_ORDERS,
+        help="Orders of the users in which a policy of the paper's network decides, the best plan kept; default: 1.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed of genetic, genetic-joint and memetic; default: 0.")]
 PlanGpus = Annotated[
     int | None, typer.Option("--gpus", help=f"{SCENARIO} number of edge GPUs. The users' alpha stays.")
@@ -73,6 +81,12 @@ Compare = Annotated[bool, typer.Option("--compare", help="Print all methods side
 Uncertain = Annotated[bool, typer.Option("--uncertainty", help="Add intervals over the PAI curve's bootstrap draws.")]
 GpuSweep = Annotated[
     str | None, typer.Option(metavar="FROM:TO[:STEP]", help="Plan for each number of GPUs and draw it.")
+]
+PlacementSweep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FROM:TO[:STEP]", help="Plan for each memory of every server, in GB, choosing the models, and draw it."
+    ),
 ]
 
 
@@ -121,6 +135,7 @@ def plan(
     compare: Compare = False,
     uncertain: Uncertain = False,
     gpu_sweep: GpuSweep = None,
+    placement_sweep: PlacementSweep = None,
     in_flight: InFlight = 0,
     on_the_radio: OnTheRadio = 0,
 ) -> None:
@@ -137,7 +152,8 @@ def plan(
                       generations=generations, seed=seed)  # fmt: skip
     run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method or "", settings=settings,
                          output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
-                         uncertain=uncertain, in_flight=in_flight, on_radio=on_the_radio))  # fmt: skip
+                         placement_sweep=placement_sweep, uncertain=uncertain, in_flight=in_flight,
+                         on_radio=on_the_radio))  # fmt: skip
 
 
 def in_use(**options: Any) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""The pictures of `plan --gpu-sweep` and `plan alpha`."""
+"""The pictures of `plan --gpu-sweep`, `plan --placement-sweep` and `plan alpha`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from ..common.errors import counted
 from ..common.figures import drawn_text
 from .advice import AlphaAdvice
-from .planner import SweepPoint
+from .planner import GPUS, AnyPoint, SweepAxis
 
 PANELS = {
     "objective": "objective of (P1), s",
@@ -17,8 +16,8 @@ PANELS = {
 }
 
 
-def draw_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> Any:
-    """Objective, mean latency and mean PAI against the number of GPUs; returns a matplotlib figure."""
+def draw_sweep(points: Sequence[AnyPoint], bend: AnyPoint | None, axis: SweepAxis = GPUS) -> Any:
+    """Objective, mean latency and mean PAI against what is swept; returns a matplotlib figure."""
     import seaborn as sns
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -27,14 +26,16 @@ def draw_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> Any:
     figure = Figure(figsize=(6.4, 7.2), layout="constrained")
     with sns.axes_style("whitegrid"):
         axes = figure.subplots(len(PANELS), 1, sharex=True)
-    for axis, (column, label), colour in zip(axes, PANELS.items(), sns.color_palette("colorblind"), strict=False):
-        sns.lineplot(table, x="gpus", y=column, marker="o", color=colour, ax=axis)
-        axis.set(xlabel="GPUs at the edge server", ylabel=label)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for panel, (column, label), colour in zip(axes, PANELS.items(), sns.color_palette("colorblind"), strict=False):
+        sns.lineplot(table, x=axis.column, y=column, marker="o", color=colour, ax=panel)
+        panel.set(xlabel=axis.label, ylabel=label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if bend:
-            axis.axvline(bend.gpus, color="0.4", linestyle="--", linewidth=1)
+            panel.axvline(getattr(bend, axis.column), color="0.4", linestyle="--", linewidth=1)
     if bend:
-        axes[0].set_title(f"knee at {counted(bend.gpus, 'GPU')}: more of them pay less from here on", fontsize="medium")
+        at = getattr(bend, axis.column)
+        words = f"{at:,} {axis.unit if at == 1 else axis.units}"
+        axes[0].set_title(f"knee at {words}: more pays less from here on", fontsize="medium")
     return figure
 
 

@@ -16,7 +16,7 @@ from ..common.tables import Columns, plain_table, print_table, short_name
 from .methods.scoring import Totals
 from .model.qoe import Scenario
 from .model.servers import Fleet
-from .planner import Outcome, SweepPoint
+from .planner import GPUS, AnyPoint, Outcome, SweepAxis
 from .uncertainty import Uncertainty
 
 CLOSED = 1e-9
@@ -244,15 +244,18 @@ def print_comparison(outcomes: Sequence[Outcome]) -> None:
             console.print(f"{outcome.method}: {outcome.plan.note}", soft_wrap=True, markup=False)
 
 
-def print_sweep(points: Sequence[SweepPoint], bend: SweepPoint | None) -> None:
-    """One row per number of GPUs, the knee marked."""
-    rows = plain_table("GPUs", "objective s", "captured", "granted", "mean latency s", "mean PAI", right_from=0)
+def print_sweep(points: Sequence[AnyPoint], bend: AnyPoint | None, axis: SweepAxis = GPUS) -> None:
+    """One row for every point, the knee marked."""
+    headings = ("objective s", "captured", *axis.further.values(), "granted", "mean latency s", "mean PAI")
+    rows = plain_table(axis.units, *headings, right_from=0)
     rows.add_column("")
     for point in points:
+        counts = [str(getattr(point, column)) for column in (*axis.further, "granted")]
+        totals = [f"{point.objective:.3f}", f"{point.captured_share:.1%}", *counts]
         means = [f"{point.mean_latency_s:.2f}", f"{point.mean_pai:.3f}"]
-        totals = [f"{point.objective:.3f}", f"{point.captured_share:.1%}", str(point.granted)]
-        rows.add_row(str(point.gpus), *totals, *means, "<- knee" if point is bend else "")
+        rows.add_row(str(getattr(point, axis.column)), *totals, *means, "<- knee" if point is bend else "")
     print_table(rows)
     if bend:
-        span = f"{points[0].gpus} to {points[-1].gpus}"
-        print(f"knee of {span} GPUs at {bend.gpus}: from there on, each further GPU pays less than the average one")
+        first, last, at = (getattr(point, axis.column) for point in (points[0], points[-1], bend))
+        more = f"each further {axis.unit} pays less than the average one"
+        print(f"knee of {first} to {last} {axis.units} at {at}: from there on, {more}")

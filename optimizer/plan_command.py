@@ -1,6 +1,7 @@
 """What `plan` does: read, plan, write, print."""
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,23 @@ from .inputs.scenario import Resolved, overrides
 from .inputs.users import NamedUsers, read_users
 from .methods.registry import BUILT_IN, MethodEntry, entry_of, methods_for
 from .model.qoe import Scenario, Users, with_load
-from .model.servers import Fleet
-from .planner import Outcome, compare, default_method, knee, sweep_gpus
+from .model.servers import Fleet, single
+from .planner import (
+    GPUS,
+    MEMORY,
+    AnyPoint,
+    Outcome,
+    SweepAxis,
+    compare,
+    default_method,
+    knee,
+    sweep_gpus,
+    sweep_memory,
+)
 from .uncertainty import Uncertainty, uncertainty
 
 MOST_GPUS = 1_000_000
+MOST_GB = 1_000_000
 OPTIONS = {
     "policy": "--policy",
     "offloaded_steps": "--fixed-offload",
@@ -60,6 +73,7 @@ class PlanRequest:
     as_json: bool
     compare: bool
     gpu_sweep: str | None
+    placement_sweep: str | None
     uncertain: bool
     in_flight: int
     on_radio: int
@@ -77,7 +91,7 @@ def run_plan(request: PlanRequest) -> None:
     resolved = replace(resolved, scenario=with_load(resolved.scenario, request.in_flight, request.on_radio))
     policy = None if isinstance(resolved.scenario, Fleet) else _policy(request)
     settings = request.settings | ({"policy": policy} if policy else {})
-    act = _sweep if request.gpu_sweep is not None else _plan
+    act = _act(request)
     notices = act(request, resolved, users, settings)
     edges = {edge.name: edge for edge in (resolved.edge, *resolved.more_edges)}.values()
     unlike = [notice for edge in edges for notice in workload_notices(edge, users.devices.values())]
@@ -85,11 +99,20 @@ def run_plan(request: PlanRequest) -> None:
         say(f"plan: {notice}")
 
 
+def _act(request: PlanRequest) -> Callable[[PlanRequest, Resolved, NamedUsers, dict[str, Any]], list[str]]:
+    """What is asked for: one plan, or a sweep."""
+    if request.gpu_sweep is not None:
+        return _sweep
+    return _plan if request.placement_sweep is None else _sweep_memory
+
+
 def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
     """The request with the default method of one server or of several, checked."""
     request = replace(request, method=request.method or default_method(scenario))
     several = isinstance(scenario, Fleet)
     _check_together(request, methods_for(several))
+    if request.placement_sweep is not None and not several:
+        raise InputError("--placement-sweep: found a scenario of one server, accepted: one of several (scenario@2)")
     if several:
         found = {
             "--gpu-sweep": request.gpu_sweep is not None,
@@ -104,13 +127,18 @@ def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
 
 def _check_together(request: PlanRequest, offered: Mapping[str, MethodEntry]) -> None:
     """Refuse options that would be ignored beside each other."""
-    if request.compare and request.gpu_sweep is not None:
-        raise InputError("--compare, --gpu-sweep: found both, accepted: one of them")
-    if request.uncertain and request.gpu_sweep is not None:
-        raise InputError("--uncertainty, --gpu-sweep: found both, accepted: one of them")
+    asked = {
+        "--compare": request.compare,
+        "--uncertainty": request.uncertain,
+        "--gpu-sweep": request.gpu_sweep is not None,
+        "--placement-sweep": request.placement_sweep is not None,
+    }
+    for option, sweep in itertools.combinations([option for option, there in asked.items() if there], 2):
+        if sweep.endswith("-sweep"):
+            raise InputError(f"{option}, {sweep}: found both, accepted: one of them")
     if request.output and request.output.exists() and resolved_path(request.output) == resolved_path(request.users):
         raise InputError(f"-o: found {request.output}, which is the users file, accepted: another file")
-    if request.gpu_sweep is None and request.output:
+    if request.output and not (asked["--gpu-sweep"] or asked["--placement-sweep"]):
         check_table(request.output)
     entry = entry_of(request.method)
     for name in request.settings:
@@ -218,22 +246,49 @@ def _uncertainty(resolved: Resolved, users: NamedUsers, chosen: Outcome) -> Unce
 
 
 def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:
-    from .figures import draw_sweep  # seaborn costs 1 s
-
     gpus = parse_ranges("--gpu-sweep", request.gpu_sweep or "", 1, MOST_GPUS)
-    beside = request.users if request.users.is_file() else Path("users")  # not beside /dev/stdin
-    picture = request.output or beside.with_suffix(".gpu-sweep.png")
-    check_picture(picture)
+    picture = _picture(request, "gpu-sweep")
     start = with_load(resolved.for_alpha, request.in_flight, request.on_radio)
     points = sweep_gpus(start, users, gpus, request.method, resolved.edge.max_batch, **settings)
-    bend = knee(points)
-    save_figure(picture, draw_sweep(points, bend))
-    if request.as_json:
-        knee_at = bend.gpus if bend else None
-        rows = [asdict(point) for point in points]
-        result = {"method": request.method, "knee_gpus": knee_at, "points": rows, "scenario": asdict(resolved.scenario)}
-        output.print_json(result | ({"policy": settings["policy"].card.name} if "policy" in settings else {}))
-    else:
-        output.print_sweep(points, bend)
-    say(f"wrote {picture}")
+    result = {"scenario": asdict(resolved.scenario)}
+    _tell_sweep(
+        request,
+        points,
+        GPUS,
+        picture,
+        result | ({"policy": settings["policy"].card.name} if "policy" in settings else {}),
+    )
     return _notes({f"{request.method}, G = {point.gpus}": point.note for point in points})
+
+
+def _sweep_memory(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:
+    memory = parse_ranges("--placement-sweep", request.placement_sweep or "", 0, MOST_GB)
+    picture = _picture(request, "placement-sweep")
+    points = sweep_memory(single(resolved.scenario), users, memory, request.method, **settings)
+    _tell_sweep(request, points, MEMORY, picture, {"scenario": output.scenario_json(resolved.scenario)})
+    return _notes({f"{request.method}, {point.memory_gb} GB": point.note for point in points})
+
+
+def _picture(request: PlanRequest, what: str) -> Path:
+    """Where the picture of a sweep goes: where the user says, else beside the users file."""
+    beside = request.users if request.users.is_file() else Path("users")  # not beside /dev/stdin
+    picture = request.output or beside.with_suffix(f".{what}.png")
+    check_picture(picture)
+    return picture
+
+
+def _tell_sweep(
+    request: PlanRequest, points: Sequence[AnyPoint], axis: SweepAxis, picture: Path, further: dict[str, Any]
+) -> None:
+    """Draw and print a sweep."""
+    from .figures import draw_sweep  # seaborn costs 1 s
+
+    bend = knee(points, axis)
+    save_figure(picture, draw_sweep(points, bend, axis))
+    if request.as_json:
+        at = getattr(bend, axis.column) if bend else None
+        rows = [asdict(point) for point in points]
+        output.print_json({"method": request.method, f"knee_{axis.column}": at, "points": rows, **further})
+    else:
+        output.print_sweep(points, bend, axis)
+    say(f"wrote {picture}")

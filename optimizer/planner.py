@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -316,12 +316,83 @@ def sweep_gpus(
     return points
 
 
-def knee(points: Sequence[SweepPoint]) -> SweepPoint | None:
-    """The point from which on more GPUs pay less; None where the objective bends nowhere.
+@dataclass(frozen=True)
+class PlacementPoint:
+    """The plan for one memory of every server; the keys of `--placement-sweep --json`.
+
+    Attributes:
+        memory_gb: memory of every server for models, 1e9 bytes.
+        objective: value of (P1), summed over cells, seconds.
+        captured_share: share of what offloading can gain at this memory that the plan captures, at least.
+        hosted: number of models that servers hold for their users, summed over servers.
+        granted: number of users who offload.
+        mean_latency_s: mean over all users, seconds.
+        mean_pai: mean over all users.
+        note: what the method says about its plan.
+    """
+
+    memory_gb: int
+    objective: float
+    captured_share: float
+    hosted: int
+    granted: int
+    mean_latency_s: float
+    mean_pai: float
+    note: str = ""
+
+
+def sweep_memory(
+    fleet: Fleet, users: Users, memory_gb: Iterable[int], method: str | Method = DEFAULT_OF_SEVERAL, **options: Any
+) -> list[PlacementPoint]:
+    """Plan the same users with each memory; every server then chooses among all models.
+
+    Args:
+        fleet: the servers and models; what servers host and what memory they have does not matter.
+        users: users of one or more cells.
+        memory_gb: every memory of a server to plan for, 1e9 bytes.
+        method: name of a known method, "package.module:function", or a function.
+        options: further arguments of the method.
+    """
+    points = []
+    for memory in memory_gb:
+        outcome = plan(fleet.choosing(1e9 * memory), users, method, **options)
+        t, hosted = outcome.totals, sum(len(server["models"]) for server in outcome.servers)
+        figures = t.objective, t.captured_share, hosted, t.granted, t.mean_latency_s, t.mean_pai
+        points.append(PlacementPoint(memory, *figures, outcome.plan.note))
+    return points
+
+
+@dataclass(frozen=True)
+class SweepAxis:
+    """What a sweep varies.
+
+    Attributes:
+        column: attribute of its points.
+        label: words for an axis of a picture.
+        unit: word behind a number.
+        units: the same for several.
+        further: attributes of the points beside the totals, and their headings in a table.
+    """
+
+    column: str
+    label: str
+    unit: str
+    units: str
+    further: Mapping[str, str]
+
+
+GPUS = SweepAxis("gpus", "GPUs at the edge server", "GPU", "GPUs", {})
+MEMORY = SweepAxis("memory_gb", "memory of every server for models, GB", "GB", "GB", {"hosted": "models"})
+
+AnyPoint = TypeVar("AnyPoint", bound=SweepPoint | PlacementPoint)
+
+
+def knee(points: Sequence[AnyPoint], axis: SweepAxis = GPUS) -> AnyPoint | None:
+    """The point from which on more of what is swept pays less; None where the objective bends nowhere.
 
     It is the point farthest above the straight line from the first objective to the last.
     """
-    x = np.array([point.gpus for point in points], float)
+    x = np.array([getattr(point, axis.column) for point in points], float)
     y = np.array([point.objective for point in points])
     if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None

@@ -6,7 +6,7 @@ r: spectral efficiency of the link of a user and a server. The rest is as in `qo
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -120,6 +120,12 @@ class Fleet(Scenario):
     def sizes(self) -> Floats:
         """The size of every model, bytes, shape (models,)."""
         return np.array([model.size_bytes for model in self.models])
+
+    def choosing(self, memory_bytes: float) -> "Fleet":
+        """The same fleet where every server has this memory and chooses among all models."""
+        hosts = tuple(range(len(self.models)))
+        servers = tuple(replace(server, hosts=hosts, memory_bytes=memory_bytes) for server in self.servers)
+        return replace(self, servers=servers)
 
     def placements(self, server: int) -> list[tuple[int, ...]]:
         """The sets of models that a server can serve at a time and that no other set beats: all but the contained ones.

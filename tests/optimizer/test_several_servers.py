@@ -228,3 +228,25 @@ def test_one_server_leaves_the_columns_of_several_out_and_says_so(example):
     result = json.loads(done.stdout)
     assert result["users"] == plain["users"]
     assert np.isclose(result["gap"], plain["gap"])
+
+
+def test_a_placement_sweep_prints_draws_and_marks_the_knee(example):
+    done = plan_of(example, "--placement-sweep", "0:12:4", "-o", example / "memory.svg")
+    assert done.returncode == 0, done.stderr
+    *rows, words = done.stdout.splitlines()
+    assert [line.split()[0] for line in rows] == ["GB", "0", "4", "8", "12"]
+    assert words.startswith("knee of 0 to 12 GB at 4: ")
+    assert (example / "memory.svg").read_text().startswith("<?xml")
+    result = planned(example, "--placement-sweep", "0:12:4", "-o", example / "memory.svg", "--method", "assign-exact")
+    points = result["points"]
+    assert (result["knee_memory_gb"], points[0]["granted"]) == (4, 0)
+    assert [point["objective"] for point in points] == sorted(point["objective"] for point in points)
+    alone = planned(example, "--method", "assign-exact")  # whose servers have 8 GB
+    assert points[2]["objective"] == pytest.approx(alone["objective"], rel=1e-9)
+
+
+def test_a_placement_sweep_needs_several_servers(example):
+    done = call("plan", "--users", USERS, "--placement-sweep", "1:2")
+    assert "--placement-sweep: found a scenario of one server, accepted: one of several" in refused(done)
+    both = plan_of(example, "--placement-sweep", "1:2", "--compare")
+    assert "--compare, --placement-sweep: found both, accepted: one of them" in refused(both)

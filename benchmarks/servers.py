@@ -1,0 +1,159 @@
+"""Several servers: time and proven gap of every method, in one run, on one core: `python benchmarks/servers.py`.
+
+Users and servers lie at random places of a square; a link is as fast as its distance lets it be, and far servers are
+out of reach. Users are drawn as in the paper (section 6.1.1). Four regimes: the paper's radio; 20 MHz; no radio and one
+GPU at each server; 20 MHz where each server hosts one of three models and users of other clusters lose more PAI.
+
+The gap of every plan is that to the lowest bound that any method of the same run has proven, as a share of the bound on
+the gain over all local; "worst" is over the instances. HiGHS is the peer, greedy and nearest are the floor.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from edgesplit.fitting.library import load_profile
+from edgesplit.fitting.pai import PaiCurve
+from edgesplit.optimizer.agent.instances import Range, paper_instance
+from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.methods.assignment.baselines import greedy, nearest, server_by_server
+from edgesplit.optimizer.methods.assignment.branch import assign_exact
+from edgesplit.optimizer.methods.assignment.genetic import genetic_assign
+from edgesplit.optimizer.methods.assignment.ilp_states import ilp_states
+from edgesplit.optimizer.methods.assignment.search import assign
+from edgesplit.optimizer.model.qoe import Scenario, Users, all_local, numbers_of
+from edgesplit.optimizer.model.servers import Fleet, FleetPlan, FleetServer, SharedModel, evaluate
+
+SCENARIO = load_scenario()
+EDGES = ("h100-nvl", "h100-pcie", "a100-80gb-pcie", "a10", "l4", "rtx-4090")
+GPUS = (1, 2, 4, 8, 16)
+LATER = PaiCurve(SCENARIO.pai.steepness, SCENARIO.pai.midpoint + 30)
+"""PAI of users of other clusters: the paper's curve, later."""
+REACH = 0.7
+"""Distance beyond which a server is out of reach, in sides of the square."""
+SIZES = ((20, 4, 20), (1000, 8, 5), (10_000, 32, 1))
+"""Users, servers and number of instances."""
+LIMIT_S = 20.0
+"""Seconds for HiGHS and for branch and bound, on each instance."""
+
+REGIMES: dict[str, dict[str, float]] = {
+    "paper's radio": {},
+    "20 MHz": {"bandwidth_hz": 20e6},
+    "no radio, one GPU": {"gpus": 1, "latent_bits": 0.0, "prompt_bits": 0.0},
+    "one model of three": {"bandwidth_hz": 20e6},
+}
+
+
+def draw(regime: str, users: int, servers: int, seed: int) -> tuple[Fleet, Users]:
+    """A random instance of a regime."""
+    rng = np.random.default_rng([seed, users, servers])
+    kinds = 3 if regime == "one model of three" else 1
+    models = tuple(
+        SharedModel(
+            name=f"model-{c}",
+            size_bytes=1.0,
+            clusters=(c,) if kinds > 1 else (),
+            pai=SCENARIO.pai,
+            pai_others=LATER,
+            base=c,
+        )
+        for c in range(kinds)
+    )
+    places = tuple(
+        FleetServer(name=f"server-{m}", scenario=_edge(rng, regime), hosts=(m % kinds,), memory_bytes=None)
+        for m in range(servers)
+    )
+    fleet = Fleet(
+        **numbers_of(places[0].scenario), servers=places, models=models, clusters=tuple(map(str, range(kinds)))
+    )
+    drawn = paper_instance(rng, Range(users=(users, users))).users
+    distance = np.linalg.norm(rng.random((users, 1, 2)) - rng.random((servers, 2)), axis=2)
+    rate = np.where(distance < REACH, np.clip(np.log2(1 + 5 / (0.05 + distance) ** 2), 0.5, 12), 0.0)
+    return fleet, replace(drawn, cluster=rng.integers(0, kinds, users), rate=rate)
+
+
+def _edge(rng: np.random.Generator, regime: str) -> Scenario:
+    profile = load_profile(EDGES[rng.integers(len(EDGES))])
+    return replace(SCENARIO, **{"gpus": int(rng.choice(GPUS)), "edge": profile.fit.model(), **REGIMES[regime]})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One plan: its seconds, its gain over all local, the bound that it proves, and whether a limit has cut it."""
+
+    seconds: float
+    gain: float
+    bound: float
+    cut: bool
+
+
+Planner = Callable[[Fleet, Users], FleetPlan]
+METHODS: dict[str, tuple[Planner, int]] = {
+    "assign": (assign, 10_000),
+    "assign-exact": (lambda fleet, users: assign_exact(fleet, users, LIMIT_S), 1000),
+    "ilp-states (HiGHS)": (lambda fleet, users: ilp_states(fleet, users, LIMIT_S), 1000),
+    "genetic-assign": (genetic_assign, 20),
+    "greedy": (greedy, 10_000),
+    "server-by-server": (server_by_server, 10_000),
+    "nearest": (nearest, 10_000),
+}
+"""Each method, and the most users that it is given."""
+
+
+def planned(method: Planner, fleet: Fleet, users: Users) -> Run:
+    """A method's plan for one instance."""
+    start = time.perf_counter()
+    made = method(fleet, users)
+    seconds = time.perf_counter() - start
+    gain = float((evaluate(fleet, users, made).qoe - evaluate(fleet, users, all_local(fleet, users)).qoe).sum())
+    return Run(seconds, gain, float(made.bounds.min()), made.note.startswith("not proven"))
+
+
+def rows_of(regime: str, users: int, servers: int, instances: int) -> dict[str, list[tuple[Run, float]]]:
+    """Every method's runs on the same instances, each with its gap as a share of the lowest bound."""
+    rows: dict[str, list[tuple[Run, float]]] = {}
+    for seed in range(instances):
+        fleet, drawn = draw(regime, users, servers, seed)
+        runs = {name: planned(method, fleet, drawn) for name, (method, most) in METHODS.items() if users <= most}
+        bound = min(run.bound for run in runs.values())
+        for name, run in runs.items():
+            own = run.bound if np.isfinite(run.bound) else bound
+            rows.setdefault(name, []).append((run, (own - run.gain) / own if own > 0 else 0.0))
+    return rows
+
+
+def print_size(console: Console, users: int, servers: int, instances: int) -> None:
+    """A table for each regime, as soon as it is known."""
+    for regime in REGIMES:
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        headings = (f"{users:,} x {servers}, {regime}", "mean s", "worst s", "mean gap", "worst gap", "cut")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if number else "left", min_width=0 if number else 34)
+        for name, runs in rows_of(regime, users, servers, instances).items():
+            seconds, gaps = [run.seconds for run, _ in runs], [max(gap, 0.0) for _, gap in runs]
+            cut = sum(run.cut for run, _ in runs)
+            figures = f"{np.mean(seconds):.4f}", f"{max(seconds):.4f}", f"{np.mean(gaps):.4%}", f"{max(gaps):.4%}"
+            table.add_row(name, *figures, f"{cut} of {instances}" if cut else "")
+        console.print(table)
+
+
+def main() -> None:
+    """All sizes, or some of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    numbers = range(len(SIZES))
+    parser.add_argument("--sizes", type=int, nargs="*", default=numbers, help="numbers of the sizes, from 0")
+    console = Console(width=120, highlight=False)
+    warm, one = draw("paper's radio", 8, 2, 0)
+    for method, _ in METHODS.values():
+        method(warm, one)  # what a method imports is not planning
+    for number in parser.parse_args().sizes:
+        print_size(console, *SIZES[number])
+
+
+if __name__ == "__main__":
+    main()
