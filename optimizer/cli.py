@@ -180,7 +180,7 @@ while the objective rises."""
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the files.")] = Path(),
     servers: Annotated[
-        int | None, typer.Option(min=1, max=100, help="An example of that many servers and three models instead.")
+        int | None, typer.Option(min=1, max=100, help="An example of that many servers and four models instead.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:

@@ -155,11 +155,12 @@ def _cell_table(outcome: Outcome) -> "Table":
 
 
 def _server_table(outcome: Outcome) -> "Table":
-    rows = plain_table("server", "granted", "step ms", "models")
+    rows = plain_table("server", "models", "granted", "step ms", right_from=2)
     for server in outcome.servers[:SERVERS_SHOWN]:
         step = server["edge_step_latency_s"]
+        models = short_name(", ".join(server["models"]) or "-", 40)
         figures = str(server["granted"]), f"{1e3 * step:.1f}" if step else "-"
-        rows.add_row(short_name(server["server"], 20), *figures, short_name(", ".join(server["models"]) or "-", 40))
+        rows.add_row(short_name(server["server"], 20), models, *figures)
     return rows
 
 

@@ -14,6 +14,7 @@ from .records import NO_SERVER, FleetFile, ModelRecord, ScenarioFile, ServerReco
 EDGES = (("h100-nvl", 4), ("a100-80gb-pcie", 4), ("l4", 8))
 """Profile and number of GPUs of the servers, over and over."""
 CLUSTERS = ("animals", "faces", "things")
+BASE = "everything"
 RATES = (10.0, 6.0, 3.0)
 """Spectral efficiency of a user's link to the nearest server, the next one, and so on, bit/s/Hz."""
 OTHERS = "others.json"
@@ -32,22 +33,24 @@ def example_files(servers: int) -> Mapping[str, str]:
 
 
 def _scenario(servers: int) -> FleetFile:
-    """Servers with room for two of three models each."""
+    """Servers with room for a base and two of its three adapters each."""
     one = read_record(data.sample("scenarios/default.json"), ScenarioFile)
     rounds = {name: getattr(one, name) for name in ("interval_s", "slots", "reference_batch", "total_steps")}
     places = [
         ServerRecord(
-            name=f"edge-{number + 1}", edge=edge, gpus=gpus, max_batch=one.max_batch, radio=one.radio, memory_bytes=8e9
+            name=f"edge-{number + 1}", edge=edge, gpus=gpus, max_batch=one.max_batch, radio=one.radio, memory_bytes=6e9
         )
         for number, (edge, gpus) in zip(range(servers), cycle(EDGES), strict=False)
     ]
-    models = [ModelRecord(name=name, size_bytes=4e9, clusters=[name], pai_others=OTHERS) for name in CLUSTERS]
+    adapters = [
+        ModelRecord(name=name, size_bytes=1e9, clusters=[name], pai_others=OTHERS, adapter_of=BASE) for name in CLUSTERS
+    ]
     return FleetFile(
         **rounds,
         min_local_steps=one.min_local_steps,
         pai=one.pai,
         servers=places,
-        models=models,
+        models=[*adapters, ModelRecord(name=BASE, size_bytes=4e9, pai=OTHERS)],
         provenance=EXAMPLE,
     )
 
