@@ -125,7 +125,7 @@ def simulate(
     min_local_steps: MinLocalSteps = None,
     physics: PhysicsName = "continuous",
     step_overhead_s: StepOverhead = 0.0,
-    decode_s: DecodeSeconds = 0.0,
+    decode_s: DecodeSeconds = None,
     device_queueing: DeviceQueueing = False,
     patience_s: Patience = None,
     prices: Prices = "mixed",

@@ -31,8 +31,6 @@ from .protocol import (
 T = TypeVar("T")
 TIMEOUT_S = 10.0
 """Seconds for an answer that does not wait for anything."""
-ANSWER_S = 0.5
-"""Seconds that an answer may take to come once the edge has made it."""
 NOT_READY = 504
 """Status of an answer that there is nothing yet."""
 MOST_ANSWER = 64 << 20
@@ -120,15 +118,19 @@ class EdgeClient:
         answer = await self._call("POST", "/v1/requests", wait_s, json=ask.model_dump(), headers=headers)
         return _record(Decision, answer)
 
-    async def handoff(self, name: str, wait_s: float) -> tuple[bytes, float]:
+    async def handoff(self, name: str, wait_s: float, word_s: int | None = None) -> tuple[bytes, float]:
         """Wait for a hand-off; returns it, checked against its digest, and the seconds that it was at the edge.
+
+        Args:
+            name: name of the request.
+            wait_s: seconds after which the wait is over.
+            word_s: seconds after which the edge is to say what it expects, where the hand-off is not there yet.
 
         Raises:
             NotReadyError: where the edge says that it is still at work on it.
             EdgeError: where the edge cannot help.
         """
-        wait = int(wait_s - ANSWER_S)  # whole seconds, and some time for the answer
-        headers = {WAIT_HEADER: f"wait={wait}"} if wait > 0 else {}
+        headers = {} if word_s is None else {WAIT_HEADER: f"wait={word_s}"}
         answer = await self._call("GET", f"/v1/requests/{name}/handoff", wait_s, headers=headers)
         digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
         if answer.headers.get(DIGEST_HEADER) != f"sha-256=:{digest}:":

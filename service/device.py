@@ -7,6 +7,7 @@ A device is later than all local by `longest_wait`, `longest_fetch` and `LAST_WO
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .protocol import Ask, Decision, LatencyParts
 
 MARGIN = 2.0
 """Times that the expected seconds may pass before a device asks the edge what it expects now."""
+ANSWER_S = 1.0
+"""Seconds that the edge's answer may take to come."""
 LAST_WORDS_S = 1.0
 """Seconds for what a device tells the edge last: that it needs a hand-off no more, or what it measured."""
 
@@ -132,8 +135,11 @@ async def _handed_off(client: EdgeClient, ask: Ask, decision: Decision) -> tuple
     end = time.monotonic() + longest_fetch(ask, decision)
     expected_s = decision.planned.edge_s + decision.planned.transmit_s
     while True:
+        word_s, left_s = math.ceil(MARGIN * expected_s) + 1, end - time.monotonic()
         try:
-            return await client.handoff(decision.id, min(MARGIN * expected_s + 1.0, end - time.monotonic()))
+            if word_s + ANSWER_S > left_s:
+                return await client.handoff(decision.id, left_s)
+            return await client.handoff(decision.id, word_s + ANSWER_S, word_s)
         except NotReadyError as late:
             expected_s = late.expected_s
             if time.monotonic() + expected_s > end:

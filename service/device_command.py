@@ -73,12 +73,14 @@ class OwnModel:
         sampling: how its pictures are made.
         words: what may stand for the subject in a prompt.
         step_latency_s: L_i(1) where the options say it; None to measure it.
+        decode_s: seconds in which a profile says that a picture is decoded; None where none says.
     """
 
     reference: str
     sampling: Sampling
     words: tuple[str, ...]
     step_latency_s: float | None
+    decode_s: float | None = None
 
 
 def run_own_device(request: DeviceRequest) -> None:
@@ -96,7 +98,7 @@ def run_own_device(request: DeviceRequest) -> None:
     if request.listen:
         _listen(request, device)
     else:
-        asyncio.run(_one(request, device))
+        asyncio.run(_one(request, device, chosen.decode_s))
 
 
 # -- options ------------------------------------------------------------------------------------------------
@@ -119,10 +121,11 @@ def _chosen(request: DeviceRequest) -> OwnModel:
     words = tuple(subjects([reference]))
     if request.listen is None:
         _check_picture(request, words)
-    latency = request.step_latency_s
+    latency, decode_s = request.step_latency_s, None
     if request.profile:
-        latency = float(load_profile(request.profile).fit.model().step_latency(1))
-    return OwnModel(reference=reference, sampling=sampling, words=words, step_latency_s=latency)
+        profile = load_profile(request.profile)
+        latency, decode_s = float(profile.fit.model().step_latency(1)), profile.decode_s
+    return OwnModel(reference=reference, sampling=sampling, words=words, step_latency_s=latency, decode_s=decode_s)
 
 
 def _reference(request: DeviceRequest) -> tuple[str, bool]:
@@ -199,7 +202,7 @@ def _listen(request: DeviceRequest, device: "PersonalDevice") -> None:
         OrderlyServer(config_of(make_gateway(device, name))).run(sockets=[taken])
 
 
-async def _one(request: DeviceRequest, device: "PersonalDevice") -> None:
+async def _one(request: DeviceRequest, device: "PersonalDevice", decode_s: float | None) -> None:
     """One picture, written whole, and what became of it."""
     from ..diffusion.inference.pictures import save_image
     from .personal import Watch
@@ -209,7 +212,7 @@ async def _one(request: DeviceRequest, device: "PersonalDevice") -> None:
         with progress_bar("device", total, "steps") as progress:
             made = await device.picture(template, request.seed, Watch(step=lambda left: progress(total - left)))
     save_image(request.output, made.picture)
-    report = _report(request, device, template, made)
+    report = _report(request, device, template, made) | {"planned_decode_s": decode_s}
     if request.as_json:
         print(json.dumps(report, indent=1, allow_nan=False))
     else:
@@ -255,5 +258,6 @@ def _print(report: dict[str, Any], result: DeviceResult) -> None:
     for part in PARTS:
         table.add_row(part.removesuffix("_s"), f"{planned[part]:.3f}" if planned else "-",
                       f"{report['measured'][part]:.3f}")  # fmt: skip
-    table.add_row("decode", "-", f"{report['decode_s']:.3f}")
+    decoding = report["planned_decode_s"]
+    table.add_row("decode", "-" if decoding is None else f"{decoding:.3f}", f"{report['decode_s']:.3f}")
     print_table(table)

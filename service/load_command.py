@@ -114,8 +114,8 @@ def load_world(request: LoadRequest, scenario: Scenario) -> World:
     """
     resolved = replace(resolve_scenario("default", overrides()), scenario=scenario, for_alpha=scenario)
     settings: WorldSettings = read_settings(
-        resolved, request.arrivals, request.users, None, request.duration, 1.0, seed=request.seed
-    )
+        resolved, request.arrivals, request.users, None, request.duration, 1.0, seed=request.seed, decode_s=0.0
+    )  # emulated devices decode nothing
     world = make_world(settings, 0)
     if not 0 < len(world.requests) <= MOST_REQUESTS:
         what = "no request" if not len(world.requests) else f"{len(world.requests):,} requests"

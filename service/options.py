@@ -52,7 +52,10 @@ PhysicsName = Annotated[
     typer.Option(help="Images of several rounds step together, or a round's batch waits for the one before."),
 ]
 StepOverhead = Annotated[float, typer.Option(min=0, max=1e6, help="Seconds that every edge step takes beyond L_e.")]
-DecodeSeconds = Annotated[float, typer.Option(min=0, max=1e6, help="Seconds to decode an image on its device.")]
+DecodeSeconds = Annotated[
+    float | None,
+    typer.Option(min=0, max=1e6, help="Seconds to decode an image on its device; default: as the users' profiles say."),
+]
 DeviceQueueing = Annotated[
     bool, typer.Option("--device-queueing", help="A device works on one of its requests at a time.")
 ]
@@ -90,7 +93,7 @@ TracePicture = Annotated[
 ]
 
 Cluster = Annotated[
-    str | None, typer.Option(help="Cluster-wide model: folder or hub id; default: that of the toy world.")
+    str | None, typer.Option(help="Cluster-wide model: folder, checkpoint or hub id; default: that of the toy world.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; default: the first GPU, if there is one.")]
 Dtype = Annotated[str, typer.Option(help="Number format of the model: fp32, fp16 or bf16.")]
@@ -140,7 +143,7 @@ LoadOutput = Annotated[Path | None, typer.Option("-o", "--output", help="Folder 
 
 OwnUser = Annotated[str | None, typer.Option("--user", help="User of the toy world: anna, ben or cleo.")]
 OwnModelFolder = Annotated[
-    str | None, typer.Option("--model", help="Personal model of your own: folder or hub id; a LoRA's folder too.")
+    str | None, typer.Option("--model", help="Personal model of your own: folder, also a LoRA's, checkpoint or hub id.")
 ]
 OwnPrompt = Annotated[
     str | None, typer.Option("--prompt", help="Template with {subject}, or a prompt with the subject's words.")

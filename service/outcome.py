@@ -46,7 +46,7 @@ def planned(world: World, records: Records) -> Parts:
         edge[here] = (world.total_steps[here] - n[here]) * step
     transmit = granted * transmit_time(scenario, records.sending)
     wait = records.decided_s - world.requests.time_s
-    return Parts(wait, edge, transmit, local_time(n, world.step_latency_s) + world.decode_s)
+    return Parts(wait, edge, transmit, local_time(n, world.step_latency_s) + world.decoding_s)
 
 
 def latency(world: World, records: Records) -> Floats:

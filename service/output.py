@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..common.errors import counted
 from ..common.figures import save_both
 from ..common.files import whole_file
@@ -42,7 +44,14 @@ def totals_json(
         "worlds": len(worlds),
         "methods": {name: asdict(totals) for name, totals in reached.items()},
         "scenario": asdict(settings.resolved.scenario),
+        **_decoding(worlds),
     }
+
+
+def _decoding(worlds: Sequence[World]) -> dict[str, float]:
+    """Mean seconds of a request's decoding; nothing where nobody decodes."""
+    seconds = np.concatenate([world.decoding_s for world in worlds])
+    return {"mean_decode_s": float(seconds.mean())} if seconds.any() else {}
 
 
 def print_totals(worlds: Sequence[World], result: Mapping[str, Any]) -> None:
@@ -68,6 +77,8 @@ def print_totals(worlds: Sequence[World], result: Mapping[str, Any]) -> None:
         f"{counted(result['requests'], 'request')}{each} of {result['seconds']:g} s; gain: QoE over all local; "
         "both per request"
     )
+    if decode_s := result.get("mean_decode_s"):
+        print(f"every latency holds the decoding on the device, {decode_s:.3f} s on average")
     for line in _judged_lines(result):
         print(line)
 

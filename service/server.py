@@ -255,8 +255,7 @@ async def _while_there(
         gone.result()  # a body that is too large or too slow
         raise ProblemError(499, "hung-up", "the device hung up; its request is cancelled unless it waits elsewhere")
     detail = "the hand-off is not ready; wait for it again, or run all steps locally"
-    again_s = max(1, math.ceil(rounds.expected_s(entry)))
-    raise ProblemError(504, "too-slow", detail, {AGAIN_HEADER: str(again_s)})
+    raise ProblemError(504, "too-slow", detail, {AGAIN_HEADER: str(int(rounds.expected_s(entry)))})
 
 
 def _preferred_s(request: Request) -> float:

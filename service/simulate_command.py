@@ -59,7 +59,7 @@ class SimulateRequest:
     worlds: int
     physics: Physics
     step_overhead_s: float
-    decode_s: float
+    decode_s: float | None
     device_queueing: bool
     patience_s: float | None
     goal: str | None

@@ -56,7 +56,7 @@ class World:
         gpus_over_time: (time, G) of every change, in order.
         physics: how images of several rounds share the edge.
         step_overhead_s: seconds that every edge step takes beyond its latency.
-        decode_s: seconds that a device takes to decode the finished image.
+        decode_s: seconds that a device takes to decode the finished image; of every user, or one number for all.
         device_queueing: whether a device works on one of its requests at a time.
         images_each: images that the memory of one edge GPU holds; None if that is not known.
     """
@@ -67,7 +67,7 @@ class World:
     gpus_over_time: Sequence[tuple[float, int]] = ()
     physics: Physics = "continuous"
     step_overhead_s: float = 0.0
-    decode_s: float = 0.0
+    decode_s: float | Floats = 0.0
     device_queueing: bool = False
     images_each: int | None = None
 
@@ -88,6 +88,11 @@ class World:
     def step_latency_s(self) -> Floats:
         """L_i(1) of every request's user."""
         return self.users.step_latency_s[self.requests.user]
+
+    @cached_property
+    def decoding_s(self) -> Floats:
+        """Seconds that the device of every request's user takes to decode."""
+        return np.broadcast_to(self.decode_s, len(self.users))[self.requests.user]
 
     @cached_property
     def alpha(self) -> Floats:
@@ -372,7 +377,7 @@ class Simulation:
 
     def _finish_locally(self, now: float, request: int) -> None:
         world, records = self.world, self.records
-        work = float(records.local_steps[request] * world.step_latency_s[request]) + world.decode_s
+        work = float(records.local_steps[request] * world.step_latency_s[request]) + float(world.decoding_s[request])
         deadline = float(world.deadline_s[request])
         end = self.state.devices.run(now, int(world.requests.user[request]), work, deadline)
         records.arrived_s[request], records.ended_s[request] = now, end

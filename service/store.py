@@ -21,7 +21,8 @@ KEY = b"edgesplit"
 def world_digest(world: World) -> str:
     """A digest of everything that happens in a world."""
     requests, users = world.requests, world.users
-    numbers = [world.gpus_over_time, world.physics, world.step_overhead_s, world.decode_s, world.device_queueing]
+    for_all, own = (0.0, world.decode_s) if isinstance(world.decode_s, np.ndarray) else (world.decode_s, None)
+    numbers = [world.gpus_over_time, world.physics, world.step_overhead_s, for_all, world.device_queueing]
     text = json.dumps([asdict(world.scenario), numbers, world.images_each], default=str)
     digest = hashlib.sha256(text.encode())
     for array in (
@@ -33,6 +34,8 @@ def world_digest(world: World) -> str:
         users.alpha,
     ):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    if own is not None:
+        digest.update(own.tobytes())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.arrays import Floats
 from ..common.errors import InputError
 from ..optimizer.agent.instances import Range, paper_instance
 from ..optimizer.inputs.scenario import Resolved, resolve_scenario
@@ -41,7 +42,7 @@ class WorldSettings:
         gpus_over_time: changes of the number of GPUs.
         physics: how images of several rounds share the edge.
         step_overhead_s: seconds that every edge step takes beyond its latency.
-        decode_s: seconds to decode an image on the device.
+        decode_s: seconds to decode an image on the device; None for those of the users' profiles, where they say.
         device_queueing: whether a device works on one request at a time.
         patience_s: seconds after which every request is given up; None for those of the trace, if it has them.
     """
@@ -55,7 +56,7 @@ class WorldSettings:
     gpus_over_time: MovingGpus | Sequence[tuple[float, int]] = ()
     physics: Physics = "continuous"
     step_overhead_s: float = 0.0
-    decode_s: float = 0.0
+    decode_s: float | None = None
     device_queueing: bool = False
     patience_s: float | None = None
 
@@ -125,7 +126,7 @@ def make_world(settings: WorldSettings, number: int) -> World:
         gpus_over_time=changes,
         physics=settings.physics,
         step_overhead_s=settings.step_overhead_s,
-        decode_s=settings.decode_s,
+        decode_s=_decode_s(settings, users),
         device_queueing=settings.device_queueing,
         images_each=settings.resolved.edge.max_batch,
     )
@@ -167,6 +168,14 @@ def _users(settings: WorldSettings, scenario: Scenario, rng: np.random.Generator
         return settings.users
     crowd = Range(users=(PAPER_USERS, PAPER_USERS), gpus=(scenario.gpus,))
     return paper_instance(rng, crowd, settings.resolved.for_alpha).users
+
+
+def _decode_s(settings: WorldSettings, users: Users) -> float | Floats:
+    """Seconds that devices take to decode: the settings', or those of the users' profiles."""
+    if settings.decode_s is not None:
+        return settings.decode_s
+    own = users.decode_s if isinstance(users, NamedUsers) else None
+    return 0.0 if own is None else own
 
 
 def _changes(settings: WorldSettings, rng: np.random.Generator) -> Sequence[tuple[float, int]]:

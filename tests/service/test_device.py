@@ -287,14 +287,15 @@ class LateEdge:
     """An edge that grants, plans a second, and says each time that its hand-off takes so many seconds more."""
 
     def __init__(self, *expected_s):
-        self.expected_s, self.waits_s, self.cancelled = list(expected_s), [], []
+        self.expected_s, self.waits_s, self.words_s, self.cancelled = list(expected_s), [], [], []
 
     async def ask(self, ask, wait_s):
         planned = LatencyParts(wait_s=0, edge_s=1.0, transmit_s=0.0, local_s=0)
         return Decision(id="r", decision="grant", local_steps=1, offloaded_steps=5, planned=planned)
 
-    async def handoff(self, name, wait_s):
+    async def handoff(self, name, wait_s, word_s=None):
         self.waits_s.append(wait_s)
+        self.words_s.append(word_s)
         if not self.expected_s:
             return b"there", 9.0
         raise NotReadyError("not ready", self.expected_s.pop(0))
@@ -316,12 +317,17 @@ def waited_for(edge):
 
 
 def test_an_edge_that_is_later_than_planned_is_waited_for_while_that_pays():
-    """Five steps of two seconds can be saved: it waits twice the plan and a second, then twice what it hears."""
+    """Five steps of two seconds can be saved.
+
+    A word is wanted after twice the plan and a second, then after twice what it said and a second; where that is more
+    than can be saved, there is one last wait.
+    """
     edge = LateEdge(3.0, 8.0)
     result, finished = waited_for(edge)
     assert result.granted
     assert finished == [(b"there", 1)]
-    assert edge.waits_s == pytest.approx([3.0, 7.0, 10.0], abs=0.5)
+    assert edge.words_s == [3, 7, None]
+    assert edge.waits_s == pytest.approx([4.0, 8.0, 10.0], abs=0.5)
 
 
 def test_an_edge_that_expects_more_than_can_be_saved_is_given_up_at_once():

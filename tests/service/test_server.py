@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -365,14 +366,14 @@ def test_a_handoff_that_takes_too_long_can_be_waited_for_again():
 
 def test_a_device_says_how_long_it_waits_and_hears_how_long_it_still_takes():
     """15 steps of 0.2 s."""
-    rounds = make_rounds(EmulatedEngine(SLOW))
+    rounds = make_rounds(EmulatedEngine(SLOW), replace(SCENARIO, edge=SLOW))
     with serving(rounds, grace_s=0.0) as (address, _), httpx.Client(base_url=address, timeout=PATIENCE_S) as http:
         granted = http.post("/v1/requests", json=BODY).json()
         start = time.monotonic()
         answer = http.get(f"/v1/requests/{granted['id']}/handoff", headers={"Prefer": "respond-async, wait=1"})
         is_problem(answer, 504, "too-slow")
         assert time.monotonic() - start >= 1.0
-        assert 1 <= int(answer.headers["Retry-After"]) <= granted["offloaded_steps"] * SLOW.intercept_s
+        assert 0 < int(answer.headers["Retry-After"]) < granted["offloaded_steps"] * SLOW.intercept_s
         assert rounds.in_flight == 1
 
 
