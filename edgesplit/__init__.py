@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from .fitting.library import load_curve, load_profile
     from .fitting.pai import PaiCurve
     from .optimizer.agent.instances import draw_instances
+    from .optimizer.inputs.fleet import load_fleet
     from .optimizer.inputs.scenario import load_scenario
     from .optimizer.inputs.users import read_users
     from .optimizer.methods.exact import optimum
     from .optimizer.methods.scoring import score
     from .optimizer.model.qoe import Plan, Scenario, Users, evaluate
+    from .optimizer.model.servers import Fleet, FleetPlan
     from .optimizer.model.split import split_granted
     from .optimizer.planner import Outcome, compare, plan
     from .service.comparison import simulate
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _PLACES = {
+    "Fleet": "optimizer.model.servers",
+    "FleetPlan": "optimizer.model.servers",
     "InputError": "common.errors",
     "LatencyModel": "fitting.latency",
     "Load": "service.scheduler",
@@ -41,6 +45,7 @@ _PLACES = {
     "draw_world": "service.worlds",
     "evaluate": "optimizer.model.qoe",
     "load_curve": "fitting.library",
+    "load_fleet": "optimizer.inputs.fleet",
     "load_profile": "fitting.library",
     "load_scenario": "optimizer.inputs.scenario",
     "optimum": "optimizer.methods.exact",
@@ -51,9 +56,10 @@ _PLACES = {
     "split_granted": "optimizer.model.split",
 }
 __all__ = [
-    "InputError", "LatencyModel", "Load", "Outcome", "PaiCurve", "Plan", "Scenario", "Users", "__version__",
-    "compare", "decide", "draw_instances", "draw_world", "evaluate", "load_curve", "load_profile", "load_scenario",
-    "optimum", "plan", "read_users", "score", "simulate", "split_granted",
+    "Fleet", "FleetPlan", "InputError", "LatencyModel", "Load", "Outcome", "PaiCurve", "Plan", "Scenario",
+    "Users", "__version__", "compare", "decide", "draw_instances", "draw_world", "evaluate", "load_curve",
+    "load_fleet", "load_profile", "load_scenario", "optimum", "plan", "read_users", "score", "simulate",
+    "split_granted",
 ]  # fmt: skip
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))

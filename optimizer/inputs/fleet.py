@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...common.errors import InputError, counted, nearest, shown
 from ...common.files import read_record
@@ -10,10 +11,20 @@ from ...fitting.doubts import curve_doubts, profile_doubts
 from ...fitting.library import load_curve, load_profile
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
 from ..model.qoe import Scenario, numbers_of
-from ..model.servers import Fleet, FleetServer, SharedModel
+from ..model.servers import Fleet, FleetServer, SharedModel, single
 from .notices import curve_notices, memory_notice, shadow_notices
 from .records import NO_SERVER, FleetFile, ModelRecord, ScenarioFile
-from .scenario import NO_OVERRIDES, Overrides, Place, Resolved, check_curve, find_scenario, one_server, resolve_file
+from .scenario import (
+    NO_OVERRIDES,
+    Overrides,
+    Place,
+    Resolved,
+    check_curve,
+    find_scenario,
+    one_server,
+    overrides,
+    resolve_file,
+)
 
 OF_ONE_SERVER = ("edge", "gpus", "max_batch", "bandwidth_mhz")
 """Options that replace what every server has of its own."""
@@ -36,6 +47,19 @@ class FleetSource:
     curve: PaiCurveFile
     edges: Sequence[LatencyProfile]
     options: Overrides
+
+
+def load_fleet(reference: "str | Path", **options: Any) -> Fleet:
+    """The numbers of a scenario of several servers, or of one as a fleet of one.
+
+    Args:
+        reference: path of a JSON file, or a shipped name.
+        options: pai, latent_bits, total_steps or min_local_steps, each in place of the scenario's own.
+
+    Raises:
+        InputError: one line naming the file or option, what was found and what is accepted.
+    """
+    return single(resolve_system(str(reference), overrides(**options)).scenario)
 
 
 def resolve_system(reference: str, options: Overrides = NO_OVERRIDES) -> Resolved:

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from commands import call, refused
 
-from edgesplit import data
+from edgesplit import FleetPlan, InputError, compare, data, load_fleet, plan, read_users
 from edgesplit.optimizer.methods.registry import BUILT_IN, methods_for
 
 USERS = data.sample("users.csv")
@@ -251,3 +252,62 @@ def test_a_placement_sweep_needs_several_servers(example):
     assert "--placement-sweep: found a scenario of one server, accepted: one of several" in refused(done)
     both = plan_of(example, "--placement-sweep", "1:2", "--compare")
     assert "--compare, --placement-sweep: found both, accepted: one of them" in refused(both)
+
+
+def random_half(fleet, users):
+    """A method of one's own: every other user at the first server, with the first model."""
+    granted = (np.arange(len(users)) % 2 == 0) & (np.nan_to_num(users.rate[:, 0], nan=1) > 0)
+    granted &= granted.cumsum() <= fleet.servers[0].scenario.max_batch
+    where = np.where(granted, 0, -1)
+    return FleetPlan(granted, np.where(granted, fleet.min_local_steps, fleet.total_steps), server=where, model=where)
+
+
+def test_an_own_method_plans_several_servers(example):
+    fleet = load_fleet(example / "scenario.json")
+    users = read_users(example / "users.csv", fleet)
+    own, best = compare(fleet, users, {"own": random_half, "best": "assign-exact"})
+    assert own.totals.objective + own.totals.gap == pytest.approx(best.totals.optimum_objective)
+    assert set(own.users["server"]) == {"", "edge-1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server": 9}, "found granted at no server that its link reaches"),
+        ({"server": 2}, "found a model that its server does not host|found granted at no server"),
+        ({"model": 9}, "found granted at no server that its link reaches"),
+        ({"local_steps": 0}, "found local_steps 0, accepted: min_local_steps = 80"),
+    ],
+)
+def test_an_impossible_plan_is_refused_with_its_user(example, changes, words):
+    fleet = load_fleet(example / "scenario.json")
+    fleet = replace(fleet, servers=tuple(replace(server, hosts=(0, 3)) for server in fleet.servers))
+    users = read_users(example / "users.csv", fleet)
+
+    def spoilt(fleet, users):
+        made = random_half(fleet, users)
+        arrays = {name: getattr(made, name).copy() for name in changes}
+        for name, value in changes.items():
+            arrays[name][np.flatnonzero(made.granted)[0]] = value
+        if "server" in changes and changes["server"] == 2:
+            arrays["model"] = np.where(made.granted, 1, -1)
+        return replace(made, **arrays)
+
+    with pytest.raises(InputError, match=words):
+        plan(fleet, users, spoilt)
+
+
+def test_more_models_than_fit_and_more_users_than_are_granted_are_refused(example):
+    fleet = load_fleet(example / "scenario.json")
+    users = read_users(example / "users.csv", fleet)
+    one = replace(fleet.servers[0], scenario=replace(fleet.servers[0].scenario, max_batch=2))
+    few = replace(fleet, servers=(one, *fleet.servers[1:]))
+    with pytest.raises(InputError, match="found more users at its server than max_batch"):
+        plan(few, users, lambda _, users: random_half(fleet, users))
+
+    def all_models(fleet, users):
+        made = random_half(fleet, users)
+        return replace(made, model=np.where(made.granted, made.granted.cumsum() % 3, -1))
+
+    with pytest.raises(InputError, match="found more models at its server than fit into its memory"):
+        plan(fleet, users, all_models)
