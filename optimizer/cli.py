@@ -127,6 +127,7 @@ def plan(
     total_steps: TotalSteps = None,
     min_local_steps: MinLocalSteps = None,
     policy: PolicyName = None,
+    orders: Orders = None,
     fixed_offload: FixedOffload = None,
     time_limit: TimeLimit = None,
     population: Population = None,
@@ -148,8 +149,8 @@ def plan(
 
     changes = in_use(edge=edge, pai=pai, gpus=gpus, max_batch=max_batch, bandwidth_mhz=bandwidth_mhz,
                      latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
-    settings = in_use(policy=policy, offloaded_steps=fixed_offload, time_limit_s=time_limit, population=population,
-                      generations=generations, seed=seed)  # fmt: skip
+    settings = in_use(policy=policy, orders=orders, offloaded_steps=fixed_offload, time_limit_s=time_limit,
+                      population=population, generations=generations, seed=seed)  # fmt: skip
     run_plan(PlanRequest(users=users, scenario=scenario, changes=changes, method=method or "", settings=settings,
                          output=output, as_json=as_json, compare=compare, gpu_sweep=gpu_sweep,
                          placement_sweep=placement_sweep, uncertain=uncertain, in_flight=in_flight,
@@ -285,12 +286,14 @@ def evaluate(
     scenario: ScoredScenario = None,
     users: ScoredRound = None,
     instances: HeldOut = None,
+    orders: Orders = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a policy."""
     from .evaluate_command import EvaluateRequest, run_evaluation
 
-    run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances, as_json=as_json))
+    run_evaluation(EvaluateRequest(policy=policy, scenario=scenario, users=users, instances=instances,
+                                   orders=orders or 1, as_json=as_json))  # fmt: skip
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from ..common.tables import plain_table, print_table, short_name
 from . import output
 from .agent.decide import greedy
 from .agent.instances import paper_instance, read_instance
-from .agent.policies import Policy, load_policy
+from .agent.policies import Policy, check_orders, load_policy
 from .agent.scores import MethodScores, as_rows, score_all
 from .agent.settings import ONE, Draw, ranges, settings_of
 from .inputs.scenario import overrides, resolve_scenario
@@ -47,6 +47,7 @@ class EvaluateRequest:
         scenario: name or file of a scenario to score it in; None for the one that it was trained for.
         users: users of a round to score it on; None for held-out instances.
         instances: number of held-out instances in each setting; None for `INSTANCES`.
+        orders: number of orders of the users that the policy decides in as well, beside the single pass; 1 for none.
         as_json: whether one JSON object is printed.
     """
 
@@ -54,6 +55,7 @@ class EvaluateRequest:
     scenario: str | None
     users: Path | None
     instances: int | None
+    orders: int
     as_json: bool
 
 
@@ -64,11 +66,13 @@ def run_evaluation(request: EvaluateRequest) -> None:
         InputError: one line.
     """
     policy = load_policy(request.policy)
+    check_orders(policy, request.orders)
     settings = _settings(policy, request)
     one = request.users is not None or ONE in settings
     if one and request.instances is not None:
         raise InputError("--instances: found one round to score, accepted: no --instances")
-    tables = score_all(PEERS, policy, 1 if one else request.instances or INSTANCES, settings)
+    count = 1 if one else request.instances or INSTANCES
+    tables = score_all(PEERS, policy, count, settings, request.orders)
     if request.as_json:
         output.print_json({"policy": policy.card.name, "results": as_rows(tables)})
     else:

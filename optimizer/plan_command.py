@@ -16,7 +16,7 @@ from ..common.ranges import parse_ranges
 from ..common.tables import check_table, write_table
 from . import output
 from .agent.decide import default_policy, fall_backs
-from .agent.policies import Policy, load_policy
+from .agent.policies import Policy, check_orders, load_policy
 from .inputs.example import example_files
 from .inputs.fleet import resolve_system
 from .inputs.notices import workload_notices
@@ -43,6 +43,7 @@ MOST_GPUS = 1_000_000
 MOST_GB = 1_000_000
 OPTIONS = {
     "policy": "--policy",
+    "orders": "--orders",
     "offloaded_steps": "--fixed-offload",
     "time_limit_s": "--time-limit",
     "population": "--population",
@@ -154,14 +155,18 @@ def _policy(request: PlanRequest) -> Policy | None:
     if not (request.compare or request.method == "drl"):
         return None
     reference = request.settings.get("policy")
-    return default_policy() if reference is None else load_policy(reference)
+    policy = default_policy() if reference is None else load_policy(reference)
+    check_orders(policy, request.settings.get("orders", 1))
+    return policy
 
 
-def _policy_json(policy: Policy | None, scenario: Scenario, users: Users) -> dict[str, Any]:
-    """Which policy planned, and why it did not plan everything."""
-    if policy is None:
+def _policy_json(settings: Mapping[str, Any], scenario: Scenario, users: Users) -> dict[str, Any]:
+    """Which policy planned, in how many orders, and why it did not plan everything."""
+    if "policy" not in settings:
         return {}
-    return {"policy": policy.card.name, "fall_backs": list(fall_backs(policy, scenario, users))}
+    policy = settings["policy"]
+    fallen = list(fall_backs(policy, scenario, users))
+    return {"policy": policy.card.name, "orders": settings.get("orders", 1), "fall_backs": fallen}
 
 
 def write_start_files(folder: Path, force: bool, servers: int | None) -> None:
@@ -193,7 +198,7 @@ def _plan(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings:
         write_table(request.output, chosen.columns())
     if request.as_json:
         result = output.plan_json(chosen, with_users=request.output is None)
-        result |= _policy_json(settings.get("policy"), resolved.scenario, users)
+        result |= _policy_json(settings, resolved.scenario, users)
         result |= {"uncertainty": asdict(uncertain)} if uncertain else {}
         result |= {"methods": [output.method_json(outcome) for outcome in outcomes]} if request.compare else {}
         output.print_json(result)

@@ -16,9 +16,11 @@ class Agent(Protocol):
 
     Attributes:
         needs_range: whether it decides only rounds whose numbers lie in the range of those that it was trained on.
+        own_order: whether it takes users in an order of its own, so that the file's does not matter.
     """
 
     needs_range: ClassVar[bool]
+    own_order: ClassVar[bool]
 
     def shapes(self) -> Shapes:
         """The shapes of its network's weights, by name."""

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from ...common.arrays import Bools
+from ...common.arrays import Bools, Floats, Ints
 from ...common.errors import counted
 from ..methods.counts import BLOCK_RATINGS, cells_by_size
 from ..methods.exact import optimum
@@ -27,7 +27,7 @@ def default_policy() -> Policy:
     return load_policy()
 
 
-def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None) -> Plan:
+def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None, orders: int = 1) -> Plan:
     """Plan every cell with a policy.
 
     A cell out of the policy's range is planned exactly. A plan that is worth less than all local becomes all local.
@@ -36,6 +36,7 @@ def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None) -
         scenario: the system.
         users: users of one or more cells.
         policy: the policy; None for `default_policy`.
+        orders: number of orders in which the users of a cell are decided on, `decide`; the best plan is kept.
     """
     policy = policy or default_policy()
     granted = np.zeros(len(users), bool)
@@ -43,11 +44,13 @@ def drl_convex(scenario: Scenario, users: Users, policy: Policy | None = None) -
         outside = _outside(policy, scenario, users.take(places))
         granted[places[outside]] = _optimally(scenario, users.take(places[outside]))
         inside = places[~outside]
-        at_once = max(1, min(CELLS_AT_ONCE, BLOCK_RATINGS // max(1, places.shape[1])))
+        at_once = max(1, min(CELLS_AT_ONCE, BLOCK_RATINGS // max(1, places.shape[1])) // orders)
         for start in range(0, len(inside), at_once):
             part = inside[start : start + at_once]
-            granted[part] = _guarded(scenario, users.take(part), decide(policy, scenario, users.take(part)))
-    return split_granted(scenario, users, granted, note="; ".join(fall_backs(policy, scenario, users)))
+            own = users.take(part)
+            granted[part] = _guarded(scenario, own, decide(policy, scenario, own, orders))
+    searched = [f"the best plan of {orders} orders of the users"] if orders > 1 else []
+    return split_granted(scenario, users, granted, note="; ".join([*searched, *fall_backs(policy, scenario, users)]))
 
 
 def greedy(scenario: Scenario, users: Users) -> Plan:
@@ -63,19 +66,51 @@ def greedy(scenario: Scenario, users: Users) -> Plan:
     return split_granted(scenario, users, granted)
 
 
-def decide(policy: Policy, scenario: Scenario, users: Users) -> Bools:
-    """Whom a policy grants; users of cells of equal size, arrays and result (cells, users)."""
-    return policy.card.agent.decide(policy.weights, scenario, users)
+def decide(policy: Policy, scenario: Scenario, users: Users, orders: int = 1) -> Bools:
+    """Whom a policy grants; users of cells of equal size, arrays and result (cells, users).
+
+    The agent's answer depends on the order in which it takes the users. With more than one order, the first is the
+    file's and the others are random; of these plans the one with the largest objective is kept. That is a search on top
+    of the policy, and no part of the paper's method.
+    """
+    if orders == 1:
+        return policy.card.agent.decide(policy.weights, scenario, users)
+    places = _orders(*users.alpha.shape, orders)
+    tried = np.zeros(places.shape, bool)
+    for order, granted in zip(places, tried, strict=True):
+        own = policy.card.agent.decide(policy.weights, scenario, _in_order(users, order))
+        np.put_along_axis(granted, order, own, axis=1)
+    best = np.argmax([_value(scenario, users, granted) for granted in tried], axis=0)
+    chosen: Bools = tried[best, np.arange(len(best))]
+    return chosen
+
+
+def _orders(cells: int, users: int, orders: int) -> Ints:
+    """The file's order, and further random ones that are the same at every call; shape (orders, cells, users)."""
+    key = np.random.default_rng(0).random((orders, cells, users))
+    key[0] = np.arange(users)
+    return key.argsort(axis=2)
+
+
+def _in_order(users: Users, order: Ints) -> Users:
+    """The users of every cell in another order, of shape (cells, users)."""
+    columns = users.step_latency_s, users.alpha, users.request_slot, users.cell
+    return Users(*(np.take_along_axis(column, order, axis=1) for column in columns))
 
 
 def _guarded(scenario: Scenario, users: Users, granted: Bools) -> Bools:
     """The same decisions, but nobody granted in cells where all local is worth as much; arrays (cells, users)."""
+    kept: Bools = granted & (_value(scenario, users, granted) > 0)[:, None]
+    return kept
+
+
+def _value(scenario: Scenario, users: Users, granted: Bools) -> Floats:
+    """What decisions are worth over all local, seconds, shape (cells,); arrays (cells, users)."""
     b = granted.sum(axis=1)
     saving = users.step_latency_s - edge_step_latency(scenario, b)[:, None]
     _, gain = best_split(scenario, users.alpha, saving)
-    value = (gain * granted).sum(axis=1) - b * transmit_time(scenario, b)
-    kept: Bools = granted & (value > 0)[:, None]
-    return kept
+    value: Floats = (gain * granted).sum(axis=1) - b * transmit_time(scenario, b)
+    return value
 
 
 def _optimally(scenario: Scenario, users: Users) -> Bools:

@@ -86,7 +86,7 @@ def statuses(present: Bools, granted: Bools, t: Ints) -> Ints:
 def shifted(rows: np.ndarray, t: Ints) -> np.ndarray:
     """The places cyclically shifted so that user t comes first, Fig. 6; rows (M, P, ...)."""
     places = (t[:, None] + np.arange(rows.shape[1])) % rows.shape[1]
-    return np.take_along_axis(rows, places.reshape(*places.shape, *(1,) * (rows.ndim - 2)), axis=1)
+    return rows[np.arange(len(t))[:, None], places]
 
 
 def paper_q(weights: Weights, state: PaperState) -> Floats:
@@ -109,6 +109,7 @@ class PaperAgent:
     """
 
     needs_range: ClassVar[bool] = True
+    own_order: ClassVar[bool] = False
     places: int
 
     def shapes(self) -> Shapes:

@@ -201,6 +201,19 @@ def load_policy(reference: str = DEFAULT) -> Policy:
     return Policy(card, weights)
 
 
+def check_orders(policy: Policy, orders: int) -> None:
+    """Refuse to decide in many orders with an agent that has an order of its own.
+
+    Raises:
+        InputError: for such a policy.
+    """
+    if orders > 1 and policy.card.agent.own_order:
+        raise InputError(
+            f"--orders: found policy {policy.card.name!r}, which has an order of its own, accepted: one of the paper's "
+            "network, such as --policy paper-general"
+        )
+
+
 def _check_shapes(path: Path, card: PolicyCard, weights: Weights) -> None:
     own, accepted = {name: list(value.shape) for name, value in weights.items()}, card.agent.shapes()
     for name in accepted | own:

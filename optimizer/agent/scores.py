@@ -76,10 +76,13 @@ def possible_gain(instance: Instance) -> float:
     return gain(instance, against.best, against)
 
 
-def score_policy(policy: Policy, rounds: HeldOutRounds) -> MethodScores:
-    """The scores of a policy; an instance out of its range counts as all local, with nothing captured."""
+def score_policy(policy: Policy, rounds: HeldOutRounds, orders: int = 1) -> MethodScores:
+    """The scores of a policy that decides in so many orders of the users.
+
+    An instance out of its range counts as all local, with nothing captured.
+    """
     outside = [out_of_range(policy, i.scenario, i.users) is not None for i in rounds.instances]
-    return score_method(partial(drl_convex, policy=policy), rounds, np.array(outside))
+    return score_method(partial(drl_convex, policy=policy, orders=orders), rounds, np.array(outside))
 
 
 def score_method(method: Method, rounds: HeldOutRounds, outside: Bools | None = None) -> MethodScores:
@@ -121,7 +124,7 @@ def _summary(setting: str, gains: Floats, possible: Floats, missed: Bools) -> He
 
 
 def score_all(
-    methods: Mapping[str, Method], policy: Policy, count: int, settings: Mapping[str, Draw]
+    methods: Mapping[str, Method], policy: Policy, count: int, settings: Mapping[str, Draw], orders: int = 1
 ) -> dict[str, dict[str, MethodScores]]:
     """Scores by setting and by method; the policy comes first, under its own name.
 
@@ -130,11 +133,14 @@ def score_all(
         policy: the policy.
         count: number of instances in each setting.
         settings: what draws the instances of each setting.
+        orders: number of orders of the users that the policy decides in as well, beside the single pass; 1 for none.
     """
     tables = {}
     for name, draw in settings.items():
         rounds = HeldOutRounds.of(name, held_out(draw, count))
         own = {policy.card.name: score_policy(policy, rounds)}
+        if orders > 1:
+            own[f"best of {orders} orders"] = score_policy(policy, rounds, orders)
         tables[name] = own | {key: score_method(method, rounds) for key, method in methods.items()}
     return tables
 

@@ -171,6 +171,7 @@ class SetAgent:
     """Our agent, for any number of users; only ratios of gains matter to it, so it decides rounds of any kind."""
 
     needs_range: ClassVar[bool] = False
+    own_order: ClassVar[bool] = True
 
     def shapes(self) -> Shapes:
         """The shapes of the network's weights."""

@@ -67,7 +67,7 @@ BUILT_IN: Mapping[str, MethodEntry] = {
         f"{_AGENT}:drl_convex",
         "DRL-convex: a trained policy grants or denies, the closed form splits. The default policy has our own "
         "network; --policy paper-general is the paper's.",
-        options=("policy",),
+        options=("policy", "orders"),
         prepare=(f"{_AGENT}:default_policy",),
     ),
     "exact": MethodEntry(

@@ -111,6 +111,15 @@ def test_a_policy_out_of_its_range_falls_back_with_a_notice():
     assert (result["gap"], result["policy"], len(result["fall_backs"])) == (0, "paper-general", 1)
 
 
+def test_orders_are_for_policies_of_the_papers_network():
+    result = plan_json("--users", USERS, "--policy", "gpu-8", "--orders", "4")
+    assert (result["policy"], result["orders"]) == ("gpu-8", 4)
+    assert "the best plan of 4 orders of the users" in result["note"]
+    for command in (["plan", "--users", USERS], ["plan", "evaluate"]):
+        line = refused(call(*command, "--orders", "4"))
+        assert "--orders: found policy 'set-general', which has an order of its own, accepted: one of the" in line
+
+
 def test_every_method_runs_and_none_beats_the_optimum():
     for method in BUILT_IN:
         few = ["--population", "20", "--generations", "10"] if "genetic" in method else []

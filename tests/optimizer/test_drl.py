@@ -11,7 +11,7 @@ from policy_files import random_policy
 from edgesplit import data
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer.agent import paper_agent, set_agent
-from edgesplit.optimizer.agent.decide import decide, drl_convex, fall_backs, greedy, out_of_range
+from edgesplit.optimizer.agent.decide import _orders, decide, drl_convex, fall_backs, greedy, out_of_range
 from edgesplit.optimizer.agent.instances import (
     Instance,
     Range,
@@ -102,6 +102,27 @@ def test_the_order_of_users_does_not_matter_to_set_policies():
             for users in (instance.users, instance.users.take(order))
         ]
         assert np.array_equal(plans[0].local_steps[order], plans[1].local_steps)
+
+
+def test_the_best_of_many_orders_is_what_trying_each_order_alone_finds():
+    """Cells together, against one round and one order after another; the first order is the file's."""
+    rng, policy = np.random.default_rng(5), random_policy("flat", 3)[1]
+    rounds = [paper_instance(rng, Range(users=(9, 9), gpus=(4,))) for _ in range(12)]
+    cells, scenario = in_cells(rounds), rounds[0].scenario
+    plan = drl_convex(scenario, cells, policy, orders=5)
+    assert plan.note == "the best plan of 5 orders of the users"
+    better = 0
+    for k, instance in enumerate(rounds):
+        users, values = instance.users, []
+        for order in _orders(len(rounds), 9, 5)[:, k]:
+            alone = drl_convex(scenario, users.take(order), policy)
+            values.append(gain(Instance(scenario, users.take(order)), alone))
+        own = split_granted(scenario, users, plan.granted[cells.cell == k])
+        assert gain(instance, own) == pytest.approx(max(values), rel=1e-9, abs=1e-9)
+        assert values[0] == pytest.approx(gain(instance, drl_convex(scenario, users, policy)), rel=1e-12)
+        better += max(values) > values[0]
+    assert better > 3  # the orders differ
+    assert drl_convex(scenario, cells, policy, orders=5).granted.tolist() == plan.granted.tolist()
 
 
 def test_only_the_order_of_equal_users_decides_between_them():
