@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from fleets import (
     brute_force_gain,
+    coverage_fleet,
+    largest_coverage,
     largest_packing,
     make_fleet,
     make_model,
@@ -160,6 +162,16 @@ def test_the_optimum_of_the_gadget_packs_the_most_sets(seed):
         plan = method(fleet, users)
         assert gain(fleet, users, plan) == pytest.approx(best, rel=1e-6)
         assert (np.bincount(plan.server[plan.server >= 0], minlength=len(sets)) == 3).sum() == packed
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_placement_of_the_gadget_covers_the_most_elements(seed):
+    rng = np.random.default_rng([4, seed])
+    elements, held = int(rng.integers(4, 10)), int(rng.integers(1, 4))
+    sets = [tuple(np.flatnonzero(rng.random(elements) < 0.3).tolist()) or (0,) for _ in range(int(rng.integers(3, 9)))]
+    fleet, users = coverage_fleet(sets, elements, held)
+    for method in (assign, assign_exact):
+        assert gain(fleet, users, method(fleet, users)) == pytest.approx(largest_coverage(sets, held), rel=1e-9)
 
 
 def placement_instance(seed, users=40):

@@ -200,3 +200,28 @@ def largest_packing(sets):
             if sum(map(len, chosen)) == len(set().union(*chosen)):
                 return size
     return 0
+
+
+def coverage_fleet(sets, elements, held):
+    """docs/servers.md's reduction from maximum coverage: one server with room for `held` adapters, one for each set.
+
+    There is one user for each element, of a cluster of its own, who gains 1 second with a model of its cluster.
+    """
+    total, latency = 10, 0.2
+    flat, worthless = PaiCurve(steepness=200.0, midpoint=-1.0), PaiCurve(steepness=200.0, midpoint=total - 0.5)
+    base = len(sets)
+    models = [make_model(f"set-{c}", 1.0, tuple(own), flat, worthless, base) for c, own in enumerate(sets)]
+    models.append(make_model("base", 1.0, (), worthless, worthless, base))
+    server = make_server(
+        hosts=range(len(models)), memory=held + 1.0, edge=LatencyModel(0.0, 0.1), max_batch=elements, latent_bits=0.0,
+        prompt_bits=0.0, total_steps=total, min_local_steps=0, pai=flat,
+    )  # fmt: skip
+    fleet = make_fleet([server], models, tuple(map(str, range(elements))))
+    zeros = np.zeros(elements, int)
+    users = Users(np.full(elements, latency), np.full(elements, 10.0), zeros + 10, zeros, cluster=np.arange(elements))
+    return fleet, users
+
+
+def largest_coverage(sets, held):
+    """The most elements that so many sets cover, by trying all."""
+    return max(len(set().union(*chosen)) for chosen in itertools.combinations(sets, held))
