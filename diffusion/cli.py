@@ -35,7 +35,7 @@ Prompts = Annotated[
     ),
 ]
 CohortFolder = Annotated[Path | None, typer.Option(help="Folder that dreambooth wrote.")]
-Cluster = Annotated[str | None, typer.Option(help="Cluster-wide model: folder or hub id.")]
+Cluster = Annotated[str | None, typer.Option(help="Cluster-wide model: folder, checkpoint or hub id.")]
 Users = Annotated[list[str] | None, typer.Option(help="NAME=MODEL of a user; repeat for more.")]
 LocalSteps = Annotated[
     str | None,

@@ -28,7 +28,7 @@ Prompts = Annotated[
     typer.Option(help="File with a prompt a line, with {subject} in it; default for toy models: the shipped file."),
 ]
 Cohort = Annotated[Path | None, typer.Option(help="Folder that dreambooth wrote, with all the models.")]
-ClusterModel = Annotated[str | None, typer.Option(help="Cluster-wide model: folder or hub id.")]
+ClusterModel = Annotated[str | None, typer.Option(help="Cluster-wide model: folder, checkpoint or hub id.")]
 Users = Annotated[list[str] | None, typer.Option(help="NAME=MODEL of a user; repeat for more users.")]
 Subject = Annotated[
     str | None, typer.Option(help="Word for the subject at the edge; default: the one stored with the model, or dog.")

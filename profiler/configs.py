@@ -9,6 +9,7 @@ from .. import data
 from ..common.errors import InputError, nearest, shown
 from ..common.files import read_text
 from ..common.json_text import parse_json
+from ..diffusion.inference.checkpoints import shipped_part
 from ..diffusion.inference.families.base import Model
 from ..diffusion.inference.families.known import FAMILIES, NETWORKS, family_of_network
 from ..fitting.resolution import Resolution, resolution_of
@@ -110,6 +111,8 @@ def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
 
 def part_path(model: str, part: str) -> Path | None:
     """The configuration of another part of the model, such as its VAE; None where the model is a network alone."""
+    if model in model_names():
+        return shipped_part(model, part)
     folder = config_path(model).parent
     path = folder.parent / part / "config.json"
     return path if folder.name in NETWORKS and path.is_file() else None

@@ -99,6 +99,21 @@ class Description:
         return config | {option: changed for option, changed in changes.items() if option != "like"}
 
 
+def shipped_part(network: str, part: str) -> Path | None:
+    """The configuration of a part of the published model that a shipped network is of; None where none ships.
+
+    Args:
+        network: name of the shipped configuration of a network, such as "sd15".
+        part: name of the part, such as "vae".
+    """
+    for name in data.shipped(KIND):
+        parts = Description(name).index["parts"]
+        if f"networks/{network}" in parts.values():
+            like = parts.get(part)
+            return data.FOLDER / f"{like}.json" if like else None
+    return None
+
+
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint in a file; None for what is none.
 

@@ -39,6 +39,8 @@ class NamedUsers(Users):
         cell_names: names of the cells by their numbers; one empty name where there is no column.
         devices: latency profile of every device that the input names.
         notices: sentences that the user should know about those profiles.
+        decode_s: seconds in which every user's device decodes a picture, 0 where its profile does not say; None where
+            none says. No plan reckons with them: they are the same however the steps are shared.
     """
 
     user_id: Sequence[str]
@@ -46,6 +48,7 @@ class NamedUsers(Users):
     cell_names: Sequence[str]
     devices: Mapping[str, LatencyProfile] = field(default_factory=dict)
     notices: Sequence[str] = ()
+    decode_s: Floats | None = None
 
 
 def named(users: Users) -> NamedUsers:
@@ -93,6 +96,7 @@ def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> Named
             *latency_notices(latency, table["user_id"]),
             *(_place_notices(table, fleet) if fleet else _left_out(table)),
         ],
+        decode_s=_decode_times(table, devices),
     )
 
 
@@ -124,6 +128,12 @@ def _step_latencies(table: TextTable, devices: Mapping[str, LatencyProfile]) -> 
     numbers = table.numbers("step_latency_s", "a number of seconds above 0", SMALLEST, LARGEST)
     latency_of = {name: float(profile.fit.model().step_latency(1)) for name, profile in devices.items()}
     return np.where(table.filled("device"), [latency_of.get(name, math.nan) for name in table["device"]], numbers)
+
+
+def _decode_times(table: TextTable, devices: Mapping[str, LatencyProfile]) -> Floats | None:
+    """Seconds in which the device of every row decodes a picture, as its profile says; None where none says."""
+    known = {name: profile.decode_s for name, profile in devices.items() if profile.decode_s}
+    return np.array([known.get(name, 0.0) for name in table["device"]]) if known else None
 
 
 def _device_profiles(table: TextTable) -> dict[str, LatencyProfile]:
