@@ -86,7 +86,8 @@ class Branching:
 
     def run(self, end: float) -> str:
         """Search until the optimum is proven or the time is over; returns which of them."""
-        number, whole = count(), self._bounded([np.arange(own.count.size) for own in self.table], self.first.prices)
+        every = [np.arange(own.count.size) for own in self.table]
+        number, whole = count(), Box(every, self.first, [np.zeros(own.size, int) for own in every])
         boxes = [(-whole.found.bound, next(number), whole)]
         while boxes:
             self.bound = max(-boxes[0][0], self.flow.total)

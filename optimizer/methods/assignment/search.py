@@ -20,13 +20,21 @@ from .table import Table, by_cell, gain_table, split_assigned
 
 WIDE = 2e-4
 """Gap, relative to the gain, above which other sets of models are tried."""
+MOST_TRIED = 500_000
+"""Other sets of models that are tried at most, times the users: each is a search of its own."""
 
 
 class CountSearch:
-    """The search among numbers of granted users, from an assignment on; `flow` is the best one found."""
+    """The search among numbers of granted users, from an assignment on.
+
+    Attributes:
+        flow: the best assignment found.
+        tried: number of other sets of models that were tried.
+    """
 
     def __init__(self, start: Flow) -> None:
         self.flow = start
+        self.tried = 0
 
     def run(self) -> Flow:
         """Search until no change gains anything."""
@@ -74,7 +82,6 @@ class CountSearch:
         state, chosen = states.best_choice(pool)
         if states.gain[state, chosen].sum() <= flow.value[m, own].sum() + flow.slack:
             return False
-
         return self._kept(lambda: flow.occupy(m, int(states.placement[state]), chosen))
 
     # -- another set of models ---------------------------------------------------------------------------------
@@ -84,8 +91,9 @@ class CountSearch:
         flow = self.flow
         for m, states in enumerate(flow.table):
             for placement in range(len(states.placements)):
-                if placement == flow.placement[m]:
+                if placement == flow.placement[m] or self.tried * flow.place.size >= MOST_TRIED:
                     continue
+                self.tried += 1
                 trial = CountSearch(flow.copy())
                 only = states.take(np.flatnonzero((states.placement == placement) | (states.count == 0)))
                 trial.flow.occupy(m, placement, only.best_choice(flow.pool(m))[1])
