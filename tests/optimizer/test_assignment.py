@@ -27,11 +27,11 @@ from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.optimizer.inputs.users import read_users
 from edgesplit.optimizer.methods.assignment.baselines import greedy, nearest, server_by_server
 from edgesplit.optimizer.methods.assignment.branch import assign_exact
-from edgesplit.optimizer.methods.assignment.dual import proof
+from edgesplit.optimizer.methods.assignment.dual import Dual, proof
 from edgesplit.optimizer.methods.assignment.genetic import genetic_assign
 from edgesplit.optimizer.methods.assignment.ilp_states import ilp_states
 from edgesplit.optimizer.methods.assignment.search import assign
-from edgesplit.optimizer.methods.assignment.table import gain_table
+from edgesplit.optimizer.methods.assignment.table import gain_table, top_sums
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.model.qoe import all_local
 from edgesplit.optimizer.model.servers import FleetPlan, FleetServer, constraints, evaluate, single
@@ -107,6 +107,19 @@ def test_any_prices_prove_a_bound(seed):
     for scale in (0.0, 0.1, 1.0, 10.0):
         prices = rng.exponential(scale, len(users)) * (rng.random(len(users)) < 0.7)
         assert proof(table, prices).bound >= best - 1e-9 * (1 + best)
+
+
+@pytest.mark.parametrize("seed", TINY)
+def test_a_bound_that_rates_few_states_is_that_of_all_of_them(seed):
+    fleet, users, _ = tiny(seed)
+    table, rng = gain_table(fleet, users), np.random.default_rng(seed)
+    dual, prices = Dual(table), np.zeros(len(users))
+    for _ in range(10):
+        prices = np.maximum(prices + rng.normal(0, 1, len(users)), 0)
+        found = dual.proof(prices)
+        worth = [top_sums(states.gain - prices, states.count) for states in table]
+        assert found.bound == pytest.approx(prices.sum() + sum(own.max() for own in worth), rel=1e-12, abs=1e-12)
+        assert all((most >= own - 1e-9).all() for most, own in zip(found.values, worth, strict=True))
 
 
 # -- one server ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 
 from ....common.arrays import Floats, Ints
 from .flow import Flow, longest_paths
-from .table import Table, top_sums
+from .table import States, Table, top_sums
 
 ROUNDS = 150
 """Rounds in which prices are improved."""
@@ -32,7 +32,7 @@ class Proof:
         prices: pi, seconds, shape (users,).
         bound: D(pi), seconds: no plan gains more over all local.
         state: every server's best state at these prices, shape (servers,).
-        values: what every state of every server is worth at these prices, seconds.
+        values: what every state of every server is worth at these prices at most, seconds.
     """
 
     prices: Floats
@@ -43,10 +43,44 @@ class Proof:
 
 def proof(table: Table, prices: Floats) -> Proof:
     """D of any prices >= 0."""
-    values = [top_sums(states.gain - prices, states.count) for states in table]
-    state = np.array([int(np.argmax(worth)) for worth in values])
-    bound = float(prices.sum()) + sum(float(worth.max()) for worth in values)
-    return Proof(prices, bound, state, values)
+    return Dual(table).proof(prices)
+
+
+class Dual:
+    """D at prices that change: a state is rated anew only where it might be its server's best one.
+
+    Where prices fall, a state that grants b users gains no more than the b largest falls.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._prices = np.zeros(table[0].gain.shape[1])
+        self._most = [np.full(states.count.size, np.inf) for states in table]
+
+    def proof(self, prices: Floats) -> Proof:
+        """D at the next prices >= 0."""
+        falls = np.sort(np.maximum(self._prices - prices, 0))[::-1]
+        rise = np.concatenate([[0.0], np.cumsum(falls)])
+        best = [self._rate(m, prices, rise) for m in range(len(self.table))]
+        self._prices = prices
+        bound = float(prices.sum()) + sum(float(most[s]) for most, s in zip(self._most, best, strict=True))
+        return Proof(prices, bound, np.array(best), [most.copy() for most in self._most])
+
+    def _rate(self, m: int, prices: Floats, rise: Floats) -> int:
+        """A server's best state at these prices; its other states keep what they are worth at most."""
+        states, most = self.table[m], self._most[m]
+        most += rise[np.minimum(states.count, prices.size)]
+        first = int(np.argmax(most))
+        most[first] = self._worth(states, np.array([first]), prices)[0]
+        others = np.flatnonzero(most > most[first] - 1e-12 * (1 + most[first]))
+        others = others[others != first]
+        if others.size:
+            most[others] = self._worth(states, others, prices)
+        return int(np.argmax(most))
+
+    @staticmethod
+    def _worth(states: States, which: Ints, prices: Floats) -> Floats:
+        return top_sums(states.gain[which] - prices, states.count[which])
 
 
 def wanted(table: Table, found: Proof) -> Ints:
@@ -76,6 +110,7 @@ def improve(
         watch: function that is called with the prices of every round.
     """
     best, now, scale, since = start, start, 1.0, 0
+    dual = Dual(table)
     for _ in range(rounds):
         watch(now)
         slope = 1 - wanted(table, now)
@@ -83,7 +118,7 @@ def improve(
         size, gap = float(slope @ slope), now.bound - reached
         if size == 0 or best.bound - reached <= 1e-9 * (1 + abs(reached)):
             break
-        now = proof(table, np.maximum(now.prices - scale * gap / size * slope, 0))
+        now = dual.proof(np.maximum(now.prices - scale * gap / size * slope, 0))
         since = 0 if now.bound < best.bound else since + 1
         best = now if now.bound < best.bound else best
         if since >= PATIENCE:
