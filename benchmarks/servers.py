@@ -36,7 +36,7 @@ LATER = PaiCurve(SCENARIO.pai.steepness, SCENARIO.pai.midpoint + 30)
 """PAI of users of other clusters: the paper's curve, later."""
 REACH = 0.7
 """Distance beyond which a server is out of reach, in sides of the square."""
-SIZES = ((20, 4, 20), (1000, 8, 5), (10_000, 32, 1))
+SIZES = ((20, 4, 20), (1000, 8, 5), (10_000, 32, 3))
 """Users, servers and number of instances."""
 LIMIT_S = 20.0
 """Seconds for HiGHS and for branch and bound, on each instance."""
