@@ -227,6 +227,9 @@ def test_cells_are_rounds_of_their_own():
     cell = np.arange(12) % 3
     together = assign_exact(fleet, replace(users, cell=cell))
     assert together.bound_s.shape == (3,)
+    assert together.note == f"optimal: gain {gain(fleet, replace(users, cell=cell), together):.6g} s"
+    none = ilp_states(fleet, replace(users, cell=cell), time_limit_s=0.0)
+    assert none.note == "not proven, time limit in 3 of 3 cells: gain 0 s, no bound yet"
     for number in range(3):
         own = users.take(np.flatnonzero(cell == number))
         alone = assign_exact(fleet, own)

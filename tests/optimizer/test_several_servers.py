@@ -150,6 +150,14 @@ def test_faults_of_a_scenario_are_one_line(example, changes, words):
     assert words in refused(plan_of(example))
 
 
+def test_more_models_to_choose_from_than_are_looked_through_are_refused(example):
+    path = example / "scenario.json"
+    content = json.loads(path.read_text())
+    content["models"] = [{"name": f"model-{c}", "size_bytes": 1e9} for c in range(13)]
+    path.write_text(json.dumps(content))
+    assert "server edge-1: found 13 models to choose from, accepted: 12 at most" in refused(plan_of(example))
+
+
 def test_an_adapter_of_an_adapter_is_refused(example):
     edit(example, models__n0__adapter_of="faces")
     assert "found 'faces', which is an adapter itself" in refused(plan_of(example))

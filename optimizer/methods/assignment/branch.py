@@ -22,7 +22,7 @@ from ..ilp import OPTIMAL, TIME_LIMIT, TIME_LIMIT_S
 from .dual import Proof, improve, proof
 from .flow import Flow, transport
 from .search import searched
-from .table import States, Table, by_cell, gain_table, split_assigned, status_note
+from .table import CellStatus, States, Table, by_cell, gain_table, split_assigned, status_note
 
 ROUNDS = 40
 """Rounds in which the prices of a box are improved."""
@@ -38,17 +38,19 @@ def assign_exact(scenario: Scenario, users: Users, time_limit_s: float = TIME_LI
         users: users of one or more cells, solved one after another.
         time_limit_s: seconds for all cells together. The first plan, that of `assign`, is made whatever the time.
     """
-    end = time.monotonic() + time_limit_s
-    return by_cell(scenario, users, lambda fleet, own: _planned(fleet, own, end))
+    end, told = time.monotonic() + time_limit_s, list[CellStatus]()
+    made = by_cell(scenario, users, lambda fleet, own: _planned(fleet, own, end, told))
+    return replace(made, note=status_note(told))
 
 
-def _planned(fleet: Fleet, users: Users, end: float) -> FleetPlan:
+def _planned(fleet: Fleet, users: Users, end: float, told: list[CellStatus]) -> FleetPlan:
     table = gain_table(fleet, users)
     search = Branching(table, len(users))
     status = search.run(end)
-    flow, bound = search.flow, search.bound
+    flow = search.flow
+    told.append(CellStatus(status, flow.total, search.bound))
     made = split_assigned(fleet, users, table, flow.server, flow.placement)
-    return replace(made, note=status_note(status, flow.total, bound), bound_s=np.array([bound]))
+    return replace(made, bound_s=np.array([search.bound]))
 
 
 @dataclass(frozen=True)

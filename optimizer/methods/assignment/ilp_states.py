@@ -24,7 +24,7 @@ from ...model.qoe import Scenario, Users
 from ...model.servers import Fleet, FleetPlan
 from ..ilp import MOST_VARIABLES, OPTIMAL, TIME_LIMIT, TIME_LIMIT_S, highs_program, solve_program
 from .flow import Flow, transport
-from .table import Table, by_cell, gain_table, split_assigned, status_note
+from .table import CellStatus, Table, by_cell, gain_table, split_assigned, status_note
 
 
 def ilp_states(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMIT_S) -> FleetPlan:
@@ -38,15 +38,16 @@ def ilp_states(scenario: Scenario, users: Users, time_limit_s: float = TIME_LIMI
     Raises:
         InputError: for a program too large to build.
     """
-    end = time.monotonic() + time_limit_s
-    return by_cell(scenario, users, lambda fleet, own: _planned(fleet, own, end))
+    end, told = time.monotonic() + time_limit_s, list[CellStatus]()
+    made = by_cell(scenario, users, lambda fleet, own: _planned(fleet, own, end, told))
+    return replace(made, note=status_note(told))
 
 
-def _planned(fleet: Fleet, users: Users, end: float) -> FleetPlan:
+def _planned(fleet: Fleet, users: Users, end: float, told: list[CellStatus]) -> FleetPlan:
     table = gain_table(fleet, users)
     flow, status, bound = solve_states(table, len(users), end)
-    made = split_assigned(fleet, users, table, flow.server, flow.placement)
-    return replace(made, note=status_note(status, flow.total, bound))
+    told.append(CellStatus(status, flow.total, bound))
+    return split_assigned(fleet, users, table, flow.server, flow.placement)
 
 
 def solve_states(table: Table, users: int, end: float) -> tuple[Flow, str, float]:

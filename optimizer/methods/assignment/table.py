@@ -6,7 +6,8 @@ server. More granted users make a server slower, so that g_i falls with b: a ser
 them at least what its state says. Hence the best choice of states, and of at most b(s) users for each, is the optimum.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,16 +177,33 @@ def by_cell(scenario: Scenario, users: Users, planned: Callable[[Fleet, Users], 
         for name in ("granted", "local_steps", "server", "model"):
             getattr(whole, name)[own] = getattr(plan, name)
     bounds = [plan.bound_s for plan in plans if plan.bound_s is not None]
-    notes = list(dict.fromkeys(plan.note for plan in plans if plan.note))
-    return replace(whole, note="; ".join(notes), bound_s=np.concatenate(bounds) if len(bounds) == cells > 0 else None)
+    return replace(whole, bound_s=np.concatenate(bounds) if len(bounds) == cells > 0 else None)
 
 
-def status_note(status: str, gain: float, bound: float) -> str:
-    """What a method that proves says of its plan: status, gain over all local and what no plan exceeds; seconds."""
-    if status == OPTIMAL:
+@dataclass(frozen=True)
+class CellStatus:
+    """How far a method that proves has come with one cell.
+
+    Attributes:
+        status: `OPTIMAL` where that is proven, else why not.
+        gain: gain over all local, seconds.
+        bound: what no plan's gain exceeds, seconds; infinite where none is known yet.
+    """
+
+    status: str
+    gain: float
+    bound: float
+
+
+def status_note(cells: Sequence[CellStatus]) -> str:
+    """Status, gain and bound over all cells, in words."""
+    gain, bound = math.fsum(cell.gain for cell in cells), math.fsum(cell.bound for cell in cells)
+    unproven = [cell.status for cell in cells if cell.status != OPTIMAL]
+    if not unproven:
         return f"optimal: gain {gain:.6g} s"
-    words = f"bound {bound:.6g} s" if np.isfinite(bound) else "no bound yet"
-    return f"not proven, {status}: gain {gain:.6g} s, {words}"
+    where = f" in {len(unproven)} of {len(cells)} cells" if len(cells) > 1 else ""
+    words = f"bound {bound:.6g} s" if math.isfinite(bound) else "no bound yet"
+    return f"not proven, {unproven[0]}{where}: gain {gain:.6g} s, {words}"
 
 
 def all_at_home(fleet: Fleet, users: Users) -> FleetPlan:
