@@ -182,15 +182,24 @@ def origin_of(reference: str) -> Origin:
     Raises:
         InputError: for a damaged note, or one that does not tell.
     """
-    folder, base = Path(reference), base_of(reference)
-    own = checkpoint_in(folder) if _is_noted(folder) else _checkpoint_at(reference)
-    beneath = _checkpoint_at(base) if base else None
-    if own and beneath and not os.path.samefile(own.path, beneath.path):
-        raise InputError(f"{folder / SETTINGS}: base: found a file, accepted: a folder or a hub id, as {own.path.name} "
-                         "lies there as well")  # fmt: skip
-    if checkpoint := own or beneath:
-        return Origin(None if beneath else base, checkpoint)
+    base, own = base_of(reference), _checkpoint_at(reference)
+    if own:
+        return _origin_of_checkpoint(reference, base, own)
+    if base and (beneath := _checkpoint_at(base)):
+        if lora_files(Path(base)):
+            raise InputError(f"{base}: found LoRAs, accepted: a base without; put all LoRAs into one folder")
+        return _origin_of_checkpoint(base, base_of(base), beneath)
     return Origin(base or reference)
+
+
+def _origin_of_checkpoint(place: str, base: str | None, own: Checkpoint) -> Origin:
+    """The same of a checkpoint and what its note names as its base, which may be the checkpoint itself."""
+    if base is None or not os.path.isfile(base):
+        return Origin(base, own)
+    if not os.path.samefile(own.path, base):
+        found = f"found a file, accepted: a folder or a hub id, as {own.path.name} lies there"
+        raise InputError(f"{place}: base: {found}")
+    return Origin(None, own)
 
 
 def _is_noted(folder: Path) -> bool:
@@ -199,7 +208,11 @@ def _is_noted(folder: Path) -> bool:
 
 
 def _checkpoint_at(reference: str) -> Checkpoint | None:
-    return read_checkpoint(Path(reference)) if os.path.isfile(reference) else None
+    """The checkpoint that a reference names: the file, or the one in a folder with a note."""
+    path = Path(reference)
+    if os.path.isfile(path):
+        return read_checkpoint(path)
+    return checkpoint_in(path) if _is_noted(path) else None
 
 
 def check_origin(origin: Origin) -> None:

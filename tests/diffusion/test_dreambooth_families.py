@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from models import save_cohort
+from one_file import save_checkpoint
 from tiny_families import LATENT_SIDE, tiny_pipeline
 
-from edgesplit.diffusion.cli import dreambooth_main
+from edgesplit.diffusion.cli import dreambooth_main, hybrid_main
 from edgesplit.diffusion.inference.families.flux import Flux
 from edgesplit.diffusion.inference.models import load_model
 from edgesplit.diffusion.train.cohort import Training
@@ -37,6 +38,26 @@ def test_dreambooth_trains_a_lora_of_any_family(small, tmp_path, command, name):
     assert changed
     for key in changed:
         assert key.split(".")[-2] in ("to_q", "to_k", "to_v", "0"), key  # the projections of attention
+
+
+def test_dreambooth_trains_on_a_checkpoint_and_its_loras_go_on_it(small, tmp_path, command):
+    """A folder with the file and a note that names what the file lacks."""
+    tiny_pipeline("sdxl").save_pretrained(tmp_path / "whole")
+    base = tmp_path / "mine"
+    base.mkdir()
+    save_checkpoint(base / "model.safetensors", tiny_pipeline("sdxl", seed=3), "sdxl")
+    (base / "edgesplit.json").write_text('{"base": "../whole"}')
+    path = save_cohort(tmp_path, names=("anna",), base=base, method="lora", rank=2, steps=2, save_every=1)
+    code, _, talk = command(dreambooth_main, path, "--device", "cpu")
+    assert code == 0, talk
+    cohort = path.with_suffix("")
+    own, before = load_model(cohort / "users" / "anna").unet.state_dict(), load_model(base).unet.state_dict()
+    assert own.keys() == before.keys()
+    assert any(not own[key].equal(value) for key, value in before.items())
+    pictures = ("--cohort", cohort, "--prompt", "a photo of {subject} in snow", "--steps", "2", "--device", "cpu")
+    code, _, talk = command(hybrid_main, *pictures, "-o", tmp_path / "out")
+    assert code == 0, talk
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir())[-1] == ".png"
 
 
 @pytest.mark.parametrize("name", ["sd", *TRAINED])
