@@ -169,6 +169,7 @@ def compare(scenario: Scenario, users: Users, methods: Methods | None = None, **
         InputError: for an unknown method or option, and for an infeasible plan.
     """
     users = named(users)
+    _check_links(scenario, users)
     chosen = _named(list(methods_for(isinstance(scenario, Fleet))) if methods is None else methods)
     _check_servers([method for method in chosen.values() if isinstance(method, str)], scenario)
     _check_options([method for method in chosen.values() if isinstance(method, str)], options)
@@ -211,6 +212,17 @@ def _place(method: Method) -> str:
     """Where a function or an object that can be called is defined, as module:name."""
     function = method.func if isinstance(method, partial) else method
     return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _check_links(scenario: Scenario, users: Users) -> None:
+    """Refuse links and clusters of other shapes than several servers need."""
+    if not isinstance(scenario, Fleet):
+        return
+    expected = {"rate": (len(users), len(scenario.servers)), "cluster": (len(users),)}
+    for name, shape in expected.items():
+        found = getattr(users, name)
+        if found is not None and np.shape(found) != shape:
+            raise InputError(f"{name}: found an array of shape {np.shape(found)}, accepted: {shape}, or None")
 
 
 def _check_servers(names: Sequence[str], scenario: Scenario) -> None:

@@ -58,7 +58,17 @@ def named(users: Users) -> NamedUsers:
     people = [f"user-{number + 1}" for number in range(len(users))]
     cells = [str(number) for number in range(users.cells)] if users.cells > 1 else [""]
     cell_of = [cells[number] for number in users.cell] if users.cells > 1 else None
-    return NamedUsers(users.step_latency_s, users.alpha, users.request_slot, users.cell, people, cell_of, cells)
+    return NamedUsers(
+        users.step_latency_s,
+        users.alpha,
+        users.request_slot,
+        users.cell,
+        people,
+        cell_of,
+        cells,
+        cluster=users.cluster,
+        rate=users.rate,
+    )
 
 
 def read_users(source: "str | Path | pd.DataFrame", scenario: Scenario) -> NamedUsers:

@@ -35,6 +35,7 @@ from edgesplit.optimizer.methods.assignment.table import gain_table, top_sums
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.model.qoe import all_local
 from edgesplit.optimizer.model.servers import FleetPlan, FleetServer, constraints, evaluate, single
+from edgesplit.optimizer.planner import plan as planned
 
 TINY = range(300)
 
@@ -220,6 +221,13 @@ def test_placement_and_assignment_together_are_as_good_as_every_placement_tried(
         fixed = replace(fleet, servers=tuple(replace(server, hosts=tuple(sorted(own))) for server, own in hosting))
         best = max(best, gain(fixed, users, assign_exact(fixed, users)))
     assert gain(fleet, users, joint) == pytest.approx(best, rel=1e-9)
+
+
+def test_users_keep_their_clusters_and_links_where_they_have_no_names():
+    fleet, users = placement_instance(2)
+    outcome = planned(fleet, users, "assign-exact")
+    assert outcome.score.gain == pytest.approx(gain(fleet, users, assign_exact(fleet, users)))
+    assert outcome.planned_users.rate is users.rate
 
 
 def test_cells_are_rounds_of_their_own():

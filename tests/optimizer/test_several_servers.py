@@ -305,6 +305,13 @@ def test_an_impossible_plan_is_refused_with_its_user(example, changes, words):
         plan(fleet, users, spoilt)
 
 
+def test_links_of_another_shape_are_refused(example):
+    fleet = load_fleet(example / "scenario.json")
+    users = read_users(example / "users.csv", fleet)
+    with pytest.raises(InputError, match=r"rate: found an array of shape \(20, 2\), accepted: \(20, 3\), or None"):
+        plan(fleet, replace(users, rate=users.rate[:, :2]))
+
+
 def test_more_models_than_fit_and_more_users_than_are_granted_are_refused(example):
     fleet = load_fleet(example / "scenario.json")
     users = read_users(example / "users.csv", fleet)
