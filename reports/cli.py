@@ -39,7 +39,8 @@ Proposed = Annotated[
     ),
 ]
 PolicyName = Annotated[
-    str | None, typer.Option(help="Policy of the proposed method drl: a shipped name or a file; default: set-general.")
+    str | None,
+    typer.Option(help="Policy of the proposed method drl: a shipped name or a file; default: paper-general."),
 ]
 Population = Annotated[int, typer.Option(min=4, help="Population of the genetic algorithms, P in Table 1.")]
 Generations = Annotated[int, typer.Option(min=1, help="Generations of the genetic algorithms, M in Table 1.")]
@@ -67,7 +68,7 @@ def reproduce(
     policy: PolicyName = None,
     population: Population = 100,
     generations: Generations = 200,
-    time_limit: TimeLimit = 60.0,
+    time_limit: TimeLimit = 20.0,
     latency_goal: LatencyGoal = None,
     workers: Workers = 0,
     fresh: Fresh = False,

@@ -13,10 +13,11 @@ import pandas as pd
 
 from ...common.figures import any_script, drawn_text
 from ...optimizer.methods.registry import DEFAULT_METHOD
+from .policies import NETWORKS
 from .unserved import notes_of, share_exact
 
 WIDTH, HEIGHT = 4.9, 3.8
-MARKERS = ("o", "X", "s", "^", "v", "D")
+MARKERS = ("o", "X", "s", "^", "v", "D", "P")
 LINES = ("-", "--", ":", "-.", "-", "--")
 STEP_ASIDE = 0.08
 """Distance of lines that stand side by side, as a share of that between two points of their axis."""
@@ -38,10 +39,17 @@ METHODS = {
     "offload-all-fixed": (r"baseline 2: split at $\hat{N}$", 3, "^", "-"),
     "offload-all-nhat": (r"baseline 2: $\hat{N}$ steps offloaded", 4, "v", "-"),
     "all-local": ("baseline 3: all local", 5, "D", "-"),
+    **{
+        name: (f"DRL-convex, {label}", colour, marker, ":")
+        for (name, (label, _)), colour, marker in zip(NETWORKS.items(), (6, 8, 9), "XP*", strict=True)
+    },
     "ilp-fixed": ("branch & bound (fixed split)", 2, "s", "-"),
+    "ilp-products": ("branch & bound (standard linearisation)", 5, "p", "-"),
+    "ilp-rlt": ("branch & bound (RLT level 1)", 6, "h", "-"),
     "ilp-joint": ("branch & bound (joint)", 7, "D", "-"),
     "genetic": ("genetic, split inside", 4, "v", ":"),
     "genetic-joint": ("genetic, split a gene", 3, "^", "-"),
+    "memetic": ("memetic", 7, "<", ":"),
 }
 """Label, colour, marker and line of every method but the proposed one; lines that lie on others are broken."""
 LONGEST_LINE = 50
@@ -177,7 +185,7 @@ def method_look(method: str, proposed: str) -> dict[str, Any]:
     """Label, colour, marker and line style of a method."""
     own = "DRL-convex" if proposed == DEFAULT_METHOD else drawn_text(proposed, 44)
     label, colour, marker, line = (f"proposed ({own})", 0, "o", "-") if method == proposed else METHODS[method]
-    return {"label": label, "color": palette(8)[colour], "marker": marker, "linestyle": line, "markersize": 5}
+    return {"label": label, "color": palette(10)[colour], "marker": marker, "linestyle": line, "markersize": 5}
 
 
 def method_looks(table: pd.DataFrame, proposed: str) -> dict[str, dict[str, Any]]:

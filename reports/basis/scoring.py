@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ...optimizer.methods.exact import captured_share
-from ...optimizer.methods.registry import BUILT_IN, Method, find_method
+from ...optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, Method, find_method
 from ...optimizer.methods.scoring import Score, score, yardstick
 from ...optimizer.model.qoe import Scenario, Users
 from ...optimizer.planner import Outcome, compare
+from .policies import networks
 from .setup import Choices, Setup
 from .unserved import own_plan
 
@@ -44,6 +45,11 @@ def proposed_method(choices: Choices) -> str | Method:
     return partial(own_plan, name=choices.proposed, method=find_method(choices.proposed))
 
 
+def other_networks(choices: Choices, gpus: int) -> dict[str, Method]:
+    """What stands beside DRL-convex where that is the proposed method: its other networks, by their names in tables."""
+    return networks(choices.policy, gpus) if choices.proposed == DEFAULT_METHOD else {}
+
+
 def outcomes(setup: Setup, scenario: Scenario, users: Users, rivals: Mapping[str, str | Method]) -> list[Outcome]:
     """The plans of the proposed method, which comes first, and of its rivals.
 
@@ -63,6 +69,10 @@ def outcomes(setup: Setup, scenario: Scenario, users: Users, rivals: Mapping[str
 
 
 def compared(setup: Setup, scenario: Scenario, users: Users, rivals: Mapping[str, str | Method]) -> Iterator[Row]:
-    """A row for the proposed method, for the optimum and for each rival; arguments and errors as in `outcomes`."""
-    for outcome in outcomes(setup, scenario, users, {"exact": "exact", **rivals}):
+    """A row for the proposed method, the optimum, DRL-convex's other networks where that is proposed, and each rival.
+
+    Arguments and errors as in `outcomes`.
+    """
+    others = {"exact": "exact", **other_networks(setup.choices, scenario.gpus), **rivals}
+    for outcome in outcomes(setup, scenario, users, others):
         yield {"method": outcome.method, **plan_row(outcome.score), "note": outcome.plan.note}

@@ -15,20 +15,20 @@ from ...fitting.library import load_curve, load_profile
 from ...fitting.schemas import LatencyProfile, PaiCurveFile
 from ...optimizer.agent.decide import EXACTLY
 from ...optimizer.agent.instances import DEVICES, Instance, Range, paper_instance
-from ...optimizer.agent.policies import DEFAULT
 from ...optimizer.inputs.scenario import NO_OVERRIDES, Overrides, resolve_scenario
 from ...optimizer.methods.genetic import GENERATIONS, POPULATION
-from ...optimizer.methods.ilp import TIME_LIMIT_S
 from ...optimizer.methods.registry import BUILT_IN, DEFAULT_METHOD, entry_of, find_method
 from ...optimizer.model.qoe import Scenario
 from ...service.price_file import load_prices
 from .intervals import ParameterInterval, device_interval, own_latency, parameter_intervals
-from .policies import policy, policy_digests
+from .policies import PAPERS, policy, policy_digests
 
 MEASURED_CURVE = "toyworld"
 """The curve of Fig. 4 where the scenario's own has no measured points, as the paper's has none."""
 ROUND_USERS = 20
-"""Users of a round wherever their number is not on an axis, as in Figs. 9 and 10b."""
+"""Users of a round wherever their number is not on an axis, as in Fig. 10b."""
+TIME_LIMIT_S = 20.0
+"""Seconds that an integer program may take for a plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,12 @@ class Size:
     Attributes:
         cases: random cases per point.
         slow_cases: random cases per point where a case takes seconds.
-        users: numbers of users in Figs. 10a and 11.
+        users: numbers of users in Figs. 9, 10a and 11.
         gpus: numbers of edge GPUs in Fig. 10b.
         wanted_gpus: numbers of edge GPUs that may give a wanted latency.
         timed_users: numbers of users in Table 1.
+        timed_cases: cases that each time in Table 1 is the median of.
+        program_users: most users in Table 1 for the branch and bound that the paper cites, which takes long for more.
         arrivals: requests per second where rounds overlap.
         worlds: worlds at each of these rates.
     """
@@ -51,13 +53,23 @@ class Size:
     users: tuple[int, ...] = (5, 10, 15, 20, 25, 30)
     gpus: tuple[int, ...] = tuple(range(1, 11))
     wanted_gpus: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-    timed_users: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+    timed_users: tuple[int, ...] = (5, 10, 20, 30, 50, 100, 200, 500, 1000)
+    timed_cases: int = 3
+    program_users: int = 200
     arrivals: tuple[int, ...] = (1, 2, 4, 8, 12)
     worlds: int = 8
 
 
 FULL = Size(cases=100, slow_cases=100)
-QUICK = Size(cases=20, slow_cases=2, timed_users=(5, 20, 200), arrivals=(1, 4), worlds=1)
+QUICK = Size(
+    cases=20,
+    slow_cases=2,
+    timed_users=(5, 20, 30, 200),
+    timed_cases=1,
+    program_users=30,
+    arrivals=(1, 4),
+    worlds=1,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +86,7 @@ class Choices:
     """
 
     proposed: str = DEFAULT_METHOD
-    policy: str = DEFAULT
+    policy: str = PAPERS
     seed: int = 0
     time_limit_s: float = TIME_LIMIT_S
     population: int = POPULATION
@@ -116,10 +128,16 @@ class Setup:
     size: Size
     choices: Choices = STANDARD
 
-    def case(self, users: int, number: int) -> Instance:
-        """The random case of a number, with so many users, drawn at the scenario's G as in section 6.1.1."""
+    def case(self, users: int, number: int, gpus: int | None = None) -> Instance:
+        """The random case of a number, with so many users, drawn as in section 6.1.1.
+
+        It is drawn at this number of GPUs, or else at the scenario's, on which the interval of alpha depends; users of
+        one number have the same devices and slots whatever G is.
+        """
         choices = Range(
-            users=(users, users), gpus=(self.scenario.gpus,), step_latency_s=tuple(self.step_latency_s.values())
+            users=(users, users),
+            gpus=(gpus or self.scenario.gpus,),
+            step_latency_s=tuple(self.step_latency_s.values()),
         )
         return paper_instance(np.random.default_rng([self.choices.seed, users, number]), choices, self.scenario)
 
@@ -228,10 +246,11 @@ def describe(
         f"{scenario.max_batch}, N = {scenario.total_steps}, N-hat = {scenario.min_local_steps}, a_F = "
         f"{scenario.pai.steepness:.4g}, b_F = {scenario.pai.midpoint:.4g}, intermediates of "
         f"{scenario.latent_bits:,.0f} bit",
-        "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches; seed {choices.seed}; "
+        "random cases": f"{size.cases} per point, {size.slow_cases} of Fig. 11 and the searches, {size.timed_cases} of "
+        f"Table 1; seed {choices.seed}; "
         f"{counted(len(setup.step_latency_s), 'device')}; alpha uniform in [lo, 0.05 hi] of Remark 1",
         "proposed": f"DRL-convex with the policy {choices.policy}" if drl else f"the method {choices.proposed}",
         **({"its plans": "; ".join(f"{title}: {words}" for title, words in remarks.items())} if remarks else {}),
         "Fig. 4": f"PAI curve {sources.curve_name}, {', '.join(sources.curve.models)}",
-        "Figs. 8 and 9": "the shipped trainings, whatever the scenario",
+        "Figs. 8 and 9": "the shipped trainings and policies, in the shipped scenario; the specific ones on their case",
     }

@@ -13,63 +13,74 @@ from ...optimizer.methods.ilp import PROVEN
 from ...optimizer.methods.registry import DEFAULT_METHOD, Method, find_method
 from ...optimizer.model.qoe import Plan, Scenario, Users
 from ...optimizer.planner import compare
-from ..basis.checks import FINDING, Check, count_proven, judged
+from ..basis.checks import FINDING, Check, judged, r2_of_line
 from ..basis.definitions import Exhibit, Experiment, PeopleTable
 from ..basis.look import framed, legend_below, method_look, methods_in, plain_ticks
-from ..basis.scoring import Row, plan_row, proposed_method
+from ..basis.policies import NETWORKS
+from ..basis.scoring import Row, other_networks, plan_row, proposed_method
 from ..basis.setup import Choices, Setup
 from ..basis.unserved import planned_exactly, reason_in
 
 STATED = {
     "drl": ("DRL-convex hybrid", "O(I)"),
+    **{name: (f"DRL-convex hybrid, {label}", "-") for name, (label, _) in NETWORKS.items()},
     "genetic": ("heuristic (genetic), split inside", "-"),
     "genetic-joint": ("heuristic (genetic), split a gene", "O(2 P M I)"),
-    "ilp-fixed": ("branch & bound, split fixed", "O(2^(2 I))"),
-    "ilp-joint": ("branch & bound, split joint", "-"),
+    "memetic": ("heuristic (memetic), split inside", "-"),
+    "ilp-products": ("branch & bound, split fixed, standard linearisation", "O(2^(2 I))"),
+    "ilp-rlt": ("branch & bound, split fixed, RLT level 1", "O(2^(2 I))"),
+    "ilp-fixed": ("branch & bound, split fixed, our program", "-"),
+    "ilp-joint": ("branch & bound, split joint, our program", "-"),
     "exact": ("exact optimum (ours)", "O(I B_max)"),
 }
 """Name and complexity of each method in the paper's Table 1; those with "-" and the last are not in it."""
-PROGRAMS = ("ilp-fixed", "ilp-joint")
+PAPERS_PROGRAMS = {"ilp-products": "standard linearisation", "ilp-rlt": "RLT level 1"}
+"""Branch & bound as the paper cites it, in words; claims on it go by these two."""
+OURS = "ilp-fixed"
+"""The same plan from our own program."""
+PROGRAMS = (*PAPERS_PROGRAMS, OURS, "ilp-joint")
 """Methods whose time a limit may cut."""
-MOST_USERS = {"ilp-joint": 200}
-"""Users up to which a method is measured: this program grows with users x splits x batches."""
+JOINT_USERS = 200
+"""Users up to which the joint program is measured: it grows with users x splits x batches."""
+MANY = 100
+"""Users from which on there are many: the paper plans for 5 to 30."""
 REPEATS_S = 0.2
 """Seconds for which a method is repeated; it runs at least once."""
 NO_TIME = "not measured"
 """How the note begins where the proposed method could not plan."""
 LARGE = 20
-"""Users from which on a slope is taken, where that leaves two points."""
+"""Users from which on a slope is taken, where that leaves three points."""
 
 
-def rows_of(setup: Setup, users: int, _: int) -> Iterator[Row]:
+def rows_of(setup: Setup, users: int, number: int) -> Iterator[Row]:
     """The proposed method and the methods of the paper's table, on one case with this number of users."""
     proposed = setup.choices.proposed
-    peers = (name for name in STATED if name not in (proposed, DEFAULT_METHOD))
-    return measured(setup, users, [proposed, *peers])
+    networks = other_networks(setup.choices, setup.scenario.gpus)
+    most = dict.fromkeys(PAPERS_PROGRAMS, setup.size.program_users) | {"ilp-joint": JOINT_USERS}
+    peers = (name for name in STATED if name in networks or name not in (proposed, DEFAULT_METHOD, *NETWORKS))
+    return measured(setup, users, number, [proposed, *(name for name in peers if users <= most.get(name, users))])
 
 
-def measured(setup: Setup, users: int, names: list[str]) -> Iterator[Row]:
-    """The planning time of methods on one case; seconds NaN where the proposed method cannot plan it.
+def measured(setup: Setup, users: int, number: int, names: list[str]) -> Iterator[Row]:
+    """The planning time of methods on one case; seconds NaN where a policy or the proposed method cannot plan it.
 
     Args:
         setup: numbers of the reproduction.
         users: number of users in the case.
+        number: number of the case.
         names: names of methods, or package.module:function.
     """
-    case = setup.case(users, 0)
+    case = setup.case(users, number)
     _warm_up(setup, names)
     for name in names:
-        if users > MOST_USERS.get(name, users):
-            continue
-        watch = Stopwatch(_ready(setup.choices, name))
+        watch = Stopwatch(_ready(setup.choices, setup.scenario.gpus, name))
         (outcome,) = compare(case.scenario, case.users, {name: watch})
-        note = outcome.plan.note
+        facts, note = {"method": name, "users": users, "case": number}, outcome.plan.note
         if planned_exactly(note):  # the time is that of the exact optimum
-            yield {"method": name, "users": users, "seconds": float("nan"), "note": f"{NO_TIME}: {reason_in(note)}"}
+            yield {**facts, "seconds": float("nan"), "note": f"{NO_TIME}: {reason_in(note)}"}
             continue
         share = plan_row(outcome.score)["captured_share"]
-        facts = {"seconds": watch.seconds, "captured_share": share, "note": note}
-        yield {"method": name, "users": users, **facts}
+        yield {**facts, "seconds": watch.seconds, "captured_share": share, "note": note}
 
 
 def _warm_up(setup: Setup, names: list[str]) -> None:
@@ -77,12 +88,13 @@ def _warm_up(setup: Setup, names: list[str]) -> None:
     case = setup.case(2, 0)
     few = replace(setup.choices, population=4, generations=1)
     for name in names:
-        compare(case.scenario, case.users, {name: _ready(few, name)})
+        compare(case.scenario, case.users, {name: _ready(few, setup.scenario.gpus, name)})
 
 
-def _ready(choices: Choices, name: str) -> Method:
+def _ready(choices: Choices, gpus: int, name: str) -> Method:
     """A method as it is timed, with its settings."""
-    method = proposed_method(choices) if name == choices.proposed else name
+    known = {**other_networks(choices, gpus), choices.proposed: proposed_method(choices)}
+    method = known.get(name, name)
     return find_method(method, choices.options_of(method)) if isinstance(method, str) else method
 
 
@@ -110,36 +122,44 @@ class Stopwatch:
 
 
 def time_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The measured times with names, stated complexities, the ratio to the exact optimum, and the slope on log axes.
+    """Medians of the measured times with names, stated complexities, ratios to the exact optimum, slopes on log axes.
 
-    Times that a limit has cut are in the table, but in no slope.
+    Times that a limit has cut, in half of the cases or more, are in the table, but in no slope.
     """
-    exact = rows[rows["method"] == "exact"].set_index("users")["seconds"]
-    table = rows.assign(ratio_to_exact=rows["seconds"] / rows["users"].map(exact), cut=_cut(rows))
+    medians = _medians(rows)
+    exact = medians[medians["method"] == "exact"].set_index("users")["seconds"]
+    table = medians.assign(ratio_to_exact=medians["seconds"] / medians["users"].map(exact))
     whole = table[~table["cut"] & table["seconds"].notna()]
     slopes = {str(name): log_slope(part["users"], part["seconds"]) for name, part in whole.groupby("method")}
     table["slope"] = table["method"].map(slopes)
     for number, column in enumerate(("name", "stated")):
         table[column] = [STATED.get(name, (name, "-"))[number] for name in table["method"]]
     columns = ["method", "name", "stated", "users", "seconds", "ratio_to_exact", "captured_share", "slope", "cut"]
-    return table.sort_values("users", kind="stable")[[*columns, "note"]].reset_index(drop=True)
+    counts = ["cases", "proven", "note"]
+    return table.sort_values("users", kind="stable")[[*columns, *counts]].reset_index(drop=True)
 
 
-def _cut(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether a solver's time is that of its limit, its plan not being proven."""
-    return rows["method"].isin(PROGRAMS) & ~rows["note"].fillna("").str.startswith(PROVEN)
+def _medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """The median time over cases, the mean captured share, and in how many cases a solver has proven its plan."""
+    proven = rows["note"].fillna("").str.startswith(PROVEN)
+    cases = rows.assign(note=rows["note"].fillna(""), proven=proven).groupby(["method", "users"], sort=False)
+    table = cases.agg(
+        seconds=("seconds", "median"), captured_share=("captured_share", "mean"), cases=("note", "size"),
+        proven=("proven", "sum"), note=("note", "first"),
+    ).reset_index()  # fmt: skip
+    return table.assign(cut=table["method"].isin(PROGRAMS) & (2 * table["proven"] <= table["cases"]))
 
 
 def log_slope(users: "pd.Series[int]", seconds: "pd.Series[float]") -> float:
-    """p of seconds ~ users^p, by least squares on log axes, from `LARGE` users on where that leaves two points."""
+    """p of seconds ~ users^p, by least squares on log axes, from `LARGE` users on where that leaves three points."""
     large = users >= LARGE
-    x, y = (users[large], seconds[large]) if large.sum() > 1 else (users, seconds)
+    x, y = (users[large], seconds[large]) if large.sum() > 2 else (users, seconds)
     return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 else float("nan")
 
 
 def draw(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> Any:
     """Planning time against users on log axes."""
-    with framed(height=4.6) as (figure, axis):
+    with framed(height=6.0) as (figure, axis):
         for name in methods_in(table, proposed):
             rows = table[(table["method"] == name) & table["seconds"].notna()]
             look = method_look(name, proposed)
@@ -151,20 +171,29 @@ def draw(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> Any:
 
 
 def judge(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
-    """Linear or better: the slope on log axes is at most 1.2. Exponential: a slope beyond 3.
+    """Linear or better: the slope on log axes is at most 1.2. Exponential, impractical: see there.
 
     A time counts only beside the share that is captured in it.
     """
     words = "DRL-convex" if proposed == DEFAULT_METHOD else "The proposed method"
+    hard = "An exact solution is out of reach, the problem being NP-hard (Proposition 1)."
     return [
-        _linear(f"{words} is linear in users.", table, proposed),
+        _with_networks(f"{words} is linear in users.", table, proposed),
         _linear("The genetic algorithm is linear in users.", table, "genetic-joint"),
         _slower("The genetic algorithm is slower than the proposed method.", table, "genetic-joint", proposed),
         _exponential(table),
-        _slower(
-            "An exact solution is out of reach, the problem being NP-hard (Proposition 1).", table, "exact", proposed
-        ),
+        _impractical(table),
+        _slower(hard, table, "exact", proposed),
     ]
+
+
+def _with_networks(claim: str, table: pd.DataFrame, proposed: str) -> Check:
+    """Whether the proposed method is linear; beside it, the other networks of DRL-convex."""
+    own, present = _linear(claim, table, proposed), set(table["method"])
+    others = (
+        f"{label}: {_linear(claim, table, name).evidence}" for name, (label, _) in NETWORKS.items() if name in present
+    )
+    return replace(own, evidence="; ".join([own.evidence, *others]))
 
 
 def _linear(claim: str, table: pd.DataFrame, method: str) -> Check:
@@ -174,32 +203,69 @@ def _linear(claim: str, table: pd.DataFrame, method: str) -> Check:
 
 
 def _exponential(table: pd.DataFrame) -> Check:
-    """Whether branch and bound is slower than a cube; a finding where too few times are known."""
-    power, words = _power(table, "ilp-fixed")
-    notes = table.loc[table["method"] == "ilp-fixed", "note"].fillna("")
+    """Whether the times of the programs that the paper cites grow as p^I rather than as I^p.
+
+    Of the two curves, straight lines for the logarithm of the time against I and against log I, the nearer one counts.
+    """
+    nearer = {name: _nearer_to_exponential(table, name) for name in PAPERS_PROGRAMS}
+    known = [exponential for exponential in nearer.values() if exponential is not None]
+    told = [f"{words}: {_power(table, name)[1]}, {_largest(table, name)}" for name, words in PAPERS_PROGRAMS.items()]
     return Check(
-        "Branch & bound takes exponential time, impractical for many users.",
-        FINDING if power is None else judged([power > 3]),
-        f"HiGHS takes {words}, {_largest(table, 'ilp-fixed')}; {count_proven(notes)}",
+        "Branch & bound takes exponential time.",
+        judged(known) if known else FINDING,
+        "; ".join([*told, f"our program: {_power(table, OURS)[1]}, {_largest(table, OURS)}"]),
     )
+
+
+def _nearer_to_exponential(table: pd.DataFrame, method: str) -> bool | None:
+    """Whether an exponential lies nearer to the uncut times than a power of I; None for fewer than four times."""
+    rows = table[(table["method"] == method) & ~table["cut"] & (table["users"] >= LARGE)]
+    if len(rows) < 4:
+        return None
+    users, log_s = rows["users"].astype(float), rows["seconds"].map(np.log)
+    return r2_of_line(users, log_s) > r2_of_line(users.map(np.log), log_s)
+
+
+def _impractical(table: pd.DataFrame) -> Check:
+    """Whether the programs that the paper cites are not proven for the most users, who must be many."""
+    last = {name: _last(table[table["method"] == name]) for name in (*PAPERS_PROGRAMS, OURS)}
+    many = [bool(last[name].cut) for name in PAPERS_PROGRAMS if last[name] and last[name].users >= MANY]
+    words = [f"{label}: {_proven(last[name])}" for name, label in (*PAPERS_PROGRAMS.items(), (OURS, "our program"))]
+    claim = "Branch & bound is impractical for many users."
+    return Check(claim, judged(many) if many else FINDING, "; ".join(words))
+
+
+def _last(rows: pd.DataFrame) -> Any:
+    """The row of the most users, None where there is no row."""
+    known: list[Any] = list(rows.itertuples())
+    return max(known, key=lambda row: int(row.users), default=None)
+
+
+def _proven(row: Any) -> str:
+    """In how many cases a plan was proven, for how many users and in what time."""
+    if row is None:
+        return "not measured"
+    time = f"within the limit of {duration(row.seconds)}" if row.cut else f"in {duration(row.seconds)}"
+    return f"proven {time} in {row.proven} of {row.cases} cases of {row.users} users"
 
 
 def _power(table: pd.DataFrame, method: str) -> tuple[float | None, str]:
     """p of a method's time ~ I^p, None where too few times are known, and in words."""
-    slope = float(table.loc[table["method"] == method, "slope"].iloc[0])
+    slope = float(table.loc[table["method"] == method, "slope"].max())
     return (slope, f"time ~ I^{slope:.2f}") if np.isfinite(slope) else (None, "too few times for a slope")
 
 
 def _largest(table: pd.DataFrame, method: str) -> str:
-    """Time and captured share at the most users that the method was measured for."""
+    """Time and captured share at the most users that the method was measured for, and why not for more."""
     rows = table[table["method"] == method].sort_values("users")
-    known = rows[rows["seconds"].notna()]
-    if known.empty:
-        return f"never measured ({_reason(rows)})"
-    last = known.iloc[-1]
-    missing = rows[rows["seconds"].isna()]
-    beyond = f", not measured at {_at(missing)} ({_reason(missing)})" if len(missing) else ""
-    return f"{duration(last['seconds'])} at {last['users']} users ({last['captured_share']:.2%} captured){beyond}"
+    missing, cut = rows[rows["seconds"].isna()], rows[rows["cut"]]
+    known = _last(rows[rows["seconds"].notna() & ~rows["cut"]])
+    if known is None and cut.empty:
+        return f"never measured ({_reason(rows)})" if len(rows) else "never measured"
+    words = [f"{duration(known.seconds)} at {known.users} users ({known.captured_share:.2%} captured)"] if known else []
+    words += [f"not measured at {_at(missing)} ({_reason(missing)})"] if len(missing) else []
+    words += [f"cut by the time limit at {_at(cut)}"] if len(cut) else []
+    return ", ".join(words)
 
 
 def _reason(rows: pd.DataFrame) -> str:
@@ -252,7 +318,8 @@ def for_people(table: pd.DataFrame) -> PeopleTable:
 def _cell(row: Any) -> str:
     if np.isnan(row.seconds):
         return NO_TIME
-    return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %" + (", time limit" if row.cut else "")
+    limit = f", time limit, {row.proven} of {row.cases} proven" if row.cut else ""
+    return f"{duration(row.seconds)}, {100 * row.captured_share:.4g} %{limit}"
 
 
 def remarks_on(table: pd.DataFrame, proposed: str) -> str:
@@ -264,7 +331,13 @@ def remarks_on(table: pd.DataFrame, proposed: str) -> str:
     return f"the proposed method is not measured at {_at(missing)} users, as it cannot plan these ({_reason(missing)})"
 
 
-TIMING = Experiment(name="timing", points=lambda size: size.timed_users, cases=lambda _: 1, rows=rows_of, alone=True)
+TIMING = Experiment(
+    name="timing",
+    points=lambda size: size.timed_users,
+    cases=lambda size: size.timed_cases,
+    rows=rows_of,
+    alone=True,
+)
 
 
 def table1(proposed: str) -> Exhibit:

@@ -1,6 +1,6 @@
 """Fig. 10: the proposed method and the paper's baselines against the number of users and of edge GPUs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,12 +11,13 @@ import pandas as pd
 from ...optimizer.methods.baselines import offload_all_fixed
 from ...optimizer.methods.registry import DEFAULT_METHOD, Method
 from ...optimizer.model.qoe import Scenario, Users
-from ..basis.checks import TINY, Check, judged, together
+from ..basis.beside import shares_for_people, with_networks
+from ..basis.checks import FINDING, TINY, Check, judged, together
 from ..basis.definitions import Exhibit, Experiment, rows_as_they_are
 from ..basis.look import GPUS, QOE, USERS, framed, legend_below, method_lines
 from ..basis.scoring import Row, compared
 from ..basis.setup import ROUND_USERS, Setup
-from ..basis.unserved import notes_of, remarks_on, with_remarks
+from ..basis.unserved import remarks_on
 
 OFFLOAD_ALL, SPLIT_AT_NHAT, NHAT_OFFLOADED, ALL_LOCAL = (
     "offload-all",
@@ -30,6 +31,7 @@ RIVALS = (OFFLOAD_ALL, *READINGS)
 """Baselines 1 and 2."""
 STABLE = 2.0
 """Largest over smallest gap up to which a gap is stable."""
+BY_GPUS_DOWN = "as GPUs are taken away"
 
 
 def rows_by_users(setup: Setup, users: int, number: int) -> Iterator[Row]:
@@ -39,7 +41,13 @@ def rows_by_users(setup: Setup, users: int, number: int) -> Iterator[Row]:
 
 
 def rows_by_gpus(setup: Setup, gpus: int, number: int) -> Iterator[Row]:
-    """Fig. 10b: one case with this number of GPUs; users and alphas are those drawn at the scenario's G."""
+    """Fig. 10b: one case drawn at this number of GPUs, on which the interval of alpha depends."""
+    drawn = setup.case(ROUND_USERS, number, gpus)
+    yield from ({"gpus": gpus, "case": number, **row} for row in _rows(setup, drawn.scenario, drawn.users))
+
+
+def rows_of_same_users(setup: Setup, gpus: int, number: int) -> Iterator[Row]:
+    """Fig. 10b read otherwise: users and alphas are those drawn at the scenario's G."""
     drawn = setup.case(ROUND_USERS, number)
     rows = _rows(setup, replace(drawn.scenario, gpus=gpus), drawn.users)
     yield from ({"gpus": gpus, "case": number, **row} for row in rows)
@@ -75,38 +83,48 @@ def judge_users(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Che
     Decline: the slope is negative by more than that, and the average falls from each point to the next; where only one
     of these is true, the claim holds partly.
     """
-    slope, error = slope_of_line(table[table["method"] == ALL_LOCAL], "users")
-    trendless = Check(
-        "All local shows no trend over users.",
-        judged([abs(slope) <= 1.96 * error + TINY]),
-        f"slope {_signed(slope, error)} s per user added",
-    )
+    trendless = _trendless(table, "users", "users")
     declines = _declines(table, "users", "as users are added", -1, proposed)
     return [trendless, *declines, *_comparisons(table, "users", proposed)]
 
 
 def judge_gpus(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
-    """The same claims; the users being the same for every G, all local must be equal to the last bit."""
+    """The same claims of cases that are drawn for each number of GPUs."""
+    trendless = _trendless(table, "gpus", "GPUs")
+    return [trendless, *_declines(table, "gpus", BY_GPUS_DOWN, 1, proposed), *_comparisons(table, "gpus", proposed)]
+
+
+def judge_same_users(table: pd.DataFrame, proposed: str = DEFAULT_METHOD) -> list[Check]:
+    """The same claims of the same cases at every number of GPUs, where all local cannot move and bears out nothing."""
     local = table[table["method"] == ALL_LOCAL].groupby("case")["qoe_per_user"].agg(np.ptp)
-    trendless = Check(
-        "All local shows no trend over GPUs.",
-        judged([bool((local == 0).all())]),
-        f"within a case it moves by {local.max():.3g} s at most",
+    alike = Check("All local over GPUs.", FINDING, f"within a case it moves by {local.max():.3g} s at most, as it must")
+    return [alike, *_declines(table, "gpus", BY_GPUS_DOWN, 1, proposed), *_comparisons(table, "gpus", proposed)]
+
+
+def _trendless(table: pd.DataFrame, x: str, words: str) -> Check:
+    """Whether all local has no slope over cases."""
+    rows = table[table["method"] == ALL_LOCAL]
+    slope, error = slope_of_line(rows, x)
+    mean = rows.groupby(x)["qoe_per_user"].mean()
+    return Check(
+        f"All local shows no trend over {words}.",
+        judged([abs(slope) <= 1.96 * error + TINY]),
+        f"slope {_signed(slope, error)} s for each one added, averages between {mean.min():.2f} and {mean.max():.2f} s",
     )
-    declines = _declines(table, "gpus", "as GPUs are taken away", 1, proposed)
-    return [trendless, *declines, *_comparisons(table, "gpus", proposed)]
 
 
 def _declines(table: pd.DataFrame, x: str, direction: str, sign: int, proposed: str) -> list[Check]:
     """One claim for each of the proposed method and baselines 1 and 2; sign 1 where the average must rise with x."""
-    named = ((proposed, "The proposed method"), (OFFLOAD_ALL, "Baseline 1"))
-    notes = notes_of(table, proposed)
-    checks = [Check(f"{words} declines {direction}.", *_decline(table, x, name, sign)) for name, words in named]
-    checks[0] = with_remarks(checks[0], notes, proposed)
+
+    def own(rows: pd.DataFrame, name: str) -> Check:
+        return Check(f"The proposed method declines {direction}.", *_decline(rows, x, name, sign))
+
+    first = Check(f"Baseline 1 declines {direction}.", *_decline(table, x, OFFLOAD_ALL, sign))
     both = {words: _decline(table, x, name, sign) for name, words in READINGS.items()}
     verdict = together(verdict for verdict, _ in both.values())
     evidence = "; ".join(f"{words}: {evidence}" for words, (_, evidence) in both.items())
-    return [*checks, Check(f"Baseline 2 declines {direction}.", verdict, evidence)]
+    second = Check(f"Baseline 2 declines {direction}.", verdict, evidence)
+    return [with_networks(own, table, proposed, x), first, second]
 
 
 def _decline(table: pd.DataFrame, x: str, name: str, sign: int) -> tuple[str, str]:
@@ -124,30 +142,37 @@ def _decline(table: pd.DataFrame, x: str, name: str, sign: int) -> tuple[str, st
 
 def _comparisons(table: pd.DataFrame, x: str, proposed: str) -> list[Check]:
     """The claims that compare methods with each other."""
-    mean = table.pivot_table(index=x, columns="method", values="qoe_per_user")
-    span = mean.max() - mean.min()
+    mean = _averages(table, x)
     gaps = {words: mean[OFFLOAD_ALL] - mean[name] for name, words in READINGS.items()}
     stable = [bool((gap > TINY).all() and gap.max() <= STABLE * gap.min()) for gap in gaps.values()]
+    words = "; ".join(f"{words}: from {gap.min():.2f} to {gap.max():.2f} s" for words, gap in gaps.items())
+    return [
+        Check("Baseline 1 keeps a stable gap above baseline 2.", judged(stable), words),
+        with_networks(partial(_varies_less, x=x), table, proposed, x),
+        with_networks(partial(_outperforms, x=x), table, proposed, x),
+    ]
+
+
+def _averages(table: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The average QoE of every method, a column, at each point, a row."""
+    return table.pivot_table(index=x, columns="method", values="qoe_per_user")
+
+
+def _varies_less(table: pd.DataFrame, proposed: str, x: str) -> Check:
+    """Whether the proposed method's averages span less than those of baselines 1 and 2."""
+    mean = _averages(table, x)
+    span = mean.max() - mean.min()
     spans = ", ".join(f"{span[name]:.2f}" for name in RIVALS)
-    varies = Check(
+    return Check(
         "The proposed method varies less than baselines 1 and 2.",
         judged(bool(span[proposed] < span[name] - TINY) for name in RIVALS),
         f"its averages span {span[proposed]:.2f} s, those of baselines 1 and 2 (two readings) {spans} s",
     )
-    notes = notes_of(table, proposed)
-    return [
-        Check(
-            "Baseline 1 keeps a stable gap above baseline 2.",
-            judged(stable),
-            "; ".join(f"{words}: from {gap.min():.2f} to {gap.max():.2f} s" for words, gap in gaps.items()),
-        ),
-        with_remarks(varies, notes, proposed),
-        with_remarks(_outperforms(table, x, mean, proposed), notes, proposed),
-    ]
 
 
-def _outperforms(table: pd.DataFrame, x: str, mean: pd.DataFrame, proposed: str) -> Check:
+def _outperforms(table: pd.DataFrame, proposed: str, x: str) -> Check:
     """Whether the proposed method's average lies above every baseline's at each point."""
+    mean = _averages(table, x)
     rivals = [*RIVALS, ALL_LOCAL]
     points = (mean[proposed] - mean[rivals].max(axis=1)) > TINY
     wide = table.pivot_table(index=[x, "case"], columns="method", values="qoe_per_user")
@@ -180,31 +205,55 @@ def _signed(slope: float, error: float) -> str:
 
 BY_USERS = Experiment(name="users", points=lambda size: size.users, cases=lambda size: size.cases, rows=rows_by_users)
 BY_GPUS = Experiment(name="gpus", points=lambda size: size.gpus, cases=lambda size: size.cases, rows=rows_by_gpus)
+OF_SAME_USERS = Experiment(
+    name="same-users", points=lambda size: size.gpus, cases=lambda size: size.cases, rows=rows_of_same_users
+)
 
 
-def fig10(proposed: str) -> tuple[Exhibit, Exhibit]:
-    """Figs. 10a and 10b with this method as the proposed one."""
-    of_plans = partial(remarks_on, proposed=proposed)
+def fig10(proposed: str) -> tuple[Exhibit, ...]:
+    """Figs. 10a and 10b with this method as the proposed one; Fig. 10b in two readings."""
+    against_gpus = {"x": "gpus", "label": GPUS, "proposed": proposed}
     return (
-        Exhibit(
-            name="fig10a",
-            title="Fig. 10a: average QoE against users",
-            claims="The proposed method beats all baselines and varies less; baseline 3 shows no trend, the rest "
-            "decline. Said of Fig. 9 too: average performance rises as users become fewer.",
-            experiment=BY_USERS,
-            table=rows_as_they_are,
-            draw=partial(draw, x="users", label=USERS, proposed=proposed),
-            judge=partial(judge_users, proposed=proposed),
-            remarks=of_plans,
+        _exhibit(
+            "fig10a",
+            "Fig. 10a: average QoE against users",
+            "The proposed method beats all baselines and varies less; baseline 3 shows no trend, the rest decline.",
+            BY_USERS,
+            judge_users,
+            {"x": "users", "label": USERS, "proposed": proposed},
         ),
-        Exhibit(
-            name="fig10b",
-            title="Fig. 10b: average QoE against GPUs",
-            claims="The same as GPUs are taken away.",
-            experiment=BY_GPUS,
-            table=rows_as_they_are,
-            draw=partial(draw, x="gpus", label=GPUS, proposed=proposed),
-            judge=partial(judge_gpus, proposed=proposed),
-            remarks=of_plans,
+        _exhibit(
+            "fig10b",
+            "Fig. 10b: average QoE against GPUs",
+            "The same as GPUs are taken away; cases are drawn for each number of GPUs.",
+            BY_GPUS,
+            judge_gpus,
+            against_gpus,
         ),
+        _exhibit(
+            "fig10b_same_users",
+            "Fig. 10b read otherwise: the same users at every G",
+            "The same as GPUs are taken away.",
+            OF_SAME_USERS,
+            judge_same_users,
+            against_gpus,
+        ),
+    )
+
+
+def _exhibit(
+    name: str, title: str, claims: str, experiment: Experiment, judge: Callable[..., list[Check]], look: dict[str, Any]
+) -> Exhibit:
+    """One of the figures, drawn with these arguments of `draw`."""
+    proposed = look["proposed"]
+    return Exhibit(
+        name=name,
+        title=title,
+        claims=claims,
+        experiment=experiment,
+        table=rows_as_they_are,
+        draw=partial(draw, **look),
+        judge=partial(judge, proposed=proposed),
+        for_people=partial(shares_for_people, proposed=proposed),
+        remarks=partial(remarks_on, proposed=proposed),
     )

@@ -57,8 +57,12 @@ def test_lines_of_equal_methods_stand_side_by_side_and_around_their_point():
 
 
 def test_equal_scopes_devices_and_batches_are_all_seen():
-    rows = [{"scope": scope, "gpus": g, "qoe_per_user": float(g)} for scope in ("a", "b", "optimum") for g in (1, 2, 4)]
-    assert not coinciding(scopes.draw(pd.DataFrame(rows), "qoe_per_user", "s").axes[0])
+    rows = [
+        {"scope": scope, "gpus": g, "drawn_at": 4, "users": users, "qoe_per_user": float(g)}
+        for scope in ("general", "specific", "optimum") for g in (1, 2, 4) for users in (5, 10)
+    ]  # fmt: skip
+    assert not any(map(coinciding, scopes.draw(pd.DataFrame(rows), "qoe_per_user", "s").axes))
+    assert not coinciding(scopes.draw_case(pd.DataFrame(rows)).axes[0])
     grid = pd.DataFrame({"alpha": np.geomspace(1, 100, splits.ALPHAS), "offloaded_steps": 0, "gpus": 8})
     same = [grid.assign(device=device, batch=batch) for device in ("slow", "fast") for batch in (5, 10, 20)]
     assert not coinciding(splits.draw(pd.concat(same), "device").axes[0])

@@ -3,14 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from edgesplit.optimizer.agent.instances import Range, broad_instance, paper_instance
+from edgesplit.optimizer.inputs.scenario import overrides
 from edgesplit.optimizer.methods.baselines import offload_all, offload_all_fixed
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.model.qoe import all_local, edge_step_latency, evaluate, objective
 from edgesplit.optimizer.model.split import best_split
+from edgesplit.reports.basis.policies import NETWORKS
+from edgesplit.reports.basis.scoring import compared
+from edgesplit.reports.basis.setup import QUICK, Choices, make_setup
 from edgesplit.reports.basis.shrinking import improve, shrinking_edge_time, shrinking_value
+from edgesplit.reports.basis.unserved import planned_exactly
+from edgesplit.reports.exhibit import scopes
 
 CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]
 FEW = [paper_instance(np.random.default_rng([78, n]), Range(users=(5, 10))) for n in range(4)]
@@ -88,3 +95,41 @@ def test_users_that_all_leave_at_once_pay_the_fixed_batch():
     plan = offload_all_fixed(scenario, users)
     shrunk = float(shrinking_value(scenario, users, plan.local_steps, plan.granted))
     assert shrunk == pytest.approx(value(scenario, users, plan), rel=1e-12)
+
+
+# -- the rows of Figs. 9 and 10 -----------------------------------------------------------------------------
+
+
+def test_cases_of_one_number_have_the_same_devices_and_slots_at_every_g_and_larger_alphas():
+    setup, _ = make_setup()
+    one, eight = (setup.case(20, 3, gpus) for gpus in (2, 8))
+    assert (one.scenario.gpus, eight.scenario.gpus) == (2, 8)
+    np.testing.assert_array_equal(one.users.step_latency_s, eight.users.step_latency_s)
+    np.testing.assert_array_equal(one.users.request_slot, eight.users.request_slot)
+    slower = one.users.step_latency_s > edge_step_latency(one.scenario, one.scenario.reference_batch)
+    assert (one.users.alpha < eight.users.alpha)[slower].all()
+    same = setup.case(20, 3).users
+    np.testing.assert_array_equal(same.alpha, eight.users.alpha)
+
+
+def test_fig9_plans_every_case_by_the_policies_themselves():
+    setup, _ = make_setup(size=replace(QUICK, users=(5, 30)))
+    rows = pd.DataFrame([row for gpus in (1, 8) for row in scopes.rows_of_draws(setup, gpus, 0)])
+    assert not rows["note"].map(planned_exactly).any()
+    asked = rows[rows["scope"] == "GPU-constrained"]
+    assert (asked["drawn_at"] == asked["gpus"]).all()
+    assert len(asked) == 4
+    kept = rows[(rows["scope"] == "all local") & (rows["drawn_at"] == 8)]
+    assert (kept.groupby("users")["qoe_per_user"].nunique() == 1).all()
+
+
+def test_other_networks_stand_beside_drl_where_they_have_a_policy_and_beside_nothing_else():
+    for gpus in (3, 8):
+        setup, _ = make_setup(changes=overrides(gpus=gpus))
+        case = setup.case(5, 0)
+        rows = pd.DataFrame(compared(setup, case.scenario, case.users, {})).set_index("method")
+        assert set(rows.index) == {"drl", "exact", *NETWORKS} - ({"drl-gpu"} if gpus == 3 else set())
+        assert rows.loc["drl-orders", "objective"] >= rows.loc["drl", "objective"] - TINY
+    setup, _ = make_setup(choices=Choices(proposed="offload-all"))
+    case = setup.case(5, 0)
+    assert [row["method"] for row in compared(setup, case.scenario, case.users, {})] == ["offload-all", "exact"]

@@ -133,7 +133,7 @@ def test_what_own_methods_say_of_their_plans_is_counted():
 
 def test_table_1_measures_no_plan_that_is_not_the_methods(capsys):
     setup, _ = setup_of(proposed=REFUSING)
-    rows = [row for users in (5, 10, 20) for row in complexity.measured(setup, users, [REFUSING, "exact"])]
+    rows = [row for users in (5, 10, 20) for row in complexity.measured(setup, users, 0, [REFUSING, "exact"])]
     table = complexity.time_table(pd.DataFrame(rows))
     own = table[table["method"] == REFUSING]
     assert own["seconds"].isna().tolist() == [False, True, True]
