@@ -39,9 +39,9 @@ from edgesplit.optimizer.methods.exact import optimum
 LIMIT_S, LEAST_S = 240.0, 20.0
 SEEDS, HELD_OUT = 2000, 200
 GOALS = (0.95, 0.99)
-TURNS = 40_000
-BETWEEN: dict[PresetName, int] = {"set": 25, "flat-gain": 250}
-"""Presets that are measured, and their learning steps between two evaluations."""
+STEPS = 40_000
+BETWEEN: dict[PresetName, int] = {"set": 25, "flat-gain": 100}
+"""Presets that are measured, and the steps of all their episodes between two evaluations."""
 
 
 @dataclass
@@ -74,15 +74,15 @@ def ours(preset: PresetName, instances: list[Instance], held: list[Instance], po
     """The curve of one of our presets."""
     chosen, between = PRESETS[preset], BETWEEN[preset]
     tables, tested = (TRAINEES[chosen.network].make_tables(rounds) for rounds in (instances, held))
-    learner, curve = Learner(tables, chosen, TURNS, 0), Curve(f"edgesplit, {preset}", [])
-    curve.points.append((0.0, shares(roll_out(learner.current, tested), possible)))
-    while curve.clock < LIMIT_S and learner.done < TURNS:
+    learner, curve = Learner(tables, chosen, STEPS, 0), Curve(f"edgesplit, {preset}", [])
+    curve.points.append((0.0, shares(roll_out(learner.policy, tested), possible)))
+    while curve.clock < LIMIT_S and learner.done < STEPS:
         start = time.perf_counter()
         for _ in range(between):
             learner.turn()
         curve.clock += time.perf_counter() - start
         curve.steps += between * chosen.episodes
-        curve.points.append((curve.clock, shares(roll_out(learner.current, tested), possible)))
+        curve.points.append((curve.clock, shares(roll_out(learner.policy, tested), possible)))
         if curve.points[-1][1] >= GOALS[-1] and curve.clock > LEAST_S:
             break
     return curve
@@ -174,11 +174,12 @@ def learning_table() -> Table:
         first = f"{curve.points[0][1]:.2%}"
         speed = f"{curve.steps / curve.clock:,.0f}"
         table.add_row(curve.name, speed, first, *shown, f"{best[1]:.3%}", f"{best[0]:.0f}")
-    mine, theirs = curves[0], curves[-1]
+    theirs = curves.pop()
     table.add_section()
-    ratios = [_ratio(mine.time_to(goal), theirs.time_to(goal), theirs.clock) for goal in GOALS]
-    speed = (mine.steps / mine.clock) / (theirs.steps / theirs.clock)
-    table.add_row("set against the peer", f"{speed:.1f}x", "", *ratios)
+    for mine in curves:
+        ratios = [_ratio(mine.time_to(goal), theirs.time_to(goal), theirs.clock) for goal in GOALS]
+        speed = (mine.steps / mine.clock) / (theirs.steps / theirs.clock)
+        table.add_row(f"{mine.name}, against the peer", f"{speed:.1f}x", "", *ratios)
     return table
 
 

@@ -75,7 +75,8 @@ def decide(policy: Policy, scenario: Scenario, users: Users, orders: int = 1) ->
     """
     if orders == 1:
         return policy.card.agent.decide(policy.weights, scenario, users)
-    places = _orders(*users.alpha.shape, orders)
+    cells, count = users.alpha.shape
+    places = _orders(cells, count, orders)
     tried = np.zeros(places.shape, bool)
     for order, granted in zip(places, tried, strict=True):
         own = policy.card.agent.decide(policy.weights, scenario, _in_order(users, order))
@@ -94,8 +95,9 @@ def _orders(cells: int, users: int, orders: int) -> Ints:
 
 def _in_order(users: Users, order: Ints) -> Users:
     """The users of every cell in another order, of shape (cells, users)."""
-    columns = users.step_latency_s, users.alpha, users.request_slot, users.cell
-    return Users(*(np.take_along_axis(column, order, axis=1) for column in columns))
+    row = np.arange(len(order))[:, None]
+    latency, alpha, slot = users.step_latency_s[row, order], users.alpha[row, order], users.request_slot[row, order]
+    return Users(latency, alpha, slot, users.cell[row, order])
 
 
 def _guarded(scenario: Scenario, users: Users, granted: Bools) -> Bools:

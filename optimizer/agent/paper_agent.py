@@ -86,7 +86,8 @@ def statuses(present: Bools, granted: Bools, t: Ints) -> Ints:
 def shifted(rows: np.ndarray, t: Ints) -> np.ndarray:
     """The places cyclically shifted so that user t comes first, Fig. 6; rows (M, P, ...)."""
     places = (t[:, None] + np.arange(rows.shape[1])) % rows.shape[1]
-    return rows[np.arange(len(t))[:, None], places]
+    moved: np.ndarray = rows[np.arange(len(t))[:, None], places]
+    return moved
 
 
 def paper_q(weights: Weights, state: PaperState) -> Floats:

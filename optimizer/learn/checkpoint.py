@@ -29,6 +29,7 @@ def save_checkpoint(learner: Learner, path: Path, note: Mapping[str, Any]) -> No
         raise DivergedError(f"a weight is not finite after {learner.done} learning steps")
     tensors = {f"current.{k}": v for k, v in current.items()}
     tensors |= {f"target.{k}": v for k, v in learner.target.state_dict().items()}
+    tensors |= {f"policy.{k}": v for k, v in learner.policy.state_dict().items()}
     adam = learner.optimizer.state_dict()["state"]
     tensors |= {f"adam.{i}.{k}": torch.as_tensor(v) for i, s in adam.items() for k, v in s.items()}
     tensors |= {f"array.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in _arrays(learner).items()}
@@ -56,6 +57,7 @@ def load_checkpoint(learner: Learner, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is a checkpoint of another training; delete it or choose another -o")
     learner.current.load_state_dict(_below("current.", tensors))
     learner.target.load_state_dict(_below("target.", tensors))
+    learner.policy.load_state_dict(_below("policy.", tensors))
     adam: dict[int, dict[str, Tensor]] = {}
     for key, value in _below("adam.", tensors).items():
         number, _, name = key.partition(".")
@@ -87,7 +89,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _arrays(learner: Learner) -> dict[str, np.ndarray]:
     """The arrays in which the episodes under way and the memory are kept."""
     env, memory = learner.env, learner.memory
-    running = {"which": env.which, "granted": env.granted, "t": env.t, "paid": env.paid}
+    running = {**vars(env.rounds), "granted": env.granted, "t": env.t, "paid": env.paid}
     trees = {f"tree.{int(kind)}": tree.nodes for kind, tree in memory.trees.items()}
     return {f"env.{k}": v for k, v in running.items()} | {f"row.{k}": v for k, v in vars(memory.rows).items()} | trees
 

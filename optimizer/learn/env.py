@@ -10,12 +10,9 @@ from ...common.arrays import Bools
 from ..agent.instances import Instance, paper_instance
 from ..agent.names import DENY, GRANT
 from ..agent.paper_agent import DENIED, PENDING, PLACES
-from ..model.qoe import evaluate
-from ..model.split import split_granted
-from .mdp import hindsight_rewards
 from .paper_tables import paper_tables
 from .presets import RewardName
-from .rewards import make_reward
+from .rewards import PaperReward, make_reward
 from .vector_env import VectorEnv
 
 
@@ -73,7 +70,8 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
         if not 1 <= len(self.instance.users) <= PLACES:
             raise ValueError(f"instance: found {len(self.instance.users)} users, accepted: 1 to {PLACES}")
         self._tables = paper_tables([self.instance])
-        self._episode = VectorEnv.start(self._tables, np.zeros(1, np.int64), make_reward(self._reward, self._tables))
+        rounds = self._tables.rounds(np.zeros(1, np.int64), "file", self.np_random)
+        self._episode = VectorEnv.start(self._tables, rounds, make_reward(self._reward, self._tables))
         self._ended = False
         return self._observation(), {}
 
@@ -100,15 +98,17 @@ class OffloadingEnv(gymnasium.Env[np.ndarray, int]):
     def _totals(self) -> dict[str, Any]:
         """What is known at the end of an episode."""
         episode, local = self._episode, float(self._tables.all_local[0])
-        value = float(self._tables.value(episode.which, episode.granted)[0])
-        scenario, users = self.instance.scenario, self.instance.users
-        final = evaluate(scenario, users, split_granted(scenario, users, self.granted))
-        rewards = hindsight_rewards(users.alpha * final.pai, final.latency_s, int(episode.t[0]))
-        return {"objective": local + value, "all_local_objective": local, "hindsight_rewards": rewards}
+        value, steps = float(self._tables.value(episode.rounds, episode.granted)[0]), episode.t
+        rewards = PaperReward(self._tables).settle(episode.rounds, episode.granted, steps, episode.paid)
+        return {
+            "objective": local + value,
+            "all_local_objective": local,
+            "hindsight_rewards": rewards[0, : int(steps[0])],
+        }
 
     def _observation(self) -> np.ndarray:
         episode = self._episode
-        state = self._tables.paper_state(episode.which, episode.granted, episode.t)
+        state = self._tables.paper_state(episode.rounds, episode.granted, episode.t)
         rows = np.concatenate([state.users, state.status[:, :, None]], axis=2)
         return np.concatenate([rows.reshape(-1), state.system.reshape(-1)]).astype(np.float32)
 

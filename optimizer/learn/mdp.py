@@ -1,7 +1,7 @@
 """The MDP of the paper, section 5.3.1, as pure functions: transition rule, end of an episode, and rewards.
 
-M: number of episodes side by side. P: number of places for users. I: number of users of one round. t: number of the
-current user, from 0. n*: best split at the batch in question; N for a denied user.
+M: number of episodes side by side. P: number of places for users. t: number of the current user, from 0. n*: best
+split at the batch in question; N for a denied user. Users stand in the order in which the agent takes them.
 """
 
 import numpy as np
@@ -39,23 +39,23 @@ def episode_ended(granted: Bools, t: Ints, users: Ints, max_batch: Ints) -> Bool
     return ended
 
 
-def hindsight_rewards(worth: Floats, latency_s: Floats, steps: int) -> Floats:
+def hindsight_rewards(worth: Floats, latency_s: Floats, steps: Ints) -> Floats:
     """r_t of eq. (21) as the paper computes it, after the episode ("reward backpropagation").
 
     Each step pays alpha_t F(n_t*), and the last one sum_{i >= t} alpha_i F(n_i*) - sum_i L_i, with every n* and L at
     the final batch. So the rewards of an episode add up to the objective of (P1).
 
     Args:
-        worth: alpha_i F(n_i*) of every user at the final batch, seconds, shape (I,).
-        latency_s: L_i of every user at the final batch, seconds, shape (I,).
-        steps: number of steps of the episode.
+        worth: alpha_i F(n_i*) of every user at the final batch, 0 at empty places; seconds, shape (M, P).
+        latency_s: sum of all L_i at the final batch, seconds, shape (M,).
+        steps: number of steps of each episode, shape (M,).
 
     Returns:
-        seconds, shape (steps,).
+        seconds, shape (M, P); 0 after the last step.
     """
-    rewards = worth[:steps].copy()
-    rewards[-1] = worth[steps - 1 :].sum() - latency_s.sum()
-    return rewards
+    last, place = (steps - 1)[:, None], np.arange(worth.shape[1])
+    rest = np.where(place >= last, worth, 0.0).sum(axis=1)
+    return np.where(place < last, worth, 0.0) + np.where(place == last, (rest - latency_s)[:, None], 0.0)
 
 
 def reward_at_once(worth: Floats, objective: Floats, paid: Floats, ended: Bools) -> Floats:
@@ -82,3 +82,17 @@ def gain_reward(before: Floats, after: Floats) -> Floats:
         after: objective over all local after the step, seconds, shape (M,).
     """
     return after - before
+
+
+def n_step_returns(rewards: Floats, n: int, discount: float) -> Floats:
+    """sum_{j < n} gamma^j r_{t + j} at every step; with n = 1 the rewards, with n = P Monte-Carlo returns.
+
+    Args:
+        rewards: r_t, 0 after the last step, shape (M, P).
+        n: number of steps that are summed.
+        discount: gamma.
+    """
+    returns = np.zeros_like(rewards)
+    for j in range(min(n, rewards.shape[1])):
+        returns[:, : rewards.shape[1] - j] += discount**j * rewards[:, j:]
+    return returns

@@ -8,10 +8,12 @@ import numpy as np
 from ...common.arrays import Bools, Floats, Ints
 from ...common.errors import InputError
 from ..agent.instances import Instance
+from ..agent.names import OrderName
+from ..agent.orders import order_of
 from ..agent.paper_agent import PLACES, PaperState, paper_state, static_global, static_local
 from ..model.qoe import edge_step_latency, transmit_time
 from ..model.split import best_split
-from .tables import State, Tables, common_tables, stacked
+from .tables import OrderedRounds, State, Tables, common_tables, stacked
 
 MOST_ALPHA_S = 1e5
 """Largest alpha, in seconds, that the paper's network can tell from a larger one: its inputs are alpha / 30."""
@@ -32,14 +34,26 @@ class PaperTables(Tables):
     local: Floats
     system: Floats
 
-    def paper_state(self, which: Ints, granted: Bools, t: Ints) -> PaperState:
-        """The state of section 5.3.1; arguments as in `state`."""
-        return paper_state(self.local[which], self.system[which], self.present(which), granted, t)
+    def rounds(self, which: Ints, order: OrderName, rng: np.random.Generator) -> OrderedRounds:
+        """These instances, with the users of each in an order of this name; arguments as in `Tables.rounds`."""
+        alpha, latency, _ = self.local[which].transpose(2, 0, 1)
+        return OrderedRounds(which, order_of(order, latency, alpha, self.present(which), rng))
 
-    def state(self, which: Ints, granted: Bools, t: Ints) -> State:
+    def paper_state(self, rounds: OrderedRounds, granted: Bools, t: Ints) -> PaperState:
+        """The state of section 5.3.1; arguments as in `state`."""
+        local = self.local[rounds.which[:, None], rounds.order]
+        return paper_state(local, self.system[rounds.which], self.present(rounds.which), granted, t)
+
+    def state(self, rounds: OrderedRounds, granted: Bools, t: Ints) -> State:
         """The same state in the network's units, as the inputs of `PaperNetwork`."""
-        scaled = self.paper_state(which, granted, t).scaled()
+        scaled = self.paper_state(rounds, granted, t).scaled()
         return {"users": scaled.users, "status": scaled.status, "system": scaled.system}
+
+    def worth_of(self, rounds: OrderedRounds, granted: Bools) -> Floats:
+        """alpha_i F(n_i*) of every user at the batch of those granted, in the order of the rounds; seconds, (M, P)."""
+        b = np.where(granted, granted.sum(axis=1)[:, None], 0)
+        worth: Floats = self.worth[rounds.which[:, None], rounds.order, b]
+        return worth
 
 
 def paper_tables(instances: Sequence[Instance], places: int = PLACES) -> PaperTables:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...common.arrays import Bools, Floats, Ints
+from .tables import OrderedRounds
 
 
 class SumTree:
@@ -27,8 +28,8 @@ class SumTree:
         """Set the priorities of leaves; no leaf stands twice."""
         nodes = leaves + self.size
         self.nodes[nodes] = priorities
-        while nodes[0] > 1:
-            nodes = np.unique(nodes >> 1)
+        while nodes.size and nodes[0] > 1:
+            nodes = nodes >> 1  # some stand twice: both sums are the same
             self.nodes[nodes] = self.nodes[2 * nodes] + self.nodes[2 * nodes + 1]
 
     def find(self, masses: Floats) -> Ints:
@@ -51,34 +52,68 @@ class SumTree:
 
 @dataclass(frozen=True)
 class Experience:
-    """Steps as the learner needs them: a state is an instance, the users granted so far, and the current user.
+    """Steps of episodes that have ended: all that was decided, and which of the decisions is the step.
 
     M: number of steps. P: number of places for users.
 
     Attributes:
         which: number of the instance, shape (M,).
-        granted: whether each user was granted before the step, shape (M, P).
-        t: number of the current user, shape (M,).
-        action: grant or deny, shape (M,).
-        reward: reward of the step, in learning units, shape (M,).
-        done: whether the episode ended with the step, shape (M,).
+        order: places of its users in the order of decision, shape (M, P).
+        granted: whether each user was granted in the end, in that order, shape (M, P).
+        steps: number of steps of the episode, shape (M,).
+        t: number of the step, from 0, and of the user that it decided on, shape (M,).
+        reward: what the step is credited with, in learning units, shape (M,).
     """
 
     which: Ints
+    order: Ints
     granted: Bools
+    steps: Ints
     t: Ints
-    action: Ints
     reward: Floats
-    done: Bools
 
     @property
     def columns(self) -> tuple[np.ndarray, ...]:
         """The arrays in the order of the fields."""
-        return self.which, self.granted, self.t, self.action, self.reward, self.done
+        return self.which, self.order, self.granted, self.steps, self.t, self.reward
+
+    @property
+    def rounds(self) -> OrderedRounds:
+        """The rounds of the episodes."""
+        return OrderedRounds(self.which, self.order.astype(np.int64))
+
+    @property
+    def action(self) -> Ints:
+        """Grant or deny, shape (M,)."""
+        return self.granted[np.arange(len(self.t)), self.t].astype(np.int64)
+
+    @property
+    def last(self) -> Bools:
+        """Whether the episode ended with the step, shape (M,)."""
+        ended: Bools = self.t == self.steps - 1
+        return ended
+
+    def granted_before(self, t: Ints) -> Bools:
+        """Whether each user had been granted before step t, shape (M, P); t of shape (M,)."""
+        return self.granted & (np.arange(self.granted.shape[1]) < t[:, None])
 
     def take(self, slots: Ints) -> "Experience":
         """The experiences at these places."""
         return Experience(*(column[slots] for column in self.columns))
+
+
+def experiences(rounds: OrderedRounds, granted: Bools, steps: Ints, rewards: Floats) -> Experience:
+    """Every step of episodes that have ended.
+
+    Args:
+        rounds: their rounds.
+        granted: whether each user was granted, shape (M, P).
+        steps: number of steps of each episode, shape (M,).
+        rewards: what each step is credited with, in learning units, shape (M, P).
+    """
+    episode, t = np.nonzero(np.arange(granted.shape[1]) < steps[:, None])
+    which, order = rounds.which[episode], rounds.order[episode]
+    return Experience(which, order, granted[episode], steps[episode], t, rewards[episode, t])
 
 
 @dataclass(frozen=True)
@@ -113,11 +148,11 @@ class Replay:
         self.exponent, self.importance, self.offset = exponent, importance, offset
         self.rows = Experience(
             which=np.zeros(capacity, np.int32),
+            order=np.zeros((capacity, places), np.int16),
             granted=np.zeros((capacity, places), bool),
+            steps=np.zeros(capacity, np.int32),
             t=np.zeros(capacity, np.int32),
-            action=np.zeros(capacity, np.int8),
             reward=np.zeros(capacity, np.float64),
-            done=np.zeros(capacity, bool),
         )
         self.trees = {True: SumTree(capacity), False: SumTree(capacity)}
         self.capacity, self.position, self.filled, self.largest = capacity, 0, 0, 1.0
@@ -129,7 +164,7 @@ class Replay:
         for column, values in zip(self.rows.columns, experience.columns, strict=True):
             column[slots] = values
         for terminal, tree in self.trees.items():
-            tree.set(slots, np.where(experience.done == terminal, self.largest, 0.0))
+            tree.set(slots, np.where(experience.last == terminal, self.largest, 0.0))
         self.position = (self.position + count) % self.capacity
         self.filled = min(self.capacity, self.filled + count)
 
@@ -146,7 +181,7 @@ class Replay:
         priorities = (np.abs(errors[first]) + self.offset) ** self.exponent
         self.largest = max(self.largest, float(priorities.max()))
         for terminal, tree in self.trees.items():
-            tree.set(slots, np.where(self.rows.done[slots] == terminal, priorities, 0.0))
+            tree.set(slots, np.where(self.rows.take(slots).last == terminal, priorities, 0.0))
 
     @property
     def ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the steps of an episode pay: the paper's reward, paid at once, or ours."""
+"""What the steps of an episode pay: eq. (21) of the paper, or ours."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -6,10 +6,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from ...common.arrays import Bools, Floats, Ints
-from .mdp import gain_reward, reward_at_once
+from .mdp import gain_reward, hindsight_rewards, reward_at_once
 from .paper_tables import PaperTables
 from .presets import RewardName
-from .tables import Tables
+from .tables import OrderedRounds, Tables
 
 UNIT_S = 100.0
 """Unit in which the paper's rewards are learned, seconds: they are hundreds of seconds."""
@@ -20,7 +20,7 @@ class Moves:
     """One step of M episodes.
 
     Attributes:
-        which: instance of each episode, shape (M,).
+        rounds: the round of each episode.
         t: number of the user just handled, shape (M,).
         before: whether each user was granted before the step, shape (M, P).
         after: whether each user is granted after the step, shape (M, P).
@@ -28,7 +28,7 @@ class Moves:
         paid: sum of the rewards before the step, seconds, shape (M,).
     """
 
-    which: Ints
+    rounds: OrderedRounds
     t: Ints
     before: Bools
     after: Bools
@@ -46,7 +46,17 @@ class Reward(Protocol):
     temperature_unit: ClassVar[float]
 
     def pay(self, moves: Moves) -> Floats:
-        """The rewards of a step, seconds, shape (M,)."""
+        """The rewards of a step as they can be paid at once, seconds, shape (M,)."""
+
+    def settle(self, rounds: OrderedRounds, granted: Bools, steps: Ints, paid: Floats) -> Floats:
+        """The rewards of episodes that have ended, as the agent learns from them; seconds, shape (M, P).
+
+        Args:
+            rounds: the rounds.
+            granted: whether each user was granted, shape (M, P).
+            steps: number of steps of each episode, shape (M,).
+            paid: what each step paid at once, seconds, 0 after the last step, shape (M, P).
+        """
 
     def unit(self, which: Ints) -> Floats:
         """The unit in which rewards of these instances are learned, seconds, shape (M,)."""
@@ -56,8 +66,8 @@ class Reward(Protocol):
 
 
 @dataclass(frozen=True)
-class AtOnceReward:
-    """The paper's reward, `reward_at_once`; the paper's temperature is in seconds.
+class PaperReward:
+    """The paper's reward, eq. (21); the paper's temperature is in seconds.
 
     Attributes:
         tables: the instances.
@@ -67,11 +77,17 @@ class AtOnceReward:
     tables: PaperTables
 
     def pay(self, moves: Moves) -> Floats:
-        """alpha_t F(n_t*) at the batch so far; at the end what is missing to the objective."""
-        tables, rows, which, t = self.tables, np.arange(len(moves.t)), moves.which, moves.t
-        b = np.where(moves.after[rows, t], moves.after.sum(axis=1), 0)
-        objective = tables.all_local[which] + tables.value(which, moves.after)
-        return reward_at_once(tables.worth[which, t, b], objective, moves.paid, moves.ended)
+        """`reward_at_once`: alpha_t F(n_t*) at the batch so far; at the end what is missing to the objective."""
+        tables, rows = self.tables, np.arange(len(moves.t))
+        objective = tables.all_local[moves.rounds.which] + tables.value(moves.rounds, moves.after)
+        worth = tables.worth_of(moves.rounds, moves.after)[rows, moves.t]
+        return reward_at_once(worth, objective, moves.paid, moves.ended)
+
+    def settle(self, rounds: OrderedRounds, granted: Bools, steps: Ints, paid: Floats) -> Floats:  # noqa: ARG002 - interface
+        """`hindsight_rewards`: eq. (21) at the final batch, whatever was paid at once."""
+        worth = self.tables.worth_of(rounds, granted)
+        objective = self.tables.all_local[rounds.which] + self.tables.value(rounds, granted)
+        return hindsight_rewards(worth, worth.sum(axis=1) - objective, steps)
 
     def unit(self, which: Ints) -> Floats:
         """`UNIT_S` for all."""
@@ -95,8 +111,12 @@ class GainReward:
 
     def pay(self, moves: Moves) -> Floats:
         """The rise of the objective."""
-        tables, which = self.tables, moves.which
-        return gain_reward(tables.value(which, moves.before), tables.value(which, moves.after))
+        tables, rounds = self.tables, moves.rounds
+        return gain_reward(tables.value(rounds, moves.before), tables.value(rounds, moves.after))
+
+    def settle(self, rounds: OrderedRounds, granted: Bools, steps: Ints, paid: Floats) -> Floats:  # noqa: ARG002 - interface
+        """What was paid at once."""
+        return paid
 
     def unit(self, which: Ints) -> Floats:
         """The scale of each instance."""
@@ -117,4 +137,4 @@ def make_reward(name: RewardName, tables: Tables) -> Reward:
         return GainReward(tables)
     if not isinstance(tables, PaperTables):
         raise ValueError("reward: found 'paper' with another agent than the paper's, accepted: 'gain'")
-    return AtOnceReward(tables)
+    return PaperReward(tables)

@@ -8,12 +8,12 @@ import numpy as np
 from ...common.arrays import Bools, Floats, Ints
 from ..agent.instances import Instance
 from ..agent.set_agent import SetFeatures, gains_in_turn, round_features, set_features
-from .tables import State, Tables, common_tables, stacked
+from .tables import OrderedRounds, State, Tables, common_tables, stacked
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetTables(Tables):
-    """The instances of our agent; `max_batch` is `most_granted`, `scale` that of `SetFeatures`.
+    """The instances of our agent, users in canonical order; `max_batch` is `most_granted`, `scale` as in `SetFeatures`.
 
     Attributes:
         features: features of the users, shape (instances, P, knots).
@@ -23,17 +23,17 @@ class SetTables(Tables):
     features: Floats
     fixed: Floats
 
-    def state(self, which: Ints, granted: Bools, t: Ints) -> State:
+    def state(self, rounds: OrderedRounds, granted: Bools, t: Ints) -> State:
         """The inputs of `SetNetwork`."""
-        present, place = self.present(which), np.arange(self.places)
+        which, place = rounds.which, np.arange(self.places)
         gains, current = self.features[which], np.minimum(t, self.places - 1)
         b = granted.sum(axis=1)
         return {
             "gains": gains,
-            "pending": present & (place > t[:, None]),
+            "pending": self.present(which) & (place > t[:, None]),
             "granted": granted,
             "current": gains[np.arange(len(t)), current],
-            "rise": self.rise(which, granted, current) / self.scale[which],
+            "rise": self.rise(rounds, granted, current) / self.scale[which],
             "features": round_features(self.fixed[which], self.max_batch[which], self.users[which], b, t),
         }
 

@@ -15,15 +15,33 @@ from numpy.typing import ArrayLike
 
 from ...common.arrays import Bools, Floats, Ints
 from ..agent.instances import Instance
+from ..agent.names import OrderName
 from ..model.qoe import all_local, evaluate, transmit_time
 
 State = Mapping[str, np.ndarray]
 """What a network sees of M states: arrays by the names of the network's inputs."""
 
 
+@dataclass(frozen=True)
+class OrderedRounds:
+    """Instances side by side, each with the order in which the agent takes its users.
+
+    Attributes:
+        which: numbers of the instances, shape (M,).
+        order: places of their users in that order, the empty places last, shape (M, P).
+    """
+
+    which: Ints
+    order: Ints
+
+    def take(self, rows: Bools | Ints) -> "OrderedRounds":
+        """These rounds alone."""
+        return OrderedRounds(self.which[rows], self.order[rows])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables(ABC):
-    """The instances that an agent learns from; users stand in the order in which the agent takes them.
+    """The instances that an agent learns from.
 
     Attributes:
         users: number of decisions of an episode at most, shape (instances,).
@@ -53,31 +71,47 @@ class Tables(ABC):
         """Whether a place holds a user, shape (M, P); `which` are numbers of instances, shape (M,)."""
         return np.arange(self.places) < self.users[which, None]
 
-    def value(self, which: Ints, granted: Bools) -> Floats:
+    def rounds(self, which: Ints, order: OrderName, rng: np.random.Generator) -> OrderedRounds:  # noqa: ARG002 - for other agents
+        """These instances, with the users of each in an order of this name.
+
+        Args:
+            which: numbers of instances, shape (M,).
+            order: name of the order.
+            rng: source of random orders.
+
+        Raises:
+            ValueError: for an order that this agent does not take its users in.
+        """
+        if order != "file":
+            raise ValueError(f"order: found {order!r} with another agent than the paper's, accepted: 'file'")
+        return OrderedRounds(which, np.broadcast_to(np.arange(self.places), (len(which), self.places)))
+
+    def value(self, rounds: OrderedRounds, granted: Bools) -> Floats:
         """The objective of (P1) over all local, seconds, shape (M,).
 
         Args:
-            which: numbers of instances, shape (M,).
-            granted: whether each user is granted, shape (M, P).
+            rounds: the instances.
+            granted: whether each user is granted, in the order of the rounds, shape (M, P).
         """
         b = granted.sum(axis=1)
-        value: Floats = (self.gain[which, b] * granted).sum(axis=1) - self.transmit_s[which] * b**2
+        gain = self.gain[rounds.which[:, None], b[:, None], rounds.order]
+        value: Floats = (gain * granted).sum(axis=1) - self.transmit_s[rounds.which] * b**2
         return value
 
-    def rise(self, which: Ints, granted: Bools, t: Ints) -> Floats:
+    def rise(self, rounds: OrderedRounds, granted: Bools, t: Ints) -> Floats:
         """What granting user t now would add to the objective, 0 where no more can be granted; seconds, shape (M,)."""
         more = granted.copy()
-        more[np.arange(len(t)), t] = granted.sum(axis=1) < self.max_batch[which]
-        return self.value(which, more) - self.value(which, granted)
+        more[np.arange(len(t)), t] = granted.sum(axis=1) < self.max_batch[rounds.which]
+        return self.value(rounds, more) - self.value(rounds, granted)
 
     @abstractmethod
-    def state(self, which: Ints, granted: Bools, t: Ints) -> State:
+    def state(self, rounds: OrderedRounds, granted: Bools, t: Ints) -> State:
         """What the agent's network sees.
 
         Args:
-            which: numbers of instances, shape (M,).
-            granted: whether each user has been granted, shape (M, P).
-            t: number of the current user, shape (M,).
+            rounds: the instances.
+            granted: whether each user has been granted, in the order of the rounds, shape (M, P).
+            t: number of the current user in that order, shape (M,).
         """
 
 

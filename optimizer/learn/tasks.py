@@ -59,11 +59,11 @@ def shipped_tasks() -> list[Task]:
     draw = mixture(default_scenario())
     mixed = Task(name="set-general", scope="general", preset="set", draw=draw, seeds=6000, steps=60_000)
     general = Task(
-        name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=100_000
+        name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=80_000
     )
-    of_gpus = replace(general, seeds=1000, steps=60_000)
+    of_gpus = replace(general, seeds=1000, steps=40_000)
     own = {gpus: specific_task(shipped_instance(gpus), "flat-gain") for gpus in (1, 2, 4, 8)}
-    specific = [replace(own[gpus], name=f"specific-{gpus}", steps=40_000) for gpus in (1, 2, 4)]
+    specific = [replace(own[gpus], name=f"specific-{gpus}") for gpus in (1, 2, 4)]
     return [mixed, general, *specific, own[8], *(for_gpus(of_gpus, gpus, f"gpu-{gpus}") for gpus in (1, 2, 4, 8))]
 
 
@@ -97,7 +97,7 @@ def specific_task(instance: Instance, preset: PresetName) -> Task:
     """The training of a policy for one round alone."""
     case = Case(scenario=instance.scenario, users=RoundUsers.of(instance.users))
     return Task(
-        name="specific", scope="specific", preset=preset, draw=lambda _: instance, seeds=1, steps=20_000,
+        name="specific", scope="specific", preset=preset, draw=lambda _: instance, seeds=1, steps=5_000,
         gpus=[instance.scenario.gpus], case=case, held_out=1,
     )  # fmt: skip
 

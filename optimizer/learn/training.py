@@ -236,7 +236,7 @@ class _Run:
             total=self.task.steps,
             episodes=self.episodes,
             **{name: last[name] for name in SHOWN},
-            steps_per_s=speed * learner.preset.episodes,
+            steps_per_s=speed * learner.preset.episodes / learner.preset.updates,
             left_s=(self.task.steps - learner.done) / speed,
         )
 
@@ -248,13 +248,13 @@ class _Run:
 
     def weights(self) -> Weights:
         """The weights of the trained network, as NumPy plans with them."""
-        return {name: value.numpy().astype(np.float64) for name, value in self.learner.current.state_dict().items()}
+        return {name: value.numpy().astype(np.float64) for name, value in self.learner.policy.state_dict().items()}
 
     def write(self, card: PolicyCard) -> None:
         """Write the weights, then the card, and remove the checkpoint."""
         path = self.folder / f"{self.task.name}.json"
         path.unlink(missing_ok=True)  # of a policy that is replaced
-        state = self.learner.current.state_dict()
+        state = self.learner.policy.state_dict()
         with whole_file(path.with_suffix(".safetensors"), "wb") as handle:
             handle.write(save({name: value.contiguous() for name, value in state.items()}))
         write_record(path, card)

@@ -7,7 +7,7 @@ import numpy as np
 from ...common.arrays import Bools, Floats, Ints
 from .mdp import episode_ended, transition
 from .rewards import Moves, Reward
-from .tables import Tables
+from .tables import OrderedRounds, Tables
 
 
 @dataclass
@@ -17,40 +17,49 @@ class VectorEnv:
     Attributes:
         tables: the instances.
         reward: what the steps pay.
-        which: instance of each episode, shape (M,).
-        granted: whether each user has been granted, shape (M, P).
+        rounds: instance of each episode, and the order of its users.
+        granted: whether each user has been granted, in that order, shape (M, P).
         t: number of the current user, shape (M,).
-        paid: sum of the rewards so far, seconds, shape (M,).
+        paid: rewards of the steps so far, 0 for those to come; seconds, shape (M, P).
     """
 
     tables: Tables
     reward: Reward
-    which: Ints
+    rounds: OrderedRounds
     granted: Bools
     t: Ints
     paid: Floats
 
     @classmethod
-    def start(cls, tables: Tables, which: Ints, reward: Reward) -> "VectorEnv":
-        """Episodes over these instances, at their beginning."""
-        granted = np.zeros((len(which), tables.places), bool)
-        return cls(tables, reward, which.copy(), granted, np.zeros(len(which), np.int64), np.zeros(len(which)))
+    def start(cls, tables: Tables, rounds: OrderedRounds, reward: Reward) -> "VectorEnv":
+        """Episodes over these rounds, at their beginning."""
+        own = OrderedRounds(rounds.which.copy(), rounds.order.copy())
+        empty = np.zeros(own.order.shape)
+        return cls(tables, reward, own, empty.astype(bool), np.zeros(len(empty), np.int64), empty)
+
+    @property
+    def returns(self) -> Floats:
+        """The sum of the rewards so far, seconds, shape (M,)."""
+        total: Floats = self.paid.sum(axis=1)
+        return total
 
     def step(self, actions: Ints) -> tuple[Floats, Bools]:
         """Grant or deny the current user of every episode; returns the rewards and which episodes have ended."""
-        before, t, which, tables = self.granted, self.t, self.which, self.tables
+        before, t, which, tables = self.granted, self.t, self.rounds.which, self.tables
         self.granted, self.t = transition(before, t, actions)
         ended = episode_ended(self.granted, self.t, tables.users[which], tables.max_batch[which])
         rewards = self.reward.pay(
-            Moves(which=which, t=t, before=before, after=self.granted, ended=ended, paid=self.paid)
+            Moves(rounds=self.rounds, t=t, before=before, after=self.granted, ended=ended, paid=self.returns)
         )
-        self.paid = self.paid + rewards
+        self.paid[np.arange(len(t)), t] = rewards
         return rewards, ended
 
-    def restart(self, rows: Ints, which: Ints) -> None:
-        """Begin new episodes, over the instances `which`, in these rows."""
-        self.which[rows], self.t[rows], self.paid[rows], self.granted[rows] = which, 0, 0.0, False
+    def restart(self, rows: Ints, rounds: OrderedRounds) -> None:
+        """Begin new episodes, over other rounds, in these rows."""
+        self.rounds.which[rows], self.rounds.order[rows] = rounds.which, rounds.order
+        self.t[rows], self.paid[rows], self.granted[rows] = 0, 0.0, False
 
     def select(self, rows: Bools) -> "VectorEnv":
         """These episodes alone."""
-        return VectorEnv(self.tables, self.reward, self.which[rows], self.granted[rows], self.t[rows], self.paid[rows])
+        rounds = self.rounds.take(rows)
+        return VectorEnv(self.tables, self.reward, rounds, self.granted[rows], self.t[rows], self.paid[rows])

@@ -13,7 +13,7 @@ from edgesplit.optimizer.learn import dqn, training
 from edgesplit.optimizer.learn.checkpoint import load_checkpoint, save_checkpoint
 from edgesplit.optimizer.learn.dqn import DivergedError, Learner, explore, loss_target, roll_out, weighted_loss
 from edgesplit.optimizer.learn.paper_tables import paper_tables
-from edgesplit.optimizer.learn.presets import PRESETS
+from edgesplit.optimizer.learn.presets import MONTE_CARLO, PRESETS
 from edgesplit.optimizer.learn.replay import Experience
 from edgesplit.optimizer.learn.set_tables import set_tables
 from edgesplit.optimizer.learn.tasks import Task
@@ -67,45 +67,59 @@ def test_the_target_changes_on_its_beat_alone():
             assert same(weights(agent.current), weights(agent.target))
 
 
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_targets(preset):
-    """y = r at an episode's end, else r + gamma times the target network's value of the action that is chosen."""
-    agent = learner(preset, target_every=10**6)
+@pytest.mark.parametrize(("preset", "n"), [("set", 1), ("paper", 1), ("paper", 3), ("flat-gain", MONTE_CARLO)])
+def test_targets(preset, n):
+    """y = what was paid in n steps, and, where the episode goes on, the target network's value of the state then."""
+    agent = learner(preset, target_every=10**6, n_step=n)
     for _ in range(30):
         agent.turn()
     s = agent.memory.sample(32, np.random.default_rng(0)).experience
-    y = agent._targets(s).numpy()
-    assert y[s.done] == pytest.approx(s.reward[s.done], rel=1e-6)
-    for k in np.flatnonzero(~s.done):
-        env = VectorEnv(agent.tables, agent.reward, s.which[[k]], s.granted[[k]], s.t[[k]], np.zeros(1))
-        env.step(s.action[[k]])
-        state = tensors(agent.tables.state(env.which, env.granted, env.t))
-        with torch.no_grad():
-            current, target = agent.current(state)[0], agent.target(state)[0]
-        chosen = target[current.argmax()] if agent.preset.double else target.max()
-        assert y[k] == pytest.approx(s.reward[k] + agent.preset.discount * float(chosen), abs=1e-5)
+    y, discount = agent._targets(s).numpy(), agent.preset.discount
+    for k in range(32):
+        episode = s.take(np.array([k]))
+        env, paid = VectorEnv.start(agent.tables, episode.rounds, agent.reward), []
+        for t in range(int(episode.steps[0])):
+            if t == s.t[k] + n:
+                break
+            env.step(episode.granted[:, t].astype(int))
+        rewards = agent.reward.settle(episode.rounds, episode.granted, episode.steps, env.paid)[0]
+        unit = agent.reward.unit(episode.which)[0]
+        paid = rewards[s.t[k] : s.t[k] + n] / unit
+        expected = sum(discount**j * reward for j, reward in enumerate(paid))
+        if s.t[k] + n < s.steps[k]:
+            state = tensors(agent.tables.state(env.rounds, env.granted, env.t))
+            with torch.no_grad():
+                current, target = agent.current(state)[0], agent.target(state)[0]
+            chosen = target[current.argmax()] if agent.preset.double else target.max()
+            expected += discount**n * float(chosen)
+        assert y[k] == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_equation_23_by_hand():
     """Its target, plain and with the current network's choice, and its loss, squared and Huber's."""
-    reward, ended = torch.tensor([1.0, 2.0]), torch.tensor([False, True])
+    reward, goes_on = torch.tensor([1.0, 2.0]), torch.tensor([True, False])
     q_target, q_current = torch.tensor([[3.0, 5.0], [7.0, 9.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    assert loss_target(reward, ended, q_target, None, 0.5).tolist() == [1 + 0.5 * 5, 2]
-    assert loss_target(reward, ended, q_target, q_current, 0.5).tolist() == [1 + 0.5 * 3, 2]
+    assert loss_target(reward, goes_on, q_target, None, 0.5).tolist() == [1 + 0.5 * 5, 2]
+    assert loss_target(reward, goes_on, q_target, q_current, 0.5).tolist() == [1 + 0.5 * 3, 2]
     error, weight = torch.tensor([0.5, -3.0]), torch.tensor([1.0, 0.5])
     assert float(weighted_loss(error, weight, robust=False)) == pytest.approx((0.25 + 0.5 * 9) / 2)
     assert float(weighted_loss(error, weight, robust=True)) == pytest.approx((0.125 + 0.5 * 2.5) / 2)
 
 
 def test_each_network_has_its_tables_and_its_network():
+    rng = np.random.default_rng(0)
     for preset in PRESETS.values():
         made = TRAINEES[preset.network].make_tables(INSTANCES)
         q = TRAINEES[preset.network].make_network(made)(
-            tensors(made.state(np.arange(3), np.zeros((3, made.places), bool), np.zeros(3, np.int64)))
+            tensors(
+                made.state(made.rounds(np.arange(3), "file", rng), np.zeros((3, made.places), bool), np.zeros(3, int))
+            )
         )
         assert q.shape == (3, 2)
     with pytest.raises(ValueError, match="reward: found 'paper' with another agent than the paper's, accepted: 'gain'"):
         learner(reward="paper")
+    with pytest.raises(ValueError, match="order: found 'random' with another agent than the paper's, accepted: 'file'"):
+        learner(order="random")
 
 
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path):
@@ -172,7 +186,7 @@ def test_explore():
 
 
 def test_epsilon_and_temperature_fall_linearly():
-    agent = learner("flat-gain", steps=100)
+    agent = learner("paper", steps=100)
     assert (agent.epsilon, agent.temperature) == (0.5, 5.0)
     agent.done = 50
     assert (agent.epsilon, agent.temperature) == pytest.approx((0.2505, 2.505))

@@ -102,7 +102,7 @@ def test_a_return_is_the_objective(seed):
     worth = users.alpha * evaluate(scenario, users, split_granted(scenario, users, env.granted)).pai
     hindsight = info["hindsight_rewards"]
     assert len(hindsight) == len(rewards)
-    assert np.array_equal(hindsight[:-1], worth[: len(rewards) - 1])
+    assert hindsight[:-1] == pytest.approx(worth[: len(rewards) - 1], rel=1e-12)
     assert hindsight.sum() == pytest.approx(value, rel=1e-9, abs=1e-9 * max(1, worth.sum()))
     gains, _, _ = play(OffloadingEnv(reward="gain"), instance, actions)
     rounding = 1e-9 * max(1, abs(value))
@@ -165,15 +165,16 @@ def test_the_environment_and_its_twin_are_what_the_specification_says(reward):
     instances = [small_instance(rng) for _ in range(25)]
     actions = rng.integers(0, 2, (len(instances), PLACES))
     tables = paper_tables(instances)
-    twin = VectorEnv.start(tables, np.arange(len(instances)), make_reward(reward, tables))
+    rounds = tables.rounds(np.arange(len(instances)), "file", rng)
+    twin = VectorEnv.start(tables, rounds, make_reward(reward, tables))
     plain = [plain_episode(instance, row, reward) for instance, row in zip(instances, actions, strict=True)]
     singles = [OffloadingEnv(reward=reward) for _ in instances]
     for single, instance in zip(singles, instances, strict=True):
         single.reset(options={"instance": instance})
     for t in range(PLACES):
-        rewards, ends = twin.step(actions[twin.which, t])
-        state = tables.paper_state(twin.which, twin.granted, twin.t)
-        for k, row in enumerate(twin.which):
+        rewards, ends = twin.step(actions[twin.rounds.which, t])
+        state = tables.paper_state(twin.rounds, twin.granted, twin.t)
+        for k, row in enumerate(twin.rounds.which):
             steps, nobody = plain[row]
             expected, done, seen = steps[t]
             close = pytest.approx(expected, rel=1e-9, abs=1e-9 * max(1, abs(nobody)))
@@ -184,7 +185,7 @@ def test_the_environment_and_its_twin_are_what_the_specification_says(reward):
             rows = np.concatenate([state.users[k], state.status[k, :, None]], axis=1)
             assert np.concatenate([rows.ravel(), state.system[k]]) == pytest.approx(seen, rel=1e-6)
         twin = twin.select(~ends)
-        if not twin.which.size:
+        if not twin.t.size:
             return
     pytest.fail("an episode did not end")
 
@@ -217,11 +218,12 @@ def test_a_greedy_policy_passes_a_floor():
     for _ in range(40):
         instance = paper_instance(rng, Range(users=(4, 7), gpus=(2, 4, 8)))
         tables = paper_tables([instance], len(instance.users))
-        which, granted = np.zeros(1, int), np.zeros((1, len(instance.users)), bool)
+        granted = np.zeros((1, len(instance.users)), bool)
+        one = tables.rounds(np.zeros(1, int), "file", rng)
         for t in range(len(instance.users)):
             tried = granted.copy()
             tried[0, t] = True
-            if tried.sum() <= instance.scenario.max_batch and tables.value(which, tried) > tables.value(which, granted):
+            if tried.sum() <= instance.scenario.max_batch and tables.value(one, tried) > tables.value(one, granted):
                 granted = tried
         rewards, info, _ = play(OffloadingEnv(), instance, granted[0].astype(int))
         best, local = brute_force(instance.scenario, instance.users), info["all_local_objective"]
@@ -232,7 +234,8 @@ def test_a_greedy_policy_passes_a_floor():
 def test_a_tables_rise_is_what_granting_the_next_user_adds():
     rng = np.random.default_rng(9)
     instances = [small_instance(rng) for _ in range(30)]
-    tables, which = paper_tables(instances), np.arange(30)
+    tables = paper_tables(instances)
+    rounds = tables.rounds(np.arange(30), "file", rng)
     for k, instance in enumerate(instances):
         granted = np.zeros((1, PLACES), bool)
         t = int(rng.integers(len(instance.users)))
@@ -245,7 +248,9 @@ def test_a_tables_rise_is_what_granting_the_next_user_adds():
         count = len(instance.users)
         expected = objective_of(instance, more[0, :count]) - objective_of(instance, granted[0, :count])
         rounding = 1e-9 * max(1, abs(objective_of(instance, more[0, :count])))
-        assert tables.rise(which[[k]], granted, np.array([t]))[0] == pytest.approx(expected, rel=1e-9, abs=rounding)
+        assert tables.rise(rounds.take(np.array([k])), granted, np.array([t]))[0] == pytest.approx(
+            expected, rel=1e-9, abs=rounding
+        )
 
 
 # -- what the `set` network sees ----------------------------------------------------------------------------
@@ -302,3 +307,43 @@ def test_the_features_are_free_of_units():
         assert second.gains == pytest.approx(first.gains, rel=1e-6, abs=1e-6)
         assert second.fixed == pytest.approx(first.fixed, rel=1e-6)
         assert second.scale == pytest.approx(60 * first.scale, rel=1e-6)
+
+
+# -- the order of the users --------------------------------------------------------------------------------------------
+
+
+def test_orders():
+    """Every order takes each user once and empty places last; random ones differ; the slowest device comes first."""
+    rng = np.random.default_rng(0)
+    tables = paper_tables([paper_instance(rng) for _ in range(50)])
+    orders = {name: tables.rounds(np.arange(50), name, rng).order for name in ("file", "random", "slowest")}
+    for order in orders.values():
+        for k, row in enumerate(order):
+            count = tables.users[k]
+            assert sorted(row[:count]) == list(range(count))
+            assert sorted(row[count:]) == list(range(count, PLACES))
+    assert np.array_equal(orders["file"], np.tile(np.arange(PLACES), (50, 1)))
+    assert (orders["random"] != orders["file"]).any(axis=1).all()
+    for k, row in enumerate(orders["slowest"]):
+        seen = [(-tables.local[k, place, 1], tables.local[k, place, 0]) for place in row[: tables.users[k]]]
+        assert seen == sorted(seen)
+
+
+def test_a_round_in_another_order_is_the_round_with_its_users_in_that_order():
+    """State, value and rise of permuted rounds equal those of instances whose users stand in that order in the file."""
+    rng = np.random.default_rng(4)
+    instances = [small_instance(rng) for _ in range(30)]
+    tables = paper_tables(instances)
+    rounds = tables.rounds(np.arange(30), "random", rng)
+    moved = [Instance(i.scenario, i.users.take(rounds.order[k, : len(i.users)])) for k, i in enumerate(instances)]
+    theirs = paper_tables(moved)
+    same = theirs.rounds(np.arange(30), "file", rng)
+    t = np.array([rng.integers(len(instance.users)) for instance in instances])
+    granted = (rng.random((30, PLACES)) < 0.3) & (np.arange(PLACES) < t[:, None])
+    granted &= np.cumsum(granted, axis=1) < tables.max_batch[:, None]
+    for name in ("users", "status", "system"):
+        assert np.array_equal(
+            getattr(tables.paper_state(rounds, granted, t), name), getattr(theirs.paper_state(same, granted, t), name)
+        )
+    assert tables.value(rounds, granted) == pytest.approx(theirs.value(same, granted), rel=1e-12, abs=1e-9)
+    assert tables.rise(rounds, granted, t) == pytest.approx(theirs.rise(same, granted, t), rel=1e-9, abs=1e-9)
