@@ -75,14 +75,14 @@ def ours(preset: PresetName, instances: list[Instance], held: list[Instance], po
     chosen, between = PRESETS[preset], BETWEEN[preset]
     tables, tested = (TRAINEES[chosen.network].make_tables(rounds) for rounds in (instances, held))
     learner, curve = Learner(tables, chosen, STEPS, 0), Curve(f"edgesplit, {preset}", [])
-    curve.points.append((0.0, shares(roll_out(learner.policy, tested), possible)))
+    curve.points.append((0.0, shares(roll_out(learner.policy, tested, chosen.deciding), possible)))
     while curve.clock < LIMIT_S and learner.done < STEPS:
         start = time.perf_counter()
         for _ in range(between):
             learner.turn()
         curve.clock += time.perf_counter() - start
         curve.steps += between * chosen.episodes
-        curve.points.append((curve.clock, shares(roll_out(learner.policy, tested), possible)))
+        curve.points.append((curve.clock, shares(roll_out(learner.policy, tested, chosen.deciding), possible)))
         if curve.points[-1][1] >= GOALS[-1] and curve.clock > LEAST_S:
             break
     return curve

@@ -11,6 +11,8 @@ from ..methods.counts import BLOCK_RATINGS, cells_by_size
 from ..methods.exact import optimum
 from ..model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from ..model.split import best_split, split_granted
+from .names import OrderName
+from .orders import order_of
 from .policies import Policy, load_policy
 from .ranges import beyond_range
 from .set_agent import SetAgent
@@ -69,28 +71,26 @@ def greedy(scenario: Scenario, users: Users) -> Plan:
 def decide(policy: Policy, scenario: Scenario, users: Users, orders: int = 1) -> Bools:
     """Whom a policy grants; users of cells of equal size, arrays and result (cells, users).
 
-    The agent's answer depends on the order in which it takes the users. With more than one order, the first is the
-    file's and the others are random; of these plans the one with the largest objective is kept. That is a search on top
-    of the policy, and no part of the paper's method.
+    What the paper's agent answers depends on the order in which it takes the users. With more than one order, the first
+    is the card's and the others are random; of these plans the one with the largest objective is kept. That is a search
+    on top of the policy, and no part of the paper's method.
     """
-    if orders == 1:
-        return policy.card.agent.decide(policy.weights, scenario, users)
-    cells, count = users.alpha.shape
-    places = _orders(cells, count, orders)
-    tried = np.zeros(places.shape, bool)
-    for order, granted in zip(places, tried, strict=True):
-        own = policy.card.agent.decide(policy.weights, scenario, _in_order(users, order))
-        np.put_along_axis(granted, order, own, axis=1)
-    best = np.argmax([_value(scenario, users, granted) for granted in tried], axis=0)
-    chosen: Bools = tried[best, np.arange(len(best))]
+    agent = policy.card.agent
+    if agent.own_order:
+        return agent.decide(policy.weights, scenario, users)
+    tried = np.zeros((orders, *users.alpha.shape), bool)
+    for order, granted in zip(_orders(policy.card.order, users, orders), tried, strict=True):
+        np.put_along_axis(granted, order, agent.decide(policy.weights, scenario, _in_order(users, order)), axis=1)
+    best = np.argmax([_value(scenario, users, granted) for granted in tried], axis=0) if orders > 1 else 0
+    chosen: Bools = tried[best, np.arange(len(users.alpha))]
     return chosen
 
 
-def _orders(cells: int, users: int, orders: int) -> Ints:
-    """The file's order, and further random ones that are the same at every call; shape (orders, cells, users)."""
-    key = np.random.default_rng(0).random((orders, cells, users))
-    key[0] = np.arange(users)
-    return key.argsort(axis=2)
+def _orders(first: OrderName, users: Users, orders: int) -> Iterator[Ints]:
+    """An order by its name, and then random ones, the same at every call; each of shape (cells, users)."""
+    rng, everybody = np.random.default_rng(0), np.ones(users.alpha.shape, bool)
+    for number in range(orders):
+        yield order_of("random" if number else first, users.step_latency_s, users.alpha, everybody, rng)
 
 
 def _in_order(users: Users, order: Ints) -> Users:

@@ -11,16 +11,16 @@ def order_of(name: OrderName, step_latency_s: Floats, alpha: Floats, present: Bo
 
     Args:
         name: "file" as given, "random" drawn for each round, "slowest" the slowest device first, and of equal devices
-            the smallest alpha.
+            the smallest alpha; "mixed" for each round one of the last two, at random.
         step_latency_s: L_i(1), seconds, shape (M, P).
         alpha: alpha_i, seconds, shape (M, P).
         present: whether a place holds a user, shape (M, P).
         rng: source of random orders.
     """
-    keys: tuple[np.ndarray, ...] = ()
-    if name == "random":
-        keys = (rng.random(present.shape),)
-    if name == "slowest":
-        keys = alpha, -step_latency_s
+    file = np.broadcast_to(np.arange(present.shape[1]), present.shape)
+    drawn = np.zeros(present.shape) if name == "slowest" else rng.random(present.shape)
+    if name == "mixed":
+        drawn[rng.random(len(drawn)) < 0.5] = 0.0
+    keys = (file,) if name == "file" else (alpha, -step_latency_s, drawn)
     order: Ints = np.lexsort((*keys, ~present), axis=1)
     return order

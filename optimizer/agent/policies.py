@@ -119,6 +119,7 @@ class PolicyCard(Record):
             called "flat-gain" now and was called "paper" then, as their cards say; the hyper-parameters themselves
             stand in the notes of every card.
         places: number of users that a flat network has room for; null for "set".
+        order: order in which a flat network takes the users of a round.
         gpus: numbers of edge GPUs in training; null for any number.
         range: smallest and largest value of every number in training. Outside, a flat policy does not plan; a "set"
             policy does, because only ratios of gains matter to it.
@@ -136,6 +137,7 @@ class PolicyCard(Record):
     scope: Scope
     preset: Text
     places: Annotated[int, Field(ge=1, le=10_000)] | None
+    order: Literal["file", "slowest"] = "file"
     gpus: list[Count] | None
     range: dict[RangeName, Interval]
     case: Case | None = None

@@ -34,6 +34,7 @@ def new_card(task: Task, instances: Sequence[Instance], minutes: float) -> Polic
         scope=task.scope,
         preset=task.preset,
         places=TRAINEES[preset.network].places,
+        order=preset.deciding,
         gpus=task.gpus,
         range=training_range((instance.scenario, instance.users) for instance in instances),
         case=task.case,

@@ -21,7 +21,8 @@ class Preset:
         network: "flat" for the paper's network, "set" for ours.
         reward: what the steps of an episode pay.
         n_step: number of rewards that a target sums before the target network values the rest; `MONTE_CARLO` for all.
-        order: order in which the users of an episode are taken.
+        order: order in which the users of an episode are taken in training.
+        deciding: order in which the trained policy takes users.
         double: whether the current network chooses the target's action (arXiv 1509.06461).
         robust: whether large errors count linearly (Huber's loss) instead of squared.
         learning_rate: learning rate at the start.
@@ -45,6 +46,7 @@ class Preset:
     reward: RewardName = "paper"
     n_step: int = 1
     order: OrderName = "file"
+    deciding: Literal["file", "slowest"] = "file"
     double: bool = False
     robust: bool = False
     learning_rate: float = 1e-4
@@ -81,7 +83,8 @@ PRESETS: Mapping[PresetName, Preset] = {
     "flat-gain": Preset(
         reward="gain",
         n_step=MONTE_CARLO,
-        order="random",
+        order="mixed",
+        deciding="slowest",
         robust=True,
         learning_rate=1e-3,
         last_learning_rate=1e-6,

@@ -61,7 +61,7 @@ def shipped_tasks() -> list[Task]:
     general = Task(
         name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=80_000
     )
-    of_gpus = replace(general, seeds=1000, steps=40_000)
+    of_gpus = replace(general, seeds=1000, steps=80_000)
     own = {gpus: specific_task(shipped_instance(gpus), "flat-gain") for gpus in (1, 2, 4, 8)}
     specific = [replace(own[gpus], name=f"specific-{gpus}") for gpus in (1, 2, 4)]
     return [mixed, general, *specific, own[8], *(for_gpus(of_gpus, gpus, f"gpu-{gpus}") for gpus in (1, 2, 4, 8))]

@@ -104,18 +104,22 @@ def test_the_order_of_users_does_not_matter_to_set_policies():
         assert np.array_equal(plans[0].local_steps[order], plans[1].local_steps)
 
 
-def test_the_best_of_many_orders_is_what_trying_each_order_alone_finds():
-    """Cells together, against one round and one order after another; the first order is the file's."""
+@pytest.mark.parametrize("first", ["file", "slowest"])
+def test_the_best_of_many_orders_is_what_trying_each_order_alone_finds(first):
+    """Cells together, against one round and one order after another; the first order is the card's."""
     rng, policy = np.random.default_rng(5), random_policy("flat", 3)[1]
+    policy = replace(policy, card=policy.card.model_copy(update={"order": first}))
     rounds = [paper_instance(rng, Range(users=(9, 9), gpus=(4,))) for _ in range(12)]
     cells, scenario = in_cells(rounds), rounds[0].scenario
+    in_file_order = replace(policy, card=policy.card.model_copy(update={"order": "file"}))
+    orders = np.array(list(_orders(first, cells.take(np.arange(len(cells)).reshape(12, 9)), 5)))
     plan = drl_convex(scenario, cells, policy, orders=5)
     assert plan.note == "the best plan of 5 orders of the users"
     better = 0
     for k, instance in enumerate(rounds):
         users, values = instance.users, []
-        for order in _orders(len(rounds), 9, 5)[:, k]:
-            alone = drl_convex(scenario, users.take(order), policy)
+        for order in orders[:, k]:
+            alone = drl_convex(scenario, users.take(order), in_file_order)
             values.append(gain(Instance(scenario, users.take(order)), alone))
         own = split_granted(scenario, users, plan.granted[cells.cell == k])
         assert gain(instance, own) == pytest.approx(max(values), rel=1e-9, abs=1e-9)

@@ -316,7 +316,7 @@ def test_orders():
     """Every order takes each user once and empty places last; random ones differ; the slowest device comes first."""
     rng = np.random.default_rng(0)
     tables = paper_tables([paper_instance(rng) for _ in range(50)])
-    orders = {name: tables.rounds(np.arange(50), name, rng).order for name in ("file", "random", "slowest")}
+    orders = {name: tables.rounds(np.arange(50), name, rng).order for name in ("file", "random", "slowest", "mixed")}
     for order in orders.values():
         for k, row in enumerate(order):
             count = tables.users[k]
@@ -324,6 +324,8 @@ def test_orders():
             assert sorted(row[count:]) == list(range(count, PLACES))
     assert np.array_equal(orders["file"], np.tile(np.arange(PLACES), (50, 1)))
     assert (orders["random"] != orders["file"]).any(axis=1).all()
+    sorted_ones = (orders["mixed"] == orders["slowest"]).all(axis=1)
+    assert 10 < sorted_ones.sum() < 40
     for k, row in enumerate(orders["slowest"]):
         seen = [(-tables.local[k, place, 1], tables.local[k, place, 0]) for place in row[: tables.users[k]]]
         assert seen == sorted(seen)
