@@ -18,7 +18,7 @@ from .gpu import check_bf16
 from .lora import merge_lora
 from .lora_files import with_lora_files
 from .parts import load_parts
-from .references import CLASS, FORMATS, check_loras, has_loras, lora_files, origin_of, read_settings
+from .references import CLASS, FORMATS, check_loras, check_origin, has_loras, lora_files, origin_of, read_settings
 from .sampling import Sampling
 from .schedules import agreed, check_same
 from .weights import Placement, check_range
@@ -66,6 +66,7 @@ def load_model(reference: str | Path, *, subject: str | None = None, dtype: str 
     if dtype == "bf16":
         check_bf16(device, "dtype: ")
     origin = origin_of(str(reference))
+    check_origin(origin)
     check_loras(str(reference), origin)
     adapted = has_loras(str(reference), origin)
     model = load_parts(origin, placement, exact=adapted)

@@ -13,7 +13,7 @@ from ...common.errors import InputError, reason_of, shown
 from .families.base import Model, Part
 from .index import unloadable
 from .memory import check_fits
-from .references import CLASS, Origin, check_origin
+from .references import CLASS, Origin
 from .sources import ModelSource, Weights, source_of
 from .weights import Placement, fitting
 
@@ -27,7 +27,7 @@ def load_parts(origin: Origin, placement: Placement, exact: bool = False) -> Mod
     """A model on its device and in its number format from the start: the host's memory never holds it in fp32 first.
 
     Args:
-        origin: what its weights come from.
+        origin: what its weights come from, checked by `check_origin`.
         placement: device and number format.
         exact: whether weights keep the precision of their files, as LoRAs are added to them before they are rounded.
 
@@ -35,7 +35,6 @@ def load_parts(origin: Origin, placement: Placement, exact: bool = False) -> Mod
         InputError: one line, for anything that is not a whole model of a known family in safetensors, or that the
             device's memory does not hold.
     """
-    check_origin(origin)
     _silence()
     source = source_of(origin)
     family, index = source.family, source.index
