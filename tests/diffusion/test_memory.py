@@ -104,7 +104,6 @@ def test_the_largest_published_model_is_refused_before_a_byte_of_it_is_made(monk
     """11.9 billion weights, T5's 4.8, CLIP's 0.1 and the autoencoder's 0.1: 33.7 GB in bf16, 67.5 in fp32."""
     from edgesplit.diffusion.inference import parts
 
-    monkeypatch.setattr(parts, "check_origin", lambda origin: None)
     monkeypatch.setattr(parts, "source_of", lambda origin: Published(origin.base))
     monkeypatch.setattr(memory, "free_bytes", lambda device: 30_000_000_000)
     for dtype, needed in (("bf16", 33.7), ("fp32", 67.5)):
