@@ -231,8 +231,8 @@ ScopeChoice = Annotated[
 PresetChoice = Annotated[
     PresetName,
     typer.Option(
-        help="Network and hyper-parameters: our network (set), the paper's network with our reward (flat-gain), or "
-        "network and reward of the paper (paper). docs/drl.md lists them."
+        help="Network and hyper-parameters: our network (set), the paper's network trained our way (flat-gain), or the "
+        "paper's network trained as in the paper (paper). docs/drl.md lists them."
     ),
 ]
 OwnRound = Annotated[Path | None, typer.Option("--users", help="Users of the one round that --scope specific is for.")]

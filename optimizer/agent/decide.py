@@ -87,10 +87,14 @@ def decide(policy: Policy, scenario: Scenario, users: Users, orders: int = 1) ->
 
 
 def _orders(first: OrderName, users: Users, orders: int) -> Iterator[Ints]:
-    """An order by its name, and then random ones, the same at every call; each of shape (cells, users)."""
-    rng, everybody = np.random.default_rng(0), np.ones(users.alpha.shape, bool)
-    for number in range(orders):
-        yield order_of("random" if number else first, users.step_latency_s, users.alpha, everybody, rng)
+    """An order by its name, and then random ones; each of shape (cells, users).
+
+    The random ones depend on the number of users alone, so that the plan of a cell does not on what others there are.
+    """
+    rng, (cells, count) = np.random.default_rng(0), users.alpha.shape
+    yield order_of(first, users.step_latency_s, users.alpha, np.ones((cells, count), bool), rng)
+    for _ in range(orders - 1):
+        yield np.tile(rng.permutation(count), (cells, 1))
 
 
 def _in_order(users: Users, order: Ints) -> Users:

@@ -17,10 +17,12 @@ def order_of(name: OrderName, step_latency_s: Floats, alpha: Floats, present: Bo
         present: whether a place holds a user, shape (M, P).
         rng: source of random orders.
     """
-    file = np.broadcast_to(np.arange(present.shape[1]), present.shape)
-    drawn = np.zeros(present.shape) if name == "slowest" else rng.random(present.shape)
-    if name == "mixed":
-        drawn[rng.random(len(drawn)) < 0.5] = 0.0
-    keys = (file,) if name == "file" else (alpha, -step_latency_s, drawn)
+    if name == "file":
+        keys: tuple[np.ndarray, ...] = ()  # a stable sort
+    else:
+        drawn = np.zeros(present.shape) if name == "slowest" else rng.random(present.shape)
+        if name == "mixed":
+            drawn[rng.random(len(drawn)) < 0.5] = 0.0
+        keys = alpha, -step_latency_s, drawn
     order: Ints = np.lexsort((*keys, ~present), axis=1)
     return order

@@ -125,6 +125,7 @@ def test_the_best_of_many_orders_is_what_trying_each_order_alone_finds(first):
         assert gain(instance, own) == pytest.approx(max(values), rel=1e-9, abs=1e-9)
         assert values[0] == pytest.approx(gain(instance, drl_convex(scenario, users, policy)), rel=1e-12)
         better += max(values) > values[0]
+        assert np.array_equal(own.granted, drl_convex(scenario, users, policy, orders=5).granted)  # as if it were alone
     assert better > 3  # the orders differ
     assert drl_convex(scenario, cells, policy, orders=5).granted.tolist() == plan.granted.tolist()
 
