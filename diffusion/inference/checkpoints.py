@@ -35,7 +35,7 @@ class Checkpoint:
     family: type[Model]
     header: Header
 
-    @property
+    @cached_property
     def shipped(self) -> "Description | None":
         """What ships to describe its parts; None for a size that is not shipped."""
         name = self.family.shipped_as(self.header)
