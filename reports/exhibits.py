@@ -14,12 +14,14 @@ from .exhibit import (
     latency,
     latents,
     learning,
+    memory,
     over_time,
     pai,
     peers,
     rounds,
     scopes,
     sensitivity,
+    servers,
     splits,
     wanted,
 )
@@ -46,6 +48,8 @@ def exhibits(proposed: str = DEFAULT_METHOD) -> tuple[Exhibit, ...]:
         latents.BEYOND_LATENTS,
         wanted.BEYOND_GPUS,
         over_time.BEYOND_TIME,
+        servers.BEYOND_SERVERS,
+        memory.BEYOND_MEMORY,
     )
 
 
@@ -63,6 +67,8 @@ EXPERIMENTS = {
         scopes.BY_DRAWS,
         scopes.BY_SCOPE,
         over_time.TIME,
+        servers.SERVERS,
+        memory.MEMORY_SWEEP,
         complexity.TIMING,
     )
 }

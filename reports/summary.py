@@ -16,10 +16,11 @@ def _section(entry: JudgedExhibit) -> str:
     name, title = entry.exhibit.name, entry.exhibit.title
     claims = [check for check in entry.checks if check.verdict != FINDING]
     rows = ((check.claim, check.verdict, check.evidence) for check in claims)
+    whose = "the paper's claim" if entry.exhibit.claims else "our claim"
     parts = [
         f"### {_plain(title)}: {overall(entry.checks)}",
         f"![{_plain(title)}]({name}.png)",
-        _table(["the paper's claim", "verdict", "our numbers"], rows) if claims else "",
+        _table([whose, "verdict", "our numbers"], rows) if claims else "",
         *map(_finding, (check for check in entry.checks if check.verdict == FINDING)),
         _table(entry.table.head, entry.table.rows) if entry.table else "",
     ]

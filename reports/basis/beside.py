@@ -1,6 +1,6 @@
 """Claims about the proposed method, with the verdicts for DRL-convex's other networks beside them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -41,20 +41,31 @@ def _words(claim: Claim, table: pd.DataFrame, x: str) -> Iterator[str]:
 def shares_for_people(table: pd.DataFrame, proposed: str) -> PeopleTable:
     """What every method captures of the possible gain over all cases of a table."""
     share = table.groupby("method")["captured_share"]
+    named = {
+        method_look(name, proposed)["label"].replace(r"$\hat{N}$", "N-hat")
+        + share_exact(notes_of(table, name)): share.get_group(name)
+        for name in methods_in(table, proposed)
+    }
+    head, rows = share_cells(named)
+    return PeopleTable(
+        caption="Captured share of what offloading can gain over all local.",
+        head=head,
+        rows=rows,
+    )
+
+
+def share_cells(shares: Mapping[str, "pd.Series[float]"]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a table of captured shares, a row for each method by its name for people."""
+    head = ["method", "mean", "5th percentile", "least", "at the optimum", "cases"]
     rows = [
         [
-            method_look(name, proposed)["label"].replace(r"$\hat{N}$", "N-hat") + share_exact(notes_of(table, name)),
+            name,
             f"{100 * own.mean():.3f} %",
             f"{100 * own.quantile(0.05):.2f} %",
             f"{100 * own.min():.2f} %",
             f"{(own >= 1 - TINY).mean():.1%}",
             str(len(own)),
         ]
-        for name in methods_in(table, proposed)
-        for own in (share.get_group(name),)
+        for name, own in shares.items()
     ]
-    return PeopleTable(
-        caption="Captured share of what offloading can gain over all local.",
-        head=["method", "mean", "5th percentile", "least", "at the optimum", "cases"],
-        rows=rows,
-    )
+    return head, rows

@@ -46,6 +46,8 @@ class Size:
         program_users: most users in Table 1 for the branch and bound that the paper cites, which takes long for more.
         arrivals: requests per second where rounds overlap.
         worlds: worlds at each of these rates.
+        servers: numbers of edge servers where there are several.
+        memory_servers: numbers of edge servers where their memory is swept.
     """
 
     cases: int
@@ -58,6 +60,8 @@ class Size:
     program_users: int = 200
     arrivals: tuple[int, ...] = (1, 2, 4, 8, 12)
     worlds: int = 8
+    servers: tuple[int, ...] = (2, 3, 4, 5, 6)
+    memory_servers: tuple[int, ...] = (1, 3)
 
 
 FULL = Size(cases=100, slow_cases=100)

@@ -17,7 +17,7 @@ from edgesplit.reports.basis.scoring import compared
 from edgesplit.reports.basis.setup import QUICK, Choices, make_setup
 from edgesplit.reports.basis.shrinking import improve, shrinking_edge_time, shrinking_value
 from edgesplit.reports.basis.unserved import planned_exactly
-from edgesplit.reports.exhibit import scopes
+from edgesplit.reports.exhibit import memory, scopes, servers
 
 CASES = [draw(np.random.default_rng([77, n])) for draw in (paper_instance, broad_instance) for n in range(40)]
 FEW = [paper_instance(np.random.default_rng([78, n]), Range(users=(5, 10))) for n in range(4)]
@@ -133,3 +133,24 @@ def test_other_networks_stand_beside_drl_where_they_have_a_policy_and_beside_not
     setup, _ = make_setup(choices=Choices(proposed="offload-all"))
     case = setup.case(5, 0)
     assert [row["method"] for row in compared(setup, case.scenario, case.users, {})] == ["offload-all", "exact"]
+
+
+# -- several servers ----------------------------------------------------------------------------------------
+
+
+def test_no_method_gains_more_than_the_optimum_of_several_servers_and_cases_are_the_same_again():
+    setup, _ = make_setup(choices=Choices(population=8, generations=3))
+    rows = pd.DataFrame(servers.rows_of(setup, 3, 0))
+    assert (rows["captured_share"] <= 1 + TINY).all()
+    assert rows.groupby("users")["method"].nunique().to_dict() == {5: 5, 10: 5, 20: 6, 40: 5}
+    pd.testing.assert_frame_equal(rows, pd.DataFrame(servers.rows_of(setup, 3, 0)))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_more_memory_is_never_worth_less_and_none_is_worth_nothing(number):
+    setup, _ = make_setup()
+    for _, rows in pd.DataFrame(memory.rows_of(setup, 2, number)).groupby("models"):
+        gain = rows.set_index("memory_gb")["gain_per_user"]
+        assert gain[0] == pytest.approx(0, abs=TINY)
+        assert (gain.diff().dropna() >= -TINY).all()
+        assert rows["knee"].sum() == 1

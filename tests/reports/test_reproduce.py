@@ -49,6 +49,8 @@ SMALL = replace(
     timed_users=(5, 20),
     arrivals=(1,),
     worlds=1,
+    servers=(2,),
+    memory_servers=(1,),
 )
 """What `FAST` computes where QUICK is made as small as this; units of larger sizes are left alone."""
 NAMES = [exhibit.name for exhibit in exhibits()]

@@ -13,10 +13,12 @@ from edgesplit.reports.exhibit import (
     latency,
     latents,
     learning,
+    memory,
     pai,
     peers,
     rounds,
     scopes,
+    servers,
     splits,
     wanted,
 )
@@ -522,3 +524,54 @@ def test_a_moving_average_weighs_rows_by_their_episodes():
     ends = np.cumsum(lengths)
     expected = [every[max(0, end - learning.WINDOW) : end].mean() for end in ends]
     np.testing.assert_allclose(learning.moving_average(pd.Series(ends), pd.Series(values)), expected, atol=1e-12)
+
+
+def fleet_table(**lost):
+    """Cases of two regimes in which each method loses these shares of the gain."""
+    return pd.DataFrame(
+        {"method": method, "regime": regime, "captured_share": 1 - share, "note": "optimal: gain 1 s"}
+        for method, shares in {"assign-exact": (0, 0), "server-by-server": (0.1, 0.2), **lost}.items()
+        for regime, share in zip(("near", "far"), shares, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("greedy", "expected"), [((0.01, 0.02), HOLDS), ((0.01, 0.1), PARTLY), ((0.001, 0.02), PARTLY), ((0.2, 0.1), NOT)]
+)
+def test_our_own_statement_on_several_servers_is_judged_in_every_regime_and_at_worst(greedy, expected):
+    checks = servers.judge(fleet_table(greedy=greedy, nearest=(0.1, 0.2), assign=(0.0, 0.0008)))
+    assert [check.verdict for check in checks[:3]] == [expected, HOLDS, HOLDS]
+    assert f"near {greedy[0]:.2%}, far {greedy[1]:.2%}" in checks[0].evidence
+    assert checks[4].evidence == "genetic-assign was not asked"
+    assert "proves the optimum in 2 of 2 cases" in checks[5].evidence
+
+
+def memory_table(*gains):
+    """One case for each line of gains at 0, 4, 5 and 6 GB, for both kinds of models."""
+    places = [(kind, case, gb, gain) for kind in (memory.ADAPTERS, memory.OWN)
+              for case, own in enumerate(gains) for gb, gain in zip((0, 4, 5, 6), own, strict=True)]  # fmt: skip
+    facts = {"servers": 1, "mean_pai": 0.9, "hosted": 2, "note": "optimal: gain 1 s"}
+    return pd.DataFrame(
+        {"models": kind, "case": case, "memory_gb": gb, "gain_per_user": gain, "knee": gb == 4, **facts}
+        for kind, case, gb, gain in places
+    )
+
+
+@pytest.mark.parametrize(
+    ("gains", "never_less", "falling"),
+    [
+        ([(0, 8, 9, 9.5)], HOLDS, HOLDS),  # per GB: 2, 1, 0.5
+        ([(0, 4, 6, 6.5)], HOLDS, NOT),  # per GB: 1, 2, 0.5
+        ([(0, 8, 9, 8)], NOT, HOLDS),
+        ([(0, 8, 9, 9.5), (0, 8, 8, 8.1)], HOLDS, PARTLY),  # on average they fall
+    ],
+)
+def test_returns_of_memory_are_per_gb_and_judged_in_every_case_and_on_average(gains, never_less, falling):
+    checks = memory.judge(memory_table(*gains))
+    assert [check.verdict for check in checks] == [never_less, falling, falling, FINDING, FINDING]
+    assert checks[3].evidence.startswith("4 GB in 100% of cases")
+
+
+def test_memory_that_brings_nothing_has_no_knee():
+    table = memory_table((0, 0, 0, 0)).assign(knee=False)
+    assert memory.judge(table)[3].evidence == "memory brings nothing in any of these cases"
