@@ -87,8 +87,11 @@ def draw(table: pd.DataFrame) -> Any:
 
 def knee_of_means(rows: pd.DataFrame) -> int | None:
     """The memory at the knee of the mean gain, GB; None where it bends nowhere."""
-    mean = rows.groupby("memory_gb")["gain_per_user"].mean().to_dict()
-    points = [PlacementPoint(int(gb), gain, 1.0, 0, 0, 0.0, 0.0) for gb, gain in mean.items()]
+    mean = rows.groupby("memory_gb")["gain_per_user"].mean()
+    points = [
+        PlacementPoint(gb, gain, 1.0, 0, 0, 0.0, 0.0)
+        for gb, gain in zip(mean.index.tolist(), mean.tolist(), strict=True)
+    ]
     bend = knee(points, MEMORY)
     return None if bend is None else bend.memory_gb
 
