@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-FOLDERS := common data diffusion fitting metrics optimizer profiler reports service
+FOLDERS := clusters common data diffusion fitting metrics optimizer profiler reports service
 SOURCES := pyproject.toml README.md $(shell find edgesplit $(FOLDERS) -type f -not -name '*.pyc')
 
 .PHONY: demo test test-slow lint types docs bench reproduction policies prices profiles sweep toyworld clean

@@ -42,6 +42,7 @@ class TableForm:
         names: columns that hold names of people or things, in which NA and 01 are texts like any other.
         strict: whether another column is refused; if not, it is left out.
         needed: columns without which a table is refused.
+        others: whether all other columns are kept, under their titles.
     """
 
     rows: str
@@ -49,6 +50,7 @@ class TableForm:
     names: Collection[str] = ()
     strict: bool = True
     needed: Sequence[str] = ()
+    others: bool = False
 
 
 @dataclass(frozen=True)
@@ -356,6 +358,8 @@ def _own_columns(
             yield name, texts
         elif INDEX.fullmatch(name) and (name or _is_index(texts)):
             continue
+        elif form.others and title.strip():
+            yield title.strip(), texts
         elif form.strict:
             raise InputError(f"{source}: header: found {_unknown(title, texts, form)}")
 

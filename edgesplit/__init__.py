@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clusters.grouping import Clustering, cluster_users
     from .common.errors import InputError
     from .fitting.latency import LatencyModel
     from .fitting.library import load_curve, load_profile
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _PLACES = {
+    "Clustering": "clusters.grouping",
     "Fleet": "optimizer.model.servers",
     "FleetPlan": "optimizer.model.servers",
     "InputError": "common.errors",
@@ -39,6 +41,7 @@ _PLACES = {
     "Plan": "optimizer.model.qoe",
     "Scenario": "optimizer.model.qoe",
     "Users": "optimizer.model.qoe",
+    "cluster_users": "clusters.grouping",
     "compare": "optimizer.planner",
     "decide": "service.scheduler",
     "draw_instances": "optimizer.agent.instances",
@@ -56,10 +59,10 @@ _PLACES = {
     "split_granted": "optimizer.model.split",
 }
 __all__ = [
-    "Fleet", "FleetPlan", "InputError", "LatencyModel", "Load", "Outcome", "PaiCurve", "Plan", "Scenario",
-    "Users", "__version__", "compare", "decide", "draw_instances", "draw_world", "evaluate", "load_curve",
-    "load_fleet", "load_profile", "load_scenario", "optimum", "plan", "read_users", "score", "simulate",
-    "split_granted",
+    "Clustering", "Fleet", "FleetPlan", "InputError", "LatencyModel", "Load", "Outcome", "PaiCurve", "Plan",
+    "Scenario", "Users", "__version__", "cluster_users", "compare", "decide", "draw_instances", "draw_world",
+    "evaluate", "load_curve", "load_fleet", "load_profile", "load_scenario", "optimum", "plan", "read_users",
+    "score", "simulate", "split_granted",
 ]  # fmt: skip
 
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))

@@ -16,6 +16,7 @@ COMMANDS = {
     "hwprof": "edgesplit.profiler.cli:app",
     "pai-sweep": "edgesplit.metrics.cli:app",
     "hybrid": "edgesplit.diffusion.cli:hybrid_app",
+    "cluster": "edgesplit.clusters.cli:app",
     "dreambooth": "edgesplit.diffusion.cli:dreambooth_app",
 }
 

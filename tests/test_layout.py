@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "optimizer.agent": ("optimizer.inputs", "optimizer.methods"),
     "optimizer.learn": ("optimizer.agent",),
     "optimizer": ("optimizer.agent", "optimizer.learn"),
+    "clusters": ("diffusion", "metrics", "optimizer.inputs"),
     "service": ("optimizer", "diffusion.inference"),
     "reports.basis": ("optimizer", "metrics", "profiler", "service"),
     "reports.exhibit": ("reports.basis",),
@@ -33,7 +34,9 @@ MAY_IMPORT = {
 TORCH = ("diffusion", "profiler", "metrics", "optimizer.learn", "service")
 """Rooms, and those below them, that may import torch."""
 GYMNASIUM = ("optimizer.learn",)
-FOLDERS = ("common", "data", "fitting", "diffusion", "profiler", "metrics", "optimizer", "reports", "service")
+FOLDERS = (
+    *("clusters", "common", "data", "fitting", "diffusion", "profiler", "metrics", "optimizer", "reports", "service"),
+)
 FILES = [path for room in FOLDERS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -36,7 +36,7 @@ class Photos:
         return Photos(torch.cat([self.images, other.images]), self.templates + other.templates)
 
 
-def read_photos(folder: Path, side: int, words: Collection[str] = WORDS) -> Photos:
+def read_photos(folder: Path, side: int, words: Collection[str] = WORDS, command: str = "dreambooth") -> Photos:
     """Every picture in a folder, cropped to a square around its middle, with the caption of its .txt if there is one.
 
     What else lies in the folder is named in one notice.
@@ -45,23 +45,19 @@ def read_photos(folder: Path, side: int, words: Collection[str] = WORDS) -> Phot
         folder: folder of pictures, of any format that `picture_files` reads.
         side: side to scale the pictures to, in pixels.
         words: words that a caption may have instead of `{subject}`, such as "sks dog".
+        command: the command that says the notice.
 
     Raises:
         InputError: for a folder without pictures, or a picture that cannot be read whole.
     """
-    paths, skipped = _sorted_out(folder)
-    if not paths:
-        beside = f"; skipped: {left_out}" if (left_out := _in_words(skipped)) else ""
-        raise InputError(
-            f"{folder}: found no pictures, accepted: such as {', '.join(COMMON)}; put the photos there{beside}"
-        )
+    paths, skipped = pictures_in(folder)
     pictures = [read_picture(path, side) for path in paths]
     skipped["moving pictures but for their first frame"] = [
         p.name for p, (_, moves) in zip(paths, pictures, strict=True) if moves
     ]
     photos = Photos(torch.stack([image for image, _ in pictures]), [_caption(path, words) for path in paths])
     if left_out := _in_words(skipped):
-        say(f"dreambooth: {folder}: skipped: {left_out}")
+        say(f"{command}: {folder}: skipped: {left_out}")
     return photos
 
 
@@ -71,8 +67,23 @@ Skipped = dict[str, list[str]]
 """Reason -> names of what is left out."""
 
 
+def pictures_in(folder: Path) -> tuple[list[Path], Skipped]:
+    """The pictures of a folder by name, and what else is there.
+
+    Raises:
+        InputError: for a folder without pictures.
+    """
+    paths, skipped = _sorted_out(folder)
+    if not paths:
+        beside = f"; skipped: {left_out}" if (left_out := _in_words(skipped)) else ""
+        raise InputError(
+            f"{folder}: found no pictures, accepted: such as {', '.join(COMMON)}; put the photos there{beside}"
+        )
+    return paths, skipped
+
+
 def _sorted_out(folder: Path) -> tuple[list[Path], Skipped]:
-    """The pictures of a folder by name, and what else is there."""
+    """The pictures of a folder, if there are any, by name, and what else is there."""
     pictures: list[Path] = []
     skipped: Skipped = defaultdict(list)
     try:

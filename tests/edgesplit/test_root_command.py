@@ -14,7 +14,7 @@ USERS = data.sample("users.csv")
 SUBCOMMANDS = [("plan", "init"), ("plan", "train"), ("plan", "evaluate"), ("hwprof", "bench"), ("hwprof", "fit"),
                ("hwprof", "list"), ("hwprof", "show"), ("hwprof", "compare"), ("pai-sweep", "fit"),
                ("edgesplit", "simulate"), ("edgesplit", "simulate", "tune"), ("edgesplit", "trace", "import"),
-               ("edgesplit", "trace", "show")]  # fmt: skip
+               ("edgesplit", "trace", "show"), ("edgesplit", "cluster")]  # fmt: skip
 
 
 def test_it_has_every_installed_command():
