@@ -60,7 +60,7 @@ class Size:
     program_users: int = 200
     arrivals: tuple[int, ...] = (1, 2, 4, 8, 12)
     worlds: int = 8
-    servers: tuple[int, ...] = (2, 3, 4, 5, 6)
+    servers: tuple[int, ...] = (2, 4, 6)
     memory_servers: tuple[int, ...] = (1, 3)
 
 
