@@ -23,7 +23,7 @@ from .methods.registry import (
 )
 from .methods.scoring import Score, Totals, check_plan, score, yardstick
 from .model.qoe import Evaluation, Plan, Scenario, Users
-from .model.servers import NOWHERE, Fleet, FleetPlan, loads, places_of
+from .model.servers import Fleet, FleetPlan, loads, place_names, places_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,12 +127,7 @@ class Outcome:
         """With several servers the names of every user's server and model, blank for local."""
         if not isinstance(self.scenario, Fleet):
             return {}
-        named = (self.scenario.servers, self.scenario.models)
-        places = zip(("server", "model"), named, places_of(self.plan, len(self.planned_users)), strict=True)
-        return {
-            column: ["" if number == NOWHERE else things[number].name for number in numbers.tolist()]
-            for column, things, numbers in places
-        }
+        return place_names(self.scenario, *places_of(self.plan, len(self.planned_users)))
 
 
 def plan(scenario: Scenario, users: Users, method: str | Method | None = None, **options: Any) -> Outcome:

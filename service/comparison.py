@@ -6,12 +6,12 @@ from functools import partial
 
 from ..common.errors import InputError, nearest, require, shown
 from ..common.progress import Progress
-from ..optimizer.methods.registry import find_method, known_methods
+from ..optimizer.methods.registry import find_method, known_methods, methods_for
 from ..optimizer.model.qoe import Plan, all_local
 from .hindsight import SWEEPS, hindsight
 from .price_file import DEFAULT, load_prices
 from .runs import Run, play
-from .scheduler import RULES, Rule, TrainedPrices, by_method, decide
+from .scheduler import RULES, Rule, TrainedPrices, aware, by_method, decide, decide_several
 from .simulator import Decide, Simulation, World, decider, fixed
 from .store import RunFiles
 from .summary import ALL_LOCAL, HINDSIGHT
@@ -28,12 +28,14 @@ class Way:
     Attributes:
         name: its name.
         plan: function as `scheduler.decide`, without its rule.
+        plan_several: function as `scheduler.decide_several`, without its rule; None where it knows one server alone.
         counts_steps: whether it needs the steps left of every image.
         own_steps: whether it can serve images with own numbers of steps.
     """
 
     name: str
     plan: Callable[..., Plan]
+    plan_several: Callable[..., Plan] | None = None
     counts_steps: bool = False
     own_steps: bool = True
 
@@ -55,11 +57,11 @@ def find_way(name: str, prices: str = DEFAULT) -> Way:
         InputError: for an unknown name, or prices that cannot be read.
     """
     if name in RULES:
-        return Way(name, partial(decide, rule=RULES[name]), counts_steps=name == "aware-delay")
+        return by_rule(name, RULES[name], counts_steps=name == "aware-delay")
     if name == TRAINED:
-        return Way(name, partial(decide, rule=load_prices(prices).rule()))
+        return by_rule(name, load_prices(prices).rule())
     if name == ALL_LOCAL:
-        return Way(name, by_method(all_local))
+        return Way(name, by_method(all_local), all_local)
     if name == HINDSIGHT:
         raise InputError("--compare: found 'hindsight', which is added by itself; leave it out, or see --no-hindsight")
     if ":" not in name and name not in known_methods():
@@ -67,11 +69,18 @@ def find_way(name: str, prices: str = DEFAULT) -> Way:
         raise InputError(
             f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
         )
-    return Way(name, by_method(find_method(name)), own_steps=False)
+    method = find_method(name)
+    several = partial(decide_several, rule=aware, method=method) if ":" in name or name in methods_for(True) else None
+    return Way(name, by_method(method), several, own_steps=False)
+
+
+def by_rule(name: str, rule: Rule, counts_steps: bool = False) -> Way:
+    """A price rule as a way to decide."""
+    return Way(name, partial(decide, rule=rule), partial(decide_several, rule=rule), counts_steps)
 
 
 def check_way(way: Way, world: World) -> None:
-    """Refuse a way to decide that cannot serve a world's images.
+    """Refuse a way to decide that cannot serve a world's images, or does not know its servers.
 
     Raises:
         InputError: naming the way and what can.
@@ -81,13 +90,19 @@ def check_way(way: Way, world: World) -> None:
             f"--method {way.name}: found images with own numbers of steps, accepted: a price rule "
             f"({', '.join([*RULES, TRAINED])}); or leave total_steps out of the trace"
         )
+    if world.several and way.plan_several is None:
+        raise InputError(
+            f"--method {way.name}: found several servers, accepted: a price rule or a method for several "
+            f"({', '.join([*RULES, TRAINED, *methods_for(True)])})"
+        )
 
 
 def play_way(
     world: World, way: Way, number: int, log: bool = False, progress: Callable[[int], None] | None = None
 ) -> Run:
     """One run of a world."""
-    choose: Decide = decider(world, way.plan) if way.name != ALL_LOCAL else _deny_all(world)
+    plan = way.plan_several if world.several and way.plan_several else way.plan
+    choose: Decide = decider(world, plan) if way.name != ALL_LOCAL else _deny_all(world)
     return play(
         world, choose, method=way.name, number=number, log=log, counts_steps=way.counts_steps, progress=progress
     )
@@ -124,7 +139,7 @@ def simulate(world: World, method: str | Rule = "price") -> Run:
         InputError: for an unknown name, or a method that cannot serve the world's images.
     """
     if not isinstance(method, str):
-        way = Way(getattr(method, "__name__", "own"), partial(decide, rule=method), counts_steps=True)
+        way = by_rule(getattr(method, "__name__", "own"), method, counts_steps=True)
     else:
         way = find_way(method)
     check_way(way, world)

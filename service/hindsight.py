@@ -4,13 +4,13 @@ Each request in turn tries other splits, and being denied, while all others keep
 its round on. What is found is a plan that can be carried out, so its value is a lower bound of the true optimum.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ..common.arrays import Bools, Ints
 from .outcome import quality_of_experience
-from .simulator import Records, Simulation, State, World, fixed
+from .simulator import Decide, Records, Simulation, State, World, fixed
 
 STRIDES = (32, 8, 2, 1)
 """Steps by which a request's split is moved, as long as that pays."""
@@ -95,7 +95,7 @@ class Ascent:
         trial.advance(np.inf)
         return float(quality_of_experience(self.world, trial.records).sum())
 
-    def _decide(self) -> Callable[..., tuple[Sequence[bool], Sequence[int]]]:
+    def _decide(self) -> Decide:
         granted: Bools = self.offloaded > 0
         return fixed(granted.tolist(), (self.world.total_steps - self.offloaded).tolist())
 

@@ -1,12 +1,14 @@
 """What a run gave everybody: the terms of the QoE as they happened, beside what the plans predicted."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..common.arrays import Floats
+from ..common.arrays import Bools, Floats
 from ..optimizer.model import qoe
-from ..optimizer.model.qoe import edge_step_latency, local_time, transmit_time
+from ..optimizer.model.qoe import local_time, transmit_time
+from ..optimizer.model.servers import FleetServer
 from .simulator import Records, World
 
 
@@ -38,15 +40,23 @@ def realised(world: World, records: Records) -> Parts:
 
 def planned(world: World, records: Records) -> Parts:
     """The parts as the paper's formulas predict them at the load of the decision, eqs. (6) to (10)."""
-    scenario, n, granted = world.real_scenario, records.local_steps, records.granted
-    edge = np.zeros(len(world.requests))
-    for gpus in np.unique(records.gpus[granted]).tolist():
-        here = granted & (records.gpus == gpus)
-        step = edge_step_latency(scenario.with_gpus(gpus), records.batch[here])
+    n = records.local_steps
+    edge, transmit = np.zeros((2, len(world.requests)))
+    for m, server, here in _by_server(world, records):
+        step = server.step_latency(records.turns[here], records.batch[here])
         edge[here] = (world.total_steps[here] - n[here]) * step
-    transmit = granted * transmit_time(scenario, records.sending)
+        transmit[here] = transmit_time(server.scenario, records.sending[here], world.rate[here, m])
     wait = records.decided_s - world.requests.time_s
     return Parts(wait, edge, transmit, local_time(n, world.step_latency_s) + world.decoding_s)
+
+
+def _by_server(world: World, records: Records) -> Iterator[tuple[int, FleetServer, Bools]]:
+    """Every server as it was at a decision, with its number and who was granted then; one server's GPUs may change."""
+    for m, server in enumerate(world.fleet.servers):
+        own = records.granted & (records.server == m)
+        for gpus in np.unique(records.gpus[own]).tolist() if not world.several else [server.scenario.gpus]:
+            now = replace(server, scenario=server.scenario.with_gpus(gpus))
+            yield m, now, own if world.several else own & (records.gpus == gpus)
 
 
 def latency(world: World, records: Records) -> Floats:
@@ -56,7 +66,7 @@ def latency(world: World, records: Records) -> Floats:
 
 def pai(world: World, records: Records) -> Floats:
     """The PAI of every image; 0 where the request was given up."""
-    return np.where(records.given_up, 0.0, world.pai(records.local_steps))
+    return np.where(records.given_up, 0.0, world.pai(records.local_steps, records.model))
 
 
 def quality_of_experience(world: World, records: Records) -> Floats:

@@ -12,10 +12,13 @@ from ..common.errors import counted
 from ..common.figures import save_both
 from ..common.files import whole_file
 from ..common.tables import plain_table, print_table, short_name
+from ..optimizer.model.qoe import Scenario
+from ..optimizer.model.servers import Fleet
+from ..optimizer.output import scenario_json
 from .figures import draw_latency, draw_load, draw_timeline
 from .page import PageTable, Picture, render
 from .simulator import World
-from .summary import Goal, Methods, ServiceTotals
+from .summary import ALL_LOCAL, Goal, Methods, ServiceTotals, servers_used
 from .worlds import WorldSettings
 
 COLUMNS = {
@@ -35,7 +38,7 @@ REPORT, SUMMARY, CALLS = "report.html", "summary.json", "calls.jsonl"
 
 
 def totals_json(
-    settings: WorldSettings, worlds: Sequence[World], reached: Mapping[str, ServiceTotals]
+    settings: WorldSettings, worlds: Sequence[World], methods: Methods, reached: Mapping[str, ServiceTotals]
 ) -> dict[str, Any]:
     """The object of `--json`."""
     return {
@@ -43,9 +46,18 @@ def totals_json(
         "seconds": settings.seconds,
         "worlds": len(worlds),
         "methods": {name: asdict(totals) for name, totals in reached.items()},
-        "scenario": asdict(settings.resolved.scenario),
+        **_servers(worlds[0], methods),
+        "scenario": scenario_json(settings.resolved.scenario),
         **_decoding(worlds),
     }
+
+
+def _servers(world: World, methods: Methods) -> dict[str, Any]:
+    """What each of several servers did under every way to decide; nothing for one server."""
+    if not isinstance(world.scenario, Fleet):
+        return {}
+    fleet = world.scenario
+    return {"servers": {name: servers_used(fleet, runs) for name, runs in methods.items() if name != ALL_LOCAL}}
 
 
 def _decoding(worlds: Sequence[World]) -> dict[str, float]:
@@ -72,6 +84,8 @@ def print_totals(worlds: Sequence[World], result: Mapping[str, Any]) -> None:
     for name, totals in result["methods"].items():
         table.add_row(short_name(name, 14), *_cells(totals))
     print_table(table)
+    if servers := result.get("servers"):
+        _print_servers(servers)
     each = f" in {len(worlds)} worlds" if len(worlds) > 1 else ""
     print(
         f"{counted(result['requests'], 'request')}{each} of {result['seconds']:g} s; gain: QoE over all local; "
@@ -81,6 +95,16 @@ def print_totals(worlds: Sequence[World], result: Mapping[str, Any]) -> None:
         print(f"every latency holds the decoding on the device, {decode_s:.3f} s on average")
     for line in _judged_lines(result):
         print(line)
+
+
+def _print_servers(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A row for every server under every way to decide."""
+    table = plain_table("method", "server", "requests", "share", "edge", "radio", right_from=2)
+    for name, rows in servers.items():
+        for row in rows:
+            shares = [f"{row[key]:.0%}" for key in ("share", "gpu_use", "radio_use")]
+            table.add_row(short_name(name, 16), short_name(row["server"], 16), f"{row['requests']:,}", *shares)
+    print_table(table)
 
 
 def _cells(totals: Mapping[str, Any]) -> list[str]:
@@ -147,11 +171,18 @@ def _words(settings: WorldSettings, worlds: Sequence[World], result: Mapping[str
     scenario, resolved = settings.resolved.scenario, settings.resolved
     return [
         f"{counted(result['requests'], 'request')} in {counted(len(worlds), 'world')} of {result['seconds']:g} s; edge "
-        f"{scenario.gpus} x {resolved.edge_name}, {scenario.bandwidth_hz / 1e6:g} MHz, rounds of "
+        f"{_edge(scenario, resolved.edge_name)}, rounds of "
         f"{scenario.interval_s:g} s, physics {settings.physics}, seed {settings.seed}.",
         "Gain is the mean QoE of a request over what it has with all steps on its own device. Hindsight is the best "
         "that was found with all arrivals known, a lower bound of what is possible.",
     ]
+
+
+def _edge(scenario: Scenario, name: str) -> str:
+    """The edge in words."""
+    if isinstance(scenario, Fleet):
+        return f"of {counted(len(scenario.servers), 'server')}"
+    return f"{scenario.gpus} x {name}, {scenario.bandwidth_hz / 1e6:g} MHz"
 
 
 def _table(result: Mapping[str, Any]) -> PageTable:
@@ -169,5 +200,6 @@ def write_calls(folder: Path, methods: Methods) -> None:
         for name, runs in methods.items():
             for run in runs:
                 for call in run.calls:
-                    line = {"method": name, "world": run.world, **asdict(call)}
+                    known = {key: value for key, value in asdict(call).items() if value is not None}
+                    line = {"method": name, "world": run.world, **known}
                     handle.write(json.dumps(line) + "\n")

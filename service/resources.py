@@ -6,26 +6,29 @@ happen. All times are in seconds since the start.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import repeat
 
 NEVER = math.inf
 
 
 class Edge:
-    """Images in flight, which step together: one step of b images on G GPUs takes L_e(b, G).
+    """Images in flight, which step together: one step of b images of a models on G GPUs takes L_e(b, G, a).
 
     New images join, and cancelled ones leave, between two steps. With `queue` the images of a round are a batch that
     starts when all images of the batch before are done.
 
     Attributes:
         last: number of the last step of every image in flight, by image.
+        model: model of every image that is here, of those that take turns, by image; empty where all need one.
         busy_s: seconds with a step under way so far.
     """
 
-    def __init__(self, latency: Callable[[int, int], float], gpus: int, queue: bool = False) -> None:
+    def __init__(self, latency: Callable[[int, int, int], float], gpus: int, queue: bool = False) -> None:
         self.latency, self.gpus, self.queue = latency, gpus, queue
         self.last: dict[int, int] = {}
+        self.model: dict[int, int] = {}
         self.busy_s = 0.0
         self._ends: list[tuple[int, int]] = []  # (last step, image), a heap with entries of images that have left
         self._waiting: deque[dict[int, int]] = deque()  # batches of images that have not stepped yet, with their steps
@@ -35,7 +38,7 @@ class Edge:
     def copy(self) -> "Edge":
         """A copy that goes its own way."""
         twin = Edge(self.latency, self.gpus, self.queue)
-        twin.last, twin.busy_s = self.last.copy(), self.busy_s
+        twin.last, twin.model, twin.busy_s = self.last.copy(), self.model.copy(), self.busy_s
         twin._ends, twin._waiting = self._ends.copy(), deque(batch.copy() for batch in self._waiting)
         twin._step, twin._start, twin._latency, twin._due = self._step, self._start, self._latency, self._due
         return twin
@@ -56,14 +59,21 @@ class Edge:
         while self._ends and self._ends[0][0] <= step:
             last, image = heappop(self._ends)
             if self.last.get(image) == last:
-                del self.last[image]
+                self._drop(image)
                 done.append(image)
         self._begin(now)
         return done
 
-    def add(self, now: float, steps: dict[int, int]) -> None:
-        """New images with their steps; at least one each."""
+    def add(self, now: float, steps: dict[int, int], model: Mapping[int, int] | None = None) -> None:
+        """New images with their steps; at least one each.
+
+        Args:
+            now: the time.
+            steps: steps of every image.
+            model: model of every image, of those that take turns; None where all images need one.
+        """
         self._waiting.append(steps)
+        self.model.update(model or {})
         if not self.last:
             self._begin(now)
         elif not self.queue:
@@ -81,12 +91,11 @@ class Edge:
         """Take an image out; one that is stepping leaves, without effect on others, after the step under way."""
         for batch in self._waiting:
             if batch.pop(image, None) is not None:
+                self.model.pop(image, None)
                 return
-        if self._latency == NEVER:
-            del self.last[image]
-            return
-        self._wake(now)
-        del self.last[image]
+        if self._latency != NEVER:
+            self._wake(now)
+        self._drop(image)
 
     def steps_left(self, now: float) -> list[int]:
         """Steps that are left of every image that is here, the one under way included."""
@@ -101,20 +110,34 @@ class Edge:
         if not self.queue or not self.last or not self.gpus:
             return 0.0
         step_ends = self._start + self._due_steps(now) * self._latency
-        under_way = [last - self._step - self._due_steps(now) for last in self.last.values()]
-        batches = [under_way, *(list(batch.values()) for batch in self._waiting)]
-        return step_ends - now + sum(self._batch_s(steps) for steps in batches)
+        done = self._step + self._due_steps(now)
+        under_way = {image: last - done for image, last in self.last.items()}
+        return step_ends - now + sum(self._batch_s(steps) for steps in (under_way, *self._waiting))
 
-    def _batch_s(self, steps: list[int]) -> float:
+    def _batch_s(self, steps: dict[int, int]) -> float:
         """Seconds that a batch takes, from the steps of its images, while those that are done leave it."""
         seconds, done = 0.0, 0
-        for place, last in enumerate(sorted(steps)):
-            seconds += (last - done) * self.latency(len(steps) - place, self.gpus) if last > done else 0.0
+        images = sorted(steps, key=steps.__getitem__)
+        for place, last in enumerate(map(steps.__getitem__, images)):
+            seconds += (last - done) * self._step_s(images[place:]) if last > done else 0.0
             done = max(done, last)
         return seconds
 
+    def models(self) -> tuple[int, ...]:
+        """The models of the images that are here, of those that take turns, ascending."""
+        return tuple(sorted(set(self.model.values())))
+
     def __len__(self) -> int:
         return len(self.last) + sum(map(len, self._waiting))
+
+    def _step_s(self, images: Collection[int]) -> float:
+        """Seconds of one step of these images."""
+        turns = len({self.model[image] for image in images}) if self.model else 1
+        return self.latency(len(images), self.gpus, turns)
+
+    def _drop(self, image: int) -> None:
+        del self.last[image]
+        self.model.pop(image, None)
 
     def _due_steps(self, now: float) -> int:
         """Steps of now's length until the first that ends now or later."""
@@ -133,13 +156,14 @@ class Edge:
         while self._ends and self._ends[0][1] not in self.last:
             heappop(self._ends)
         self._start, self._due = now, None
-        self._latency = self.latency(len(self.last), self.gpus) if self.gpus and self.last else NEVER
+        self._latency = self._step_s(self.last) if self.gpus and self.last else NEVER
 
 
 class SharedRadio:
-    """Intermediates of one size that share the bandwidth equally; so the first to come is the first to be there.
+    """Intermediates that share the bandwidth equally; of equal links, the first to come is the first to be there.
 
     Attributes:
+        alone_s: seconds that one intermediate takes alone on the usual link, T.
         busy_s: seconds with something to send so far.
         sent: intermediates that have arrived.
     """
@@ -148,14 +172,16 @@ class SharedRadio:
         """An idle radio on which one intermediate alone takes so many seconds, T."""
         self.alone_s = alone_s
         self.busy_s, self.sent = 0.0, 0
-        self._ends: deque[tuple[float, int]] = deque()  # (share of the radio's work at which it is there, transfer)
-        self._work, self._since, self._removed = 0.0, 0.0, set[int]()  # seconds of sending alone that each has had
+        self._ends: list[tuple[float, int, int]] = []  # (work at which it is there, place in line, transfer), a heap
+        self._work, self._since = 0.0, 0.0  # seconds of sending alone that each has had, and until when
+        self._removed, self._line = set[int](), 0
 
     def copy(self) -> "SharedRadio":
         """A copy that goes its own way."""
         twin = SharedRadio(self.alone_s)
         twin.busy_s, twin.sent, twin._ends = self.busy_s, self.sent, self._ends.copy()
-        twin._work, twin._since, twin._removed = self._work, self._since, self._removed.copy()
+        twin._work, twin._since = self._work, self._since
+        twin._removed, twin._line = self._removed.copy(), self._line
         return twin
 
     def __len__(self) -> int:
@@ -168,15 +194,23 @@ class SharedRadio:
     def fire(self, now: float) -> int:
         """Let the first intermediate arrive, at `next_time`; returns its transfer."""
         self._advance(now)
-        self._work, transfer = self._ends.popleft()
+        self._work, _, transfer = heappop(self._ends)
         self.sent += 1
         self._drop_removed()
         return transfer
 
-    def add(self, now: float, transfers: Iterable[int]) -> None:
-        """Start to send; several at once in their order."""
+    def add(self, now: float, transfers: Sequence[int], alone_s: Sequence[float] | None = None) -> None:
+        """Start to send; several at once in their order.
+
+        Args:
+            now: the time.
+            transfers: what to send.
+            alone_s: seconds that each takes alone; None for those of the usual link.
+        """
         self._advance(now)
-        self._ends.extend((self._work + self.alone_s, transfer) for transfer in transfers)
+        for transfer, seconds in zip(transfers, alone_s or repeat(self.alone_s), strict=False):
+            heappush(self._ends, (self._work + seconds, self._line, transfer))
+            self._line += 1
 
     def remove(self, now: float, transfer: int) -> None:
         """Stop to send."""
@@ -185,8 +219,8 @@ class SharedRadio:
         self._drop_removed()
 
     def _drop_removed(self) -> None:
-        while self._ends and self._ends[0][1] in self._removed:
-            self._removed.remove(self._ends.popleft()[1])
+        while self._ends and self._ends[0][2] in self._removed:
+            self._removed.remove(heappop(self._ends)[2])
 
     def _advance(self, now: float) -> None:
         if self._ends:

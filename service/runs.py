@@ -1,12 +1,13 @@
 """Runs of worlds under one way to decide each: a row a request, and the use of edge and radio."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..optimizer.inputs.users import named
+from ..optimizer.model.servers import Fleet, place_names
 from . import outcome
 from .outcome import Parts
 from .simulator import Call, Decide, Records, Simulation, World
@@ -24,8 +25,8 @@ class Run:
         world: number of the world.
         rows: what happened to every request, by column.
         duration_s: seconds from the start until nothing was left to do.
-        edge_busy_s: seconds with a step under way.
-        radio_busy_s: seconds with something to send.
+        edge_busy_s: seconds with a step under way, of every server.
+        radio_busy_s: seconds with something to send, of every server.
         calls: calls of the scheduler, where they were kept.
     """
 
@@ -33,8 +34,8 @@ class Run:
     world: int
     rows: Rows
     duration_s: float
-    edge_busy_s: float
-    radio_busy_s: float
+    edge_busy_s: Sequence[float]
+    radio_busy_s: Sequence[float]
     calls: tuple[Call, ...] = ()
 
 
@@ -64,7 +65,8 @@ def play(
     state = simulation.state
     ended = float(np.max(records.ended_s, initial=0.0))
     rows = request_rows(world, records)
-    return Run(method, number, rows, ended, state.edge.busy_s, state.radio.busy_s, tuple(simulation.calls or ()))
+    edges, radios = ([place.busy_s for place in places] for places in (state.edges, state.radios))
+    return Run(method, number, rows, ended, edges, radios, tuple(simulation.calls or ()))
 
 
 def request_rows(world: World, records: Records) -> Rows:
@@ -87,7 +89,16 @@ def request_rows(world: World, records: Records) -> Rows:
         "qoe": outcome.quality_of_experience(world, records),
         "in_flight_met": records.met,
         "gpus": records.gpus,
+        **_places(world, records),
     }
+
+
+def _places(world: World, records: Records) -> Rows:
+    """With several servers the names of every request's server and model, blank for local."""
+    if not isinstance(world.scenario, Fleet):
+        return {}
+    names = place_names(world.scenario, records.server, records.model)
+    return {column: np.array(values, object) for column, values in names.items()}
 
 
 def _columns(prefix: str, parts: Parts) -> Rows:

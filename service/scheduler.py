@@ -1,6 +1,7 @@
 """Who offloads how many steps in a round of an edge that is still at work: pure functions, no clock, no files.
 
 The server calls `decide` on the real clock and the simulator on a virtual one; equal arrivals give equal decisions.
+With several servers each has a load and prices of its own: `decide_several`.
 b_0: images in flight. q_0: intermediates on the radio. b: newly granted users. k: seconds that an image adds to a step
 on one GPU. G: GPUs now. T: seconds that one intermediate is on the radio alone. p: price of an offloaded step. f: fee
 of a grant. docs/time.md derives the prices.
@@ -12,10 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..common.arrays import Ints
+from ..optimizer.methods.assignment.search import assign
 from ..optimizer.methods.counts import Group
 from ..optimizer.methods.exact import best_decision
 from ..optimizer.methods.registry import Method
 from ..optimizer.model.qoe import Plan, Scenario, Users, transmit_time, with_load
+from ..optimizer.model.servers import Fleet, FleetServer
 from ..optimizer.model.terms import Prices, Terms
 
 
@@ -31,6 +34,7 @@ class Load:
         queue_s: seconds until a new batch may start, where a round's batch waits for those before; 0 where new images
             join the ones in flight.
         steps_left: steps that are left of every image in flight, m_j, for `aware_delay`; else it may be empty.
+        models: numbers of the models without common weights that the images in flight need; empty where all need one.
     """
 
     in_flight: int = 0
@@ -39,6 +43,7 @@ class Load:
     arrivals_per_s: float = 0.0
     queue_s: float = 0.0
     steps_left: Sequence[int] = ()
+    models: tuple[int, ...] = ()
 
 
 Rule = Callable[[Scenario, Load], Terms]
@@ -155,6 +160,39 @@ def decide(
     group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
     granted, local_steps = best_decision(rule(now, load), group)
     return Plan(granted[0], local_steps[0])
+
+
+def decide_several(
+    fleet: Fleet,
+    loads: Sequence[Load],
+    users: Users,
+    rule: Rule = price,
+    images_each: Sequence[int | None] | None = None,
+    method: Method = assign,
+) -> Plan:
+    """The plan of one round of several servers under a price rule: who goes where, to which model, and the splits.
+
+    Args:
+        fleet: the servers, without their load.
+        loads: what each is at work on.
+        users: users of the round, one cell.
+        rule: how each server prices its steps and grants, by its own load.
+        images_each: images that the memory of one GPU of each server holds; None where that is not known.
+        method: a method for several servers, which plans under these prices.
+    """
+    each = images_each or [None] * len(loads)
+    servers = (_server_now(*one, rule) for one in zip(fleet.servers, loads, each, strict=True))
+    return method(replace(fleet, servers=tuple(servers)), users)
+
+
+def _server_now(server: FleetServer, load: Load, images_each: int | None, rule: Rule) -> FleetServer:
+    """A server with its load and prices; one without a GPU or without room grants nobody."""
+    now = scenario_now(server.scenario, load, images_each)
+    if now is None:
+        return replace(server, scenario=replace(server.scenario, max_batch=0))
+    terms = rule(now, load)
+    in_turn = load.models if terms.scenario.in_flight else ()  # an edge that counts as empty has nobody's models
+    return replace(server, scenario=terms.scenario, prices=terms.prices, in_turn=in_turn)
 
 
 def by_method(method: Method) -> Callable[..., Plan]:

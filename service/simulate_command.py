@@ -12,7 +12,9 @@ from ..common.files import make_folder
 from ..common.locks import only_run
 from ..common.progress import progress_bar
 from ..common.ranges import parse_ranges
-from ..optimizer.inputs.scenario import overrides, resolve_scenario
+from ..optimizer.inputs.fleet import resolve_system
+from ..optimizer.inputs.scenario import overrides
+from ..optimizer.model.servers import Fleet
 from .arrivals import parse_process
 from .comparison import MOST_HINDSIGHT, Comparison, Way, check_way, find_way, play_way, play_worlds
 from .output import print_fewest, print_totals, totals_json, write_calls, write_report
@@ -100,7 +102,11 @@ def run_simulate(request: SimulateRequest) -> None:
 
 def _settings(request: SimulateRequest, gpus: int | None) -> WorldSettings:
     changes = request.changes | ({} if gpus is None else {"gpus": gpus})
-    resolved = resolve_scenario(request.scenario, overrides(**changes))
+    resolved = resolve_system(request.scenario, overrides(**changes))
+    if request.gpus and isinstance(resolved.scenario, Fleet):
+        raise InputError(
+            "--gpus: found a scenario of several servers, accepted: one of one server, or --goal without it"
+        )
     settings = read_settings(
         resolved,
         request.arrivals,
@@ -143,7 +149,9 @@ def _compare(request: SimulateRequest, settings: WorldSettings, ways: Sequence[W
         check_way(way, worlds[0])
     methods = _play_all(request, worlds, ways)
     reached = _totals(methods)
-    result = totals_json(settings, worlds, reached) | _judged(goal, request.cost_per_gpu_hour, methods, reached)
+    result = totals_json(settings, worlds, methods, reached) | _judged(
+        goal, request.cost_per_gpu_hour, methods, reached
+    )
     if request.as_json:
         print(json.dumps(result, indent=1, allow_nan=False))
     else:
@@ -177,6 +185,9 @@ def _play_all(request: SimulateRequest, worlds: Sequence[World], ways: Sequence[
 def _finds_hindsight(request: SimulateRequest, worlds: Sequence[World], ways: Sequence[Way]) -> bool:
     largest = max(len(world.requests) for world in worlds)
     wanted = request.hindsight and len(ways) > 2  # all local and one more is no comparison
+    if wanted and worlds[0].several:
+        say("simulate: hindsight is left out, as it is known for one server alone")
+        return False
     if wanted and largest > MOST_HINDSIGHT:
         say(
             f"simulate: hindsight is left out, as a world has {largest:,} requests; it is found for "
@@ -210,7 +221,7 @@ def _judged(
 
 def _notices(methods: Methods, worlds: Sequence[World]) -> Iterator[str]:
     for name, runs in methods.items():
-        behind = [run.world for run in runs if falls_behind(run, worlds[run.world].scenario.max_batch)]
+        behind = [run.world for run in runs if falls_behind(run, worlds[run.world].max_batch)]
         if behind:
             most = int(max(runs[number].rows["in_flight_met"].max() for number in behind))
             yield (

@@ -2,21 +2,32 @@
 
 Discrete events on a virtual clock. A request of round r, (r Delta, (r + 1) Delta], waits for the round's end. If it is
 granted, its first N - n steps run at the edge (`Edge`), its intermediate is sent (`SharedRadio`), and its last n steps
-run on its device (`Devices`); if it is denied, all N steps do. What a plan predicts is kept beside what then happens.
-All times are in seconds since the start. Nothing here is random: the world holds what was drawn.
+run on its device (`Devices`); if it is denied, all N steps do. Each of several servers has an edge and a radio. What a
+plan predicts is kept beside what then happens. All times are in seconds since the start. Nothing here is random: the
+world holds what was drawn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heappop, heappush
-from itertools import pairwise
-from typing import Literal
+from itertools import pairwise, repeat
+from typing import Any, Literal
 
 import numpy as np
 
 from ..common.arrays import Bools, Floats, Ints
-from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
+from ..optimizer.model.qoe import Plan, Scenario, Users, transmit_time
+from ..optimizer.model.servers import (
+    NOWHERE,
+    Fleet,
+    FleetPlan,
+    FleetServer,
+    clusters_of,
+    expected_pai,
+    link_rates,
+    single,
+)
 from ..optimizer.model.terms import with_steps
 from .resources import NEVER, Devices, Edge, SharedRadio
 from .scheduler import Load, added_arrivals
@@ -50,15 +61,16 @@ class World:
     """Everything that happens to a service, whoever decides.
 
     Attributes:
-        scenario: the system; its G is that of the start.
+        scenario: the system; its G is that of the start. With several servers a `Fleet`, whose models stay in place.
         users: whose requests they are.
         requests: the requests.
-        gpus_over_time: (time, G) of every change, in order.
+        gpus_over_time: (time, G) of every change, in order; of the first server.
         physics: how images of several rounds share the edge.
         step_overhead_s: seconds that every edge step takes beyond its latency.
         decode_s: seconds that a device takes to decode the finished image; of every user, or one number for all.
         device_queueing: whether a device works on one of its requests at a time.
-        images_each: images that the memory of one edge GPU holds; None if that is not known.
+        images_each: images that the memory of one edge GPU holds; None if that is not known. With several servers those
+            of each.
     """
 
     scenario: Scenario
@@ -69,14 +81,58 @@ class World:
     step_overhead_s: float = 0.0
     decode_s: float | Floats = 0.0
     device_queueing: bool = False
-    images_each: int | None = None
+    images_each: int | Sequence[int | None] | None = None
 
     @cached_property
     def real_scenario(self) -> Scenario:
         """The system with the overhead in every step."""
-        edge, extra = self.scenario.edge, self.step_overhead_s
-        slow = replace(edge, intercept_s=edge.intercept_s + extra, floor_s=edge.floor_s + extra)
-        return replace(self.scenario, edge=slow) if extra else self.scenario
+        scenario, extra = self.scenario, self.step_overhead_s
+        if not extra:
+            return scenario
+        if not isinstance(scenario, Fleet):
+            return _slower(scenario, extra)
+        servers = (replace(server, scenario=_slower(server.scenario, extra)) for server in scenario.servers)
+        return replace(scenario, servers=tuple(servers))
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several servers, each with a load of its own."""
+        return isinstance(self.scenario, Fleet)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The servers with the overhead in every step; one server as a fleet of one."""
+        return single(self.real_scenario)
+
+    @cached_property
+    def max_batch(self) -> int:
+        """The most requests that can be granted in a round."""
+        return sum(server.scenario.max_batch for server in self.fleet.servers)
+
+    @cached_property
+    def rate(self) -> Floats:
+        """r of every request's link to every server, bit/s/Hz, shape (requests, servers)."""
+        return link_rates(self.fleet, self.users)[self.requests.user]
+
+    @cached_property
+    def cluster(self) -> Ints:
+        """The number of the cluster of every request's user."""
+        return clusters_of(self.users)[self.requests.user]
+
+    @cached_property
+    def asking(self) -> Users:
+        """The user of every request as of a round of its own, at the round's last slot."""
+        users, last = self.users, np.full(len(self.users), self.scenario.slots)
+        one_cell = np.zeros(len(users), np.int64)
+        own = Users(users.step_latency_s, users.alpha, last, one_cell, cluster=users.cluster, rate=users.rate)
+        return own.take(self.requests.user)
+
+    @cached_property
+    def alone_s(self) -> Floats:
+        """Seconds that every request's intermediate is on every server's radio alone, shape (requests, servers)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            servers = zip(self.fleet.servers, self.rate.T, strict=True)
+            return np.column_stack([transmit_time(server.scenario, 1, rate) for server, rate in servers])
 
     @cached_property
     def total_steps(self) -> Ints:
@@ -117,8 +173,16 @@ class World:
         spans = pairwise([*starts, len(self.requests)])
         return [(int(self.round_of[first]), first, end) for first, end in spans]
 
-    def pai(self, local_steps: Ints) -> Floats:
-        """F(n) of every request; of images with own steps at the same share of N."""
+    def pai(self, local_steps: Ints, model: Ints | None = None) -> Floats:
+        """F(n) of every request; of images with own steps at the same share of N.
+
+        Args:
+            local_steps: n of every request.
+            model: with several servers, number of every request's model, `NOWHERE` for all local; None for all local.
+        """
+        if self.several:
+            chosen = np.full(len(self.requests), NOWHERE) if model is None else model
+            return expected_pai(self.fleet, self.cluster, chosen, local_steps)
         if self.requests.own_steps is None:
             return self.scenario.pai.value(local_steps)
         values = np.empty(len(local_steps))
@@ -133,10 +197,17 @@ class World:
         return self.pai(self.total_steps)
 
 
-Decisions = tuple[Sequence[bool], Sequence[int]]
-"""Of the requests of one round: granted, and local steps n."""
-Decide = Callable[[Ints, Load], Decisions]
-"""Numbers of the requests of one round, and the load at its end -> decisions."""
+def _slower(scenario: Scenario, extra_s: float) -> Scenario:
+    """The system with so many more seconds in every step."""
+    edge = scenario.edge
+    slow = replace(edge, intercept_s=edge.intercept_s + extra_s, floor_s=edge.floor_s + extra_s)
+    return replace(scenario, edge=slow)
+
+
+Decisions = tuple[Sequence[bool], Sequence[int]] | tuple[Sequence[bool], Sequence[int], Sequence[int], Sequence[int]]
+"""Of the requests of one round: granted, and local steps n; with several servers the numbers of server and model."""
+Decide = Callable[[Ints, Any], Decisions]
+"""Numbers of the requests of one round, and the `Load` at its end, of several servers a tuple -> decisions."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +217,20 @@ class Call:
     Attributes:
         time_s: end of the round.
         requests: numbers of its requests.
-        load: what the system was at work on.
+        load: what the system was at work on; with several servers that of each.
         granted: decision on each.
         local_steps: split of each.
+        server: with several servers number of the server of each.
+        model: likewise of the model of each.
     """
 
     time_s: float
     requests: Sequence[int]
-    load: Load
+    load: Load | tuple[Load, ...]
     granted: Sequence[bool]
     local_steps: Sequence[int]
+    server: Sequence[int] | None = None
+    model: Sequence[int] | None = None
 
 
 @dataclass
@@ -172,8 +247,11 @@ class Records:
         given_up: whether it was given up.
         batch: images b_0 + b that its plan reckoned with.
         sending: intermediates q_0 + b that its plan reckoned with.
-        met: images in flight that it met, b_0.
-        gpus: GPUs at its decision.
+        met: images in flight that it met, b_0; those of all servers.
+        gpus: GPUs at its decision; those of all servers.
+        server: number of its server; `NOWHERE` if denied.
+        model: number of its model; `NOWHERE` if denied.
+        turns: models that take turns, as its plan reckoned.
     """
 
     granted: Bools
@@ -187,15 +265,19 @@ class Records:
     sending: Ints
     met: Ints
     gpus: Ints
+    server: Ints
+    model: Ints
+    turns: Ints
 
     @staticmethod
     def empty(requests: int) -> "Records":
         """Records of so many requests, to be filled in."""
-        whole, times = np.zeros((5, requests), np.int64), np.full((4, requests), np.nan)
-        yes = np.zeros((2, requests), bool)
+        whole, times = np.zeros((6, requests), np.int64), np.full((4, requests), np.nan)
+        yes, place = np.zeros((2, requests), bool), np.full((2, requests), NOWHERE)
         return Records(
             granted=yes[0], local_steps=whole[0], decided_s=times[0], left_s=times[1], arrived_s=times[2],
             ended_s=times[3], given_up=yes[1], batch=whole[1], sending=whole[2], met=whole[3], gpus=whole[4],
+            server=place[0], model=place[1], turns=whole[5],
         )  # fmt: skip
 
 
@@ -204,8 +286,8 @@ class State:
     """The system at some time; a copy goes its own way.
 
     Attributes:
-        edge: images in flight.
-        radio: intermediates under way.
+        edges: images in flight at every server.
+        radios: intermediates under way from every server.
         devices: users' devices.
         clock_s: the time.
         changes: number of GPU changes that have happened.
@@ -214,8 +296,8 @@ class State:
         last_round: round that was decided last.
     """
 
-    edge: Edge
-    radio: SharedRadio
+    edges: list[Edge]
+    radios: list[SharedRadio]
     devices: Devices
     clock_s: float = 0.0
     changes: int = 0
@@ -225,8 +307,8 @@ class State:
 
     def copy(self) -> "State":
         """A copy that goes its own way."""
-        edge, radio, devices = self.edge.copy(), self.radio.copy(), self.devices.copy()
-        return replace(self, edge=edge, radio=radio, devices=devices, given_up_s=self.given_up_s.copy())
+        edges, radios = [edge.copy() for edge in self.edges], [radio.copy() for radio in self.radios]
+        return replace(self, edges=edges, radios=radios, devices=self.devices.copy(), given_up_s=self.given_up_s.copy())
 
 
 class Simulation:
@@ -251,9 +333,10 @@ class Simulation:
         self.world, self.progress, self.counts_steps = world, progress, counts_steps or log
         self.records = Records.empty(len(world.requests))
         self.calls: list[Call] | None = [] if log else None
-        scenario = world.real_scenario
-        edge = Edge(_step_table(scenario), scenario.gpus, world.physics == "queue")
-        self.state = State(edge, SharedRadio(float(transmit_time(scenario, 1))), Devices(world.device_queueing))
+        servers, queue = world.fleet.servers, world.physics == "queue"
+        edges = [Edge(_step_table(server), server.scenario.gpus, queue) for server in servers]
+        radios = [SharedRadio(float(transmit_time(server.scenario, 1))) for server in servers]
+        self.state = State(edges, radios, Devices(world.device_queueing))
 
     def run(self, decide: Decide) -> Records:
         """Play the world to its end."""
@@ -271,44 +354,71 @@ class Simulation:
         waiting = self._still_waiting(now, np.arange(first, end))
         self._count_arrivals(number, end - first)
         if waiting.size:
-            load = self.load()
-            granted, local_steps = decide(waiting, load)
-            self.start(now, waiting, load, granted, local_steps)
+            loads = self.loads()
+            load = loads if self.world.several else loads[0]
+            self.start(now, waiting, load, *decide(waiting, load))
 
     def load(self) -> Load:
-        """What the system is at work on now."""
-        state = self.state
-        left = tuple(state.edge.steps_left(state.clock_s)) if self.counts_steps else ()
-        queue_s = state.edge.queue_s(state.clock_s)
-        return Load(len(state.edge), len(state.radio), state.edge.gpus, state.rate, queue_s, left)
+        """What the first server, of one the whole system, is at work on now."""
+        return self.loads()[0]
+
+    def loads(self) -> tuple[Load, ...]:
+        """What every server is at work on now."""
+        return tuple(map(self._load, self.state.edges, self.state.radios))
+
+    def _load(self, edge: Edge, radio: SharedRadio) -> Load:
+        now = self.state.clock_s
+        left = tuple(edge.steps_left(now)) if self.counts_steps else ()
+        return Load(len(edge), len(radio), edge.gpus, self.state.rate, edge.queue_s(now), left, edge.models())
 
     def start(
-        self, now: float, requests: Ints, load: Load, granted: Sequence[bool], local_steps: Sequence[int]
+        self,
+        now: float,
+        requests: Ints,
+        load: Load | tuple[Load, ...],
+        granted: Sequence[bool],
+        local_steps: Sequence[int],
+        server: Sequence[int] | None = None,
+        model: Sequence[int] | None = None,
     ) -> None:
-        """Do what was decided: granted requests join the edge, the others start on their devices."""
+        """Do what was decided: granted requests join their edges, the others start on their devices.
+
+        Args:
+            now: end of the round.
+            requests: numbers of its requests.
+            load: what the system is at work on; with several servers that of each.
+            granted: whether each request is granted.
+            local_steps: split of each request.
+            server: number of the server of each granted request; None where there is one.
+            model: likewise number of the model.
+        """
         if self.calls is not None:
-            self.calls.append(Call(now, requests.tolist(), load, list(granted), list(local_steps)))
-        self._note(now, requests, load, granted, local_steps)
-        joining: dict[int, int] = {}
-        for request, offloads, n in zip(requests.tolist(), granted, local_steps, strict=True):
+            self.calls.append(Call(now, requests.tolist(), load, list(granted), list(local_steps), server, model))
+        self._note(requests, granted, local_steps, server, model)
+        self._note_loads(now, requests, load if isinstance(load, tuple) else (load,))
+        joining: list[dict[int, int]] = [{} for _ in self.state.edges]
+        places = server or repeat(0)
+        for request, offloads, n, m in zip(requests.tolist(), granted, local_steps, places, strict=False):
             steps = int(self.world.total_steps[request]) - n
             if not offloads:
                 self._finish_locally(now, request)
                 continue
             if steps:
-                joining[request] = steps
+                joining[m][request] = steps
             else:
-                self.records.left_s[request] = now
-                self._send(now, [request])
+                self._leave_edge(now, m, [request])
             self._watch(request)
-        if joining:
-            self.state.edge.add(now, joining)
+        for m, steps_of in enumerate(joining):
+            if steps_of:
+                self.state.edges[m].add(now, steps_of, self._models_in_turn(m, steps_of))
 
     def advance(self, until: float) -> None:
         """Let everything happen that does until some time, that moment included."""
         state, changes = self.state, self.world.gpus_over_time
+        edges, radios, alone = state.edges, state.radios, len(state.edges) == 1
         while True:
-            edge, radio = state.edge.next_time(), state.radio.next_time()
+            edge, at_edge = (edges[0].next_time(), 0) if alone else _first(edges)
+            radio, at_radio = (radios[0].next_time(), 0) if alone else _first(radios)
             change = changes[state.changes][0] if state.changes < len(changes) else NEVER
             given_up = state.given_up_s[0][0] if state.given_up_s else NEVER
             first = min(edge, radio, change, given_up)
@@ -316,11 +426,11 @@ class Simulation:
                 break
             state.clock_s = now = max(first, state.clock_s)
             if first == edge:
-                self._leave_edge(now, state.edge.fire(now))
+                self._leave_edge(now, at_edge, edges[at_edge].fire(now))
             elif first == radio:
-                self._arrive(now, state.radio.fire(now))
+                self._arrive(now, radios[at_radio].fire(now))
             elif first == change:
-                state.edge.set_gpus(now, changes[state.changes][1])
+                edges[0].set_gpus(now, changes[state.changes][1])
                 state.changes += 1
             else:
                 self._give_up(now, heappop(state.given_up_s)[1])
@@ -345,13 +455,37 @@ class Simulation:
         state.last_round = number
 
     def _note(
-        self, now: float, requests: Ints, load: Load, granted: Sequence[bool], local_steps: Sequence[int]
+        self,
+        requests: Ints,
+        granted: Sequence[bool],
+        local_steps: Sequence[int],
+        server: Sequence[int] | None,
+        model: Sequence[int] | None,
     ) -> None:
-        """Keep the decisions and the load that they were made at."""
-        records, b = self.records, sum(granted)
+        """Keep the decisions."""
+        records = self.records
         records.granted[requests], records.local_steps[requests] = granted, local_steps
-        records.decided_s[requests], records.met[requests], records.gpus[requests] = now, load.in_flight, load.gpus
-        records.batch[requests], records.sending[requests] = load.in_flight + b, load.on_radio + b
+        home = np.where(granted, 0, NOWHERE)
+        records.server[requests] = home if server is None else server
+        records.model[requests] = home if model is None else model
+
+    def _note_loads(self, now: float, requests: Ints, loads: Sequence[Load]) -> None:
+        """Keep the loads that requests were decided at."""
+        records, fleet = self.records, self.world.fleet
+        records.decided_s[requests] = now
+        records.met[requests] = sum(load.in_flight for load in loads)
+        records.gpus[requests] = sum(load.gpus for load in loads)
+        for m, load in enumerate(loads):
+            here = requests[np.flatnonzero(records.server[requests] == m)]
+            records.batch[here], records.sending[here] = load.in_flight + here.size, load.on_radio + here.size
+            records.turns[here] = len({*load.models, *fleet.bases[records.model[here]].tolist()})
+
+    def _models_in_turn(self, server: int, images: Iterable[int]) -> dict[int, int] | None:
+        """The model that each image waits its turn for; None where a server's models take no turns."""
+        fleet = self.world.fleet
+        if len(fleet.roots(server)) == 1:
+            return None
+        return {image: int(fleet.bases[self.records.model[image]]) for image in images}
 
     def _watch(self, request: int) -> None:
         """Give a granted request up at its deadline, wherever it is then."""
@@ -359,14 +493,13 @@ class Simulation:
         if deadline < NEVER:
             heappush(self.state.given_up_s, (deadline, request))
 
-    def _leave_edge(self, now: float, requests: Sequence[int]) -> None:
+    def _leave_edge(self, now: float, server: int, requests: Sequence[int]) -> None:
         for request in requests:
             self.records.left_s[request] = now
-        self._send(now, requests)
-
-    def _send(self, now: float, requests: Sequence[int]) -> None:
-        if self.state.radio.alone_s:
-            self.state.radio.add(now, requests)
+        radio, world = self.state.radios[server], self.world
+        if radio.alone_s:
+            own = None if world.users.rate is None else world.alone_s[requests, server].tolist()
+            radio.add(now, requests, own)
         else:
             for request in requests:
                 self._arrive(now, request)
@@ -387,47 +520,60 @@ class Simulation:
         records = self.records
         if not np.isnan(records.arrived_s[request]):
             return  # its device has it, and knows the deadline
-        place = self.state.edge if np.isnan(records.left_s[request]) else self.state.radio
-        place.remove(now, request)
+        places = self.state.edges if np.isnan(records.left_s[request]) else self.state.radios
+        places[records.server[request]].remove(now, request)
         records.given_up[request] = True
         records.arrived_s[request] = records.ended_s[request] = now
 
 
-def _step_table(scenario: Scenario) -> Callable[[int, int], float]:
-    """L_e(b, G) as a look-up: a run asks for the same few numbers again and again."""
-    known: dict[tuple[int, int], float] = {}
+def _first(places: Sequence[Edge] | Sequence[SharedRadio]) -> tuple[float, int]:
+    """When something happens next at one of these, and the number of the one."""
+    times = [place.next_time() for place in places]
+    first = min(times)
+    return first, times.index(first)
 
-    def latency(batch: int, gpus: int) -> float:
-        key = batch, gpus
+
+def _step_table(server: FleetServer) -> Callable[[int, int, int], float]:
+    """L_e(b, G, a) as a look-up: a run asks for the same few numbers again and again."""
+    known: dict[tuple[int, int, int], float] = {}
+
+    def latency(batch: int, gpus: int, turns: int) -> float:
+        key = batch, gpus, turns
         if key not in known:
-            known[key] = float(edge_step_latency(replace(scenario, gpus=gpus), batch))
+            now = replace(server, scenario=replace(server.scenario, gpus=gpus))
+            known[key] = float(now.step_latency(turns, batch))
         return known[key]
 
     return latency
 
 
-def fixed(granted: Sequence[bool], local_steps: Sequence[int]) -> Decide:
-    """Decisions that are known before, by request."""
+def fixed(*decisions: Sequence[Any]) -> Decide:
+    """Decisions that are known before, by request: granted, local steps, and with several servers server and model."""
 
-    def decide(requests: Ints, load: Load) -> Decisions:  # noqa: ARG001 - whatever the load
+    def decide(requests: Ints, load: Any) -> Any:  # noqa: ARG001 - whatever the load
         first, end = int(requests[0]), int(requests[-1]) + 1
         if end - first == requests.size:
-            return granted[first:end], local_steps[first:end]
-        return [granted[i] for i in requests], [local_steps[i] for i in requests]
+            return tuple(part[first:end] for part in decisions)
+        return tuple([part[i] for i in requests] for part in decisions)
 
     return decide
 
 
 def decider(world: World, plan: Callable[..., Plan]) -> Decide:
-    """A scheduler for a world's rounds; `plan` as `scheduler.decide` without its rule."""
-    own, latency, alpha = world.requests.own_steps, world.step_latency_s, world.alpha
-    slots, scenario = np.full(len(world.requests), world.scenario.slots), world.real_scenario
-    cell = np.zeros(len(world.requests), np.int64)
+    """A scheduler for a world's rounds.
 
-    def decide(requests: Ints, load: Load) -> Decisions:
-        users = Users(latency[requests], alpha[requests], slots[requests], cell[requests])
-        steps = None if own is None else own[requests]
-        made = plan(scenario, load, users, own_steps=steps, images_each=world.images_each)
-        return made.granted.tolist(), made.local_steps.tolist()
+    Args:
+        world: the world.
+        plan: as `scheduler.decide` without its rule; with several servers as `scheduler.decide_several`.
+    """
+    own, asking, scenario = world.requests.own_steps, world.asking, world.real_scenario
+
+    def decide(requests: Ints, load: Any) -> Decisions:
+        more = {} if own is None else {"own_steps": own[requests]}
+        made = plan(scenario, load, asking.take(requests), images_each=world.images_each, **more)
+        decided = made.granted.tolist(), made.local_steps.tolist()
+        if not isinstance(made, FleetPlan):
+            return decided
+        return *decided, made.server.tolist(), made.model.tolist()
 
     return decide

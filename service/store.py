@@ -32,6 +32,7 @@ def world_digest(world: World) -> str:
         requests.own_steps,
         users.step_latency_s,
         users.alpha,
+        *((users.cluster, users.rate) if world.several else ()),
     ):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     if own is not None:
@@ -78,7 +79,8 @@ class RunFiles:
 
         table = pq.read_table(path)
         rows = {name: table[name].to_numpy() for name in table.column_names}
-        return Run(method, number, rows, header["duration_s"], header["edge_busy_s"], header["radio_busy_s"])
+        busy = (np.atleast_1d(header[name]).tolist() for name in ("edge_busy_s", "radio_busy_s"))
+        return Run(method, number, rows, header["duration_s"], *busy)
 
     def write(self, run: Run, way: str) -> None:
         """Keep a finished run.

@@ -4,11 +4,13 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from ..common.arrays import Floats
 from ..common.errors import InputError, nearest, shown
+from ..optimizer.model.servers import Fleet
 from .runs import Run
 
 ALL_LOCAL, HINDSIGHT = "all-local", "hindsight"
@@ -31,8 +33,8 @@ class ServiceTotals:
         p99_latency_s: its 99th percentile.
         mean_pai: mean PAI of the images; 0 for what was given up.
         share_granted: share of the requests that offloaded.
-        gpu_use: share of the time with a step under way at the edge.
-        radio_use: share of the time with something to send.
+        gpu_use: share of the time with a step under way at the edge; with several servers their mean.
+        radio_use: share of the time with something to send; likewise.
         share_given_up: share of the requests that their users gave up.
         gain_ci: 95 % interval of gain_per_user over the worlds, seconds; None for one world.
     """
@@ -74,11 +76,31 @@ def totals(runs: Sequence[Run], local: Sequence[Run], best: Sequence[Run] | None
         p99_latency_s=p99,
         mean_pai=float(np.mean(_column(runs, "pai"))),
         share_granted=float(np.mean(_column(runs, "granted"))),
-        gpu_use=sum(run.edge_busy_s for run in runs) / seconds,
-        radio_use=sum(run.radio_busy_s for run in runs) / seconds,
+        gpu_use=sum(_mean(run.edge_busy_s) for run in runs) / seconds,
+        radio_use=sum(_mean(run.radio_busy_s) for run in runs) / seconds,
         share_given_up=float(np.mean(_column(runs, "given_up"))),
         gain_ci=_interval(gains / [len(run.rows["qoe"]) for run in runs]),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def servers_used(fleet: Fleet, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What each of several servers did over worlds: requests, their share of all, and use of its GPUs and radio."""
+    seconds, chosen = sum(run.duration_s for run in runs), np.concatenate([run.rows["server"] for run in runs])
+    rows = []
+    for m, server in enumerate(fleet.servers):
+        requests = int(np.count_nonzero(chosen == server.name))
+        rows.append({
+            "server": server.name,
+            "requests": requests,
+            "share": requests / chosen.size,
+            "gpu_use": sum(run.edge_busy_s[m] for run in runs) / seconds,
+            "radio_use": sum(run.radio_busy_s[m] for run in runs) / seconds,
+        })  # fmt: skip
+    return rows
 
 
 def _column(runs: Sequence[Run], name: str) -> Floats:

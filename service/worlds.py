@@ -9,9 +9,12 @@ import numpy as np
 from ..common.arrays import Floats
 from ..common.errors import InputError
 from ..optimizer.agent.instances import Range, paper_instance
+from ..optimizer.inputs.example import RATES
 from ..optimizer.inputs.scenario import Resolved, resolve_scenario
 from ..optimizer.inputs.users import NamedUsers, named, read_users
+from ..optimizer.methods.assignment.search import placed
 from ..optimizer.model.qoe import Scenario, Users
+from ..optimizer.model.servers import Fleet
 from .arrivals import (
     MovingGpus,
     Process,
@@ -95,6 +98,8 @@ def read_settings(
         raise InputError(f"--speed-up: found {speed_up:g} with random arrivals, accepted: a trace; name another rate")
     if trace and trace.own is not None and users:
         raise InputError(f"--users: found it beside devices in {arrivals}, accepted: one of the two")
+    if isinstance(resolved.scenario, Fleet):
+        _check_several(arrivals, trace, gpus_over_time)
     return WorldSettings(
         resolved=resolved,
         users=read_users(users, resolved.for_alpha) if users else None,
@@ -106,11 +111,25 @@ def read_settings(
     )
 
 
+def _check_several(arrivals: str, trace: Trace | None, gpus_over_time: str | None) -> None:
+    """Refuse what several servers do not go with."""
+    if gpus_over_time:
+        raise InputError("--gpus-over-time: found a scenario of several servers, accepted: one of one server")
+    if trace and trace.requests.own_steps is not None:
+        raise InputError(
+            f"{arrivals}: found the column total_steps with several servers, accepted: a trace without it, or a "
+            "scenario of one server"
+        )
+
+
 def make_world(settings: WorldSettings, number: int) -> World:
     """World number so-and-so: it depends on the settings and on its number alone."""
     rng = np.random.default_rng([settings.seed, number])
     scenario = settings.resolved.scenario
     users = _users(settings, scenario, rng)
+    if isinstance(scenario, Fleet):
+        users = _linked(scenario, users, np.random.default_rng([settings.seed, number, 2]))
+        scenario = placed(scenario, replace(users, cell=np.zeros(len(users), np.int64)))
     if settings.process:
         requests = draw_requests(settings.process, settings.seconds, len(users), rng)
     elif settings.trace:
@@ -128,7 +147,7 @@ def make_world(settings: WorldSettings, number: int) -> World:
         step_overhead_s=settings.step_overhead_s,
         decode_s=_decode_s(settings, users),
         device_queueing=settings.device_queueing,
-        images_each=settings.resolved.edge.max_batch,
+        images_each=_images_each(settings.resolved),
     )
 
 
@@ -168,6 +187,31 @@ def _users(settings: WorldSettings, scenario: Scenario, rng: np.random.Generator
         return settings.users
     crowd = Range(users=(PAPER_USERS, PAPER_USERS), gpus=(scenario.gpus,))
     return paper_instance(rng, crowd, settings.resolved.for_alpha).users
+
+
+def _linked(fleet: Fleet, users: Users, rng: np.random.Generator) -> Users:
+    """Users with clusters and links where they have none: as in `plan init --servers`, from a random server on.
+
+    The nearest server has its usual spectral efficiency, and the next ones less by the shares of `RATES`.
+    """
+    if users.rate is not None or users.cluster is not None:
+        return users
+    servers, count = len(fleet.servers), len(users)
+    home = rng.integers(servers, size=count)
+    usual = np.array([server.scenario.spectral_efficiency for server in fleet.servers])
+    rate = np.zeros((count, servers))
+    for place, share in list(enumerate(np.array(RATES) / RATES[0]))[:servers]:
+        near = (home + place) % servers
+        rate[np.arange(count), near] = usual[near] * share
+    cluster = rng.integers(len(fleet.clusters), size=count) if fleet.clusters else None
+    return replace(users, rate=rate, cluster=cluster)
+
+
+def _images_each(resolved: Resolved) -> int | tuple[int | None, ...] | None:
+    """Images that the memory of one GPU holds; of several servers those of each."""
+    if not isinstance(resolved.scenario, Fleet):
+        return resolved.edge.max_batch
+    return tuple(edge.max_batch for edge in (resolved.edge, *resolved.more_edges))
 
 
 def _decode_s(settings: WorldSettings, users: Users) -> float | Floats:

@@ -102,7 +102,7 @@ def resolve_scenario(reference: str, options: Overrides = NO_OVERRIDES) -> Resol
     file = read_record(path, ScenarioFile, FleetFile)
     if isinstance(file, FleetFile):
         raise InputError(
-            f"{path}: found several servers (scenario@2), accepted: scenario@1; `plan` alone takes several"
+            f"{path}: found several servers (scenario@2), accepted: scenario@1; only `plan` and `simulate` take several"
         )
     return resolve_file(path, file, options)
 

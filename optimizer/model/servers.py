@@ -3,9 +3,10 @@
 m: a server. c: a cluster-wide model. A: the models that a server's granted users are served by. a: how often a step of
 the server runs, which is the number of models in A that share no weights. b: granted users of the server.
 r: spectral efficiency of the link of a user and a server. The rest is as in `qoe`, for each server.
+A server that is still at work on earlier rounds has their load in its scenario, and their models in `in_turn`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -30,6 +31,7 @@ from .qoe import (
     transmit_time,
     wait_time,
 )
+from .terms import FREE, Prices, Terms
 
 MOST_CHOICES = 4096
 """Sets of models that are looked through for one server at most."""
@@ -71,12 +73,16 @@ class FleetServer:
         scenario: the paper's system with this server as its edge.
         hosts: numbers of the models that it may serve, bases among them.
         memory_bytes: memory for the models that it serves in a round; None where all fit.
+        in_turn: numbers of the models without common weights that images of earlier rounds need.
+        prices: what a decision is charged for what it costs others.
     """
 
     name: str
     scenario: Scenario
     hosts: tuple[int, ...]
     memory_bytes: float | None
+    in_turn: tuple[int, ...] = ()
+    prices: Prices = FREE
 
     @property
     def memory(self) -> float:
@@ -93,6 +99,22 @@ class FleetServer:
         empty = self.scenario.edge.step_latency(0)
         seconds: Floats = edge_step_latency(self.scenario, batch) + (np.asarray(turns) - 1) * empty
         return seconds
+
+    def turns(self, bases: Iterable[int]) -> int:
+        """a: the number of models that take turns where new images need these, beside those of earlier rounds."""
+        return len({*bases, *self.in_turn})
+
+    def terms(self, curve: PaiCurve) -> Terms:
+        """What the server asks of users with this PAI curve, but for the turns of its models."""
+        return Terms(replace(self.scenario, pai=curve), self.prices)
+
+    def step_cost(self, turns: ArrayLike, batch: ArrayLike) -> Floats:
+        """What an offloaded step costs with its price, seconds; arguments as of `step_latency`."""
+        return self.step_latency(turns, batch) + self.prices.step_price(batch)
+
+    def grant_cost(self, batch: ArrayLike, efficiency: ArrayLike) -> Floats:
+        """What a grant costs with its fee, seconds; arguments as of `transmit_time`."""
+        return transmit_time(self.scenario, batch, efficiency) + self.prices.grant_fee(batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +149,10 @@ class Fleet(Scenario):
         servers = tuple(replace(server, hosts=hosts, memory_bytes=memory_bytes) for server in self.servers)
         return replace(self, servers=servers)
 
+    def roots(self, server: int) -> list[int]:
+        """The models that a server may serve and that share no weights, which take turns; ascending."""
+        return sorted({int(self.bases[c]) for c in self.servers[server].hosts})
+
     def placements(self, server: int) -> list[tuple[int, ...]]:
         """The sets of models that a server can serve at a time and that no other set beats: all but the contained ones.
 
@@ -135,8 +161,7 @@ class Fleet(Scenario):
         Raises:
             InputError: for a server with more choices than are looked through.
         """
-        place = self.servers[server]
-        roots = sorted({int(self.bases[c]) for c in place.hosts})
+        place, roots = self.servers[server], self.roots(server)
         _check_choices(place, len(roots))
         found = []
         for turns in range(1, len(roots) + 1):
@@ -199,6 +224,15 @@ def places_of(plan: Plan, users: int) -> tuple[Ints, Ints]:
     return np.full(users, NOWHERE), np.full(users, NOWHERE)
 
 
+def place_names(fleet: Fleet, server: Ints, model: Ints) -> dict[str, Sequence[str]]:
+    """The columns `server` and `model`: the names of these numbers, blank for `NOWHERE`."""
+    places = (("server", fleet.servers, server), ("model", fleet.models, model))
+    return {
+        column: ["" if number == NOWHERE else things[number].name for number in numbers.tolist()]
+        for column, things, numbers in places
+    }
+
+
 def link_rates(fleet: Fleet, users: Users) -> Floats:
     """r of every user to every server, bit/s/Hz, shape (users, servers); 0 where it cannot be reached."""
     usual = np.array([server.scenario.spectral_efficiency for server in fleet.servers])
@@ -249,10 +283,20 @@ def _shared_times(fleet: Fleet, users: Users, plan: FleetPlan) -> tuple[Floats, 
 
 
 def _pai(fleet: Fleet, users: Users, plan: Plan) -> Floats:
-    """The expected PAI of every user, shape (users,): that of all local, less what its model's curve says is lost."""
-    n, cluster, total = plan.local_steps, clusters_of(users), fleet.total_steps
-    _, chosen = places_of(plan, len(users))
-    pai = fleet.pai.value(n)
+    """The expected PAI of every user, shape (users,)."""
+    return expected_pai(fleet, clusters_of(users), places_of(plan, len(users))[1], plan.local_steps)
+
+
+def expected_pai(fleet: Fleet, cluster: Ints, chosen: Ints, n: Ints) -> Floats:
+    """The expected PAI of images: that of all local, less what their models' curves say is lost.
+
+    Args:
+        fleet: the models.
+        cluster: number of the cluster of every image's user, shape (images,).
+        chosen: number of every image's model, `NOWHERE` for all local, shape (images,).
+        n: local steps of every image, shape (images,).
+    """
+    total, pai = fleet.total_steps, fleet.pai.value(n)
     for c, model in enumerate(fleet.models):
         own = model.serves_own(cluster)
         for curve, of_curve in ((model.pai, own), (model.pai_others, ~own)):

@@ -33,6 +33,16 @@ class Prices:
     grant_rise_s: float = 0.0
     delay_s: Floats | None = None
 
+    def step_price(self, batch: ArrayLike) -> Floats:
+        """p(b), seconds; of the shape of `batch`."""
+        price: Floats = self.step_s + self.step_rise_s * np.asarray(batch, float)
+        return price
+
+    def grant_fee(self, batch: ArrayLike) -> Floats:
+        """f(b), seconds; of the shape of `batch`."""
+        fee: Floats = self.grant_s + self.grant_rise_s * np.asarray(batch, float)
+        return fee
+
 
 FREE = Prices()
 
@@ -51,13 +61,11 @@ class Terms:
 
     def step_cost(self, batch: ArrayLike) -> Floats:
         """L_e(b_0 + b) + p(b): what an offloaded step costs, seconds; of the shape of `batch`."""
-        price: Floats = self.prices.step_s + self.prices.step_rise_s * np.asarray(batch, float)
-        return edge_step_latency(self.scenario, batch) + price
+        return edge_step_latency(self.scenario, batch) + self.prices.step_price(batch)
 
     def grant_cost(self, batch: ArrayLike) -> Floats:
         """T (q_0 + b) + f(b): what a grant costs, seconds; of the shape of `batch`."""
-        fee: Floats = self.prices.grant_s + self.prices.grant_rise_s * np.asarray(batch, float)
-        return transmit_time(self.scenario, batch) + fee
+        return transmit_time(self.scenario, batch) + self.prices.grant_fee(batch)
 
     def best_split(self, alpha: Floats, step_saving_s: Floats, own_steps: Ints | None = None) -> tuple[Ints, Floats]:
         """(P2) under these terms: the best split of granted users, and its gain over all local in seconds.

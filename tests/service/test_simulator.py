@@ -60,10 +60,10 @@ def test_everything_is_conserved(settings):
         records = simulation.run(fixed(granted, n))
         assert np.all(np.isfinite(records.ended_s))
         assert np.all(records.ended_s >= world.requests.time_s)
-        assert len(simulation.state.edge) == len(simulation.state.radio) == 0
+        assert len(simulation.state.edges[0]) == len(simulation.state.radios[0]) == 0
         reached = records.granted & np.isfinite(records.left_s) & (records.arrived_s > records.left_s)
         if world.scenario.latent_bits and not records.given_up.any():
-            assert simulation.state.radio.sent == np.count_nonzero(reached)
+            assert simulation.state.radios[0].sent == np.count_nonzero(reached)
         parts = outcome.realised(world, records)
         assert np.allclose(sum(vars(parts).values()), outcome.latency(world, records))
         assert all(np.all(values >= -1e-9) for values in vars(parts).values())

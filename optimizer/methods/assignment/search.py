@@ -13,7 +13,7 @@ import numpy as np
 
 from ....common.arrays import Floats, Ints
 from ...model.qoe import Scenario, Users
-from ...model.servers import Fleet, FleetPlan
+from ...model.servers import Fleet, FleetPlan, FleetServer
 from .dual import Proof, improve, prove
 from .flow import CircleError, Flow, best_of, longest_paths, path_edges, transport
 from .table import Table, by_cell, gain_table, split_assigned
@@ -202,6 +202,25 @@ def searched(table: Table, users: int) -> tuple[Flow, Proof]:
             pass
         found = improve(table, found, search.flow.total)
     return search.flow, found
+
+
+def placed(fleet: Fleet, users: Users) -> Fleet:
+    """The fleet with the models of every server fixed: those with which these users as one round are assigned best.
+
+    A server that has room for all models that it may serve keeps them.
+    """
+    if all(fleet.sizes[list(server.hosts)].sum() <= server.memory for server in fleet.servers):
+        return fleet
+    table = gain_table(fleet, users)
+    flow, _ = searched(table, len(users))
+    servers = zip(fleet.servers, table, flow.placement.tolist(), strict=True)
+    fixed = (_with_models(fleet, server, states.placements[chosen]) for server, states, chosen in servers)
+    return replace(fleet, servers=tuple(fixed))
+
+
+def _with_models(fleet: Fleet, server: FleetServer, models: tuple[int, ...]) -> FleetServer:
+    fits = fleet.sizes[list(server.hosts)].sum() <= server.memory
+    return server if fits else replace(server, hosts=tuple(sorted(models)))
 
 
 def _assigned(fleet: Fleet, users: Users) -> FleetPlan:

@@ -15,9 +15,8 @@ import numpy as np
 from ....common.arrays import Bools, Floats, Ints
 from ....common.errors import InputError
 from ....fitting.pai import PaiCurve
-from ...model.qoe import Scenario, Users, transmit_time
+from ...model.qoe import Scenario, Users
 from ...model.servers import NOWHERE, Fleet, FleetPlan, SharedModel, clusters_of, link_rates, single
-from ...model.split import best_split
 from ..ilp import OPTIMAL
 
 MOST_RATINGS = 200_000_000
@@ -85,9 +84,7 @@ class _Rater:
         self.reached = rate > 0
         _check_size(fleet, len(users), most * len(self.placements))
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.transmit = np.where(
-                self.reached, transmit_time(self.server.scenario, self.counts[:, None], rate), np.inf
-            )
+            self.grant_cost = np.where(self.reached, self.server.grant_cost(self.counts[:, None], rate), np.inf)
         self._known: dict[tuple[PaiCurve, int], Floats] = {}
 
     def states(self) -> States:
@@ -107,21 +104,22 @@ class _Rater:
         if not (rate > 0).any():
             return 0
         counts = np.arange(1, min(scenario.max_batch, int((rate > 0).sum())) + 1)
-        saving = self.users.step_latency_s.max(initial=0) - self.server.step_latency(1, counts)
+        fewest = max(1, self.server.turns(()))
+        saving = self.users.step_latency_s.max(initial=0) - self.server.step_cost(fewest, counts)
         worth = (scenario.total_steps - scenario.min_local_steps) * saving * (1 + 1e-9)
-        return int(np.max(counts[worth > transmit_time(scenario, counts, rate.max(initial=0))], initial=0))
+        return int(np.max(counts[worth > self.server.grant_cost(counts, rate.max(initial=0))], initial=0))
 
     def _rated(self, models: tuple[int, ...]) -> Floats:
         """g_i with these models at every count, shape (counts, users)."""
-        turns = len({int(self.fleet.bases[c]) for c in models})
-        split = np.full(self.transmit.shape, -np.inf)
+        turns = self.server.turns(int(self.fleet.bases[c]) for c in models)
+        split = np.full(self.grant_cost.shape, -np.inf)
         for c in models:
             split = np.maximum(split, self._of_model(self.fleet.models[c], turns))
-        rated: Floats = split - self.transmit
+        rated: Floats = split - self.grant_cost
         return rated
 
     def _of_model(self, model: SharedModel, turns: int) -> Floats:
-        """The gains of the best splits with one model, without transmission, shape (counts, users)."""
+        """The gains of the best splits with one model, before what a grant costs, shape (counts, users)."""
         own = model.serves_own(clusters_of(self.users))
         if own.all() or model.pai == model.pai_others:
             return self._of_curve(model.pai, turns)
@@ -129,9 +127,8 @@ class _Rater:
 
     def _of_curve(self, curve: PaiCurve, turns: int) -> Floats:
         if (curve, turns) not in self._known:
-            scenario = replace(self.server.scenario, pai=curve)
-            saving = self.users.step_latency_s - self.server.step_latency(turns, self.counts)[:, None]
-            self._known[curve, turns] = best_split(scenario, self.users.alpha, saving)[1]
+            saving = self.users.step_latency_s - self.server.step_cost(turns, self.counts)[:, None]
+            self._known[curve, turns] = self.server.terms(curve).best_split(self.users.alpha, saving)[1]
         return self._known[curve, turns]
 
 
@@ -233,13 +230,13 @@ def split_assigned(fleet: Fleet, users: Users, table: Table, server: Ints, place
 
 def _served(fleet: Fleet, users: Users, server: int, models: tuple[int, ...]) -> tuple[Ints, Ints]:
     """Model and split of all these users at one server; models that nobody needs take no turns."""
-    place, turns = fleet.servers[server], {int(fleet.bases[c]) for c in models}
-    saving = users.step_latency_s - place.step_latency(len(turns), len(users))
+    place, bases = fleet.servers[server], {int(fleet.bases[c]) for c in models}
+    saving = users.step_latency_s - place.step_cost(place.turns(bases), len(users))
     own = {c: fleet.models[c].serves_own(clusters_of(users)) for c in models}
     splits, gains = [], []
     for c in models:
         pair = [
-            best_split(replace(place.scenario, pai=curve), users.alpha, saving)
+            place.terms(curve).best_split(users.alpha, saving)
             for curve in (fleet.models[c].pai, fleet.models[c].pai_others)
         ]
         splits.append(np.where(own[c], pair[0][0], pair[1][0]))
@@ -247,6 +244,6 @@ def _served(fleet: Fleet, users: Users, server: int, models: tuple[int, ...]) ->
     best = np.argmax(gains, axis=0)
     model, n = np.array(models)[best], np.array(splits)[best, np.arange(len(users))]
     used = set(fleet.bases[model].tolist())
-    if used < turns:
+    if used < bases:
         return _served(fleet, users, server, tuple(c for c in models if int(fleet.bases[c]) in used))
     return model, n
