@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 DRAWS = 99
 """Number of clouds that are drawn."""
-EXCEEDING = 5
-"""A silhouette is more than chance where fewer clouds than this reach it: 5 % of 99 and the users themselves."""
+ONE_IN = 20
+"""A silhouette is more than chance where it is among the largest 1 in 20 of the clouds' and itself."""
 MOST_USERS = 20_000
 MOST_CLUSTERS = 100
 IN_TREE, IN_CLOUD = 2000, 200
@@ -110,7 +110,7 @@ def cluster_users(
         clusters: number of clusters; None for the proposed one.
         max_clusters: largest number of clusters that may be proposed.
         seed: seed of the clouds that chance is measured with.
-        draws: number of those clouds; `DRAWS` makes the error of proposing several clusters where there is one 5 %.
+        draws: number of those clouds; the more, the finer chance is told; 19 or more.
 
     Raises:
         InputError: for vectors without a direction, names that are not unique, and numbers out of range.
@@ -119,6 +119,8 @@ def cluster_users(
     names = list(user_id) if user_id is not None else [f"user-{number + 1}" for number in range(len(unit))]
     if len(set(names)) < len(names) or len(names) != len(unit):
         raise InputError(f"user_id: found {len(set(names))} different names, accepted: {len(unit)}, one for each row")
+    if draws < ONE_IN - 1:
+        raise InputError(f"draws: found {draws}, accepted: {ONE_IN - 1} or more")
     order = np.lexsort(unit.T[::-1])  # whatever the order of the users, the same work is done
     most = different(unit)
     check_numbers(clusters, max_clusters, most)
@@ -232,7 +234,7 @@ def _propose(unit: Floats, counts: Sequence[ClusterCount], seed: int, draws: int
         return 1, None
     best = max(tried, key=lambda count: count.silhouette or 0.0)
     cloud = np.sort([_best_silhouette(drawn, len(tried) + 1) for drawn in _clouds(unit, seed, draws)])
-    chance = float(cloud[-min(EXCEEDING, len(cloud))])
+    chance = float(cloud[-max(1, (len(cloud) + 1) // ONE_IN)])
     return (best.clusters if (best.silhouette or 0.0) > chance else 1), chance
 
 

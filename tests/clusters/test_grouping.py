@@ -30,7 +30,7 @@ def test_known_kinds_are_found(count):
 
 
 def test_one_kind_is_seldom_taken_for_several():
-    proposed = [cluster_users(kinds(1, 12, 4, 0.5, seed)[0], draws=99).proposed for seed in range(20)]
+    proposed = [cluster_users(kinds(1, 12, 4, 0.5, seed)[0], max_clusters=3).proposed for seed in range(20)]
     assert sum(number > 1 for number in proposed) <= 4  # 5 % at most: five of twenty have a chance of 0.003
 
 
@@ -48,7 +48,7 @@ def test_the_order_of_the_users_does_not_matter():
 def test_the_length_of_a_vector_does_not_matter(scale):
     vectors, _ = kinds(3, spread=1.2)
     lengths = scale * np.random.default_rng(2).uniform(0.1, 10, (len(vectors), 1))
-    first, second = cluster_users(vectors, draws=9), cluster_users(vectors * lengths, draws=9)
+    first, second = cluster_users(vectors, draws=19), cluster_users(vectors * lengths, draws=19)
     np.testing.assert_array_equal(first.cluster, second.cluster)
     np.testing.assert_allclose(first.silhouette, second.silhouette, atol=1e-9)
 
@@ -56,7 +56,7 @@ def test_the_length_of_a_vector_does_not_matter(scale):
 @pytest.mark.parametrize("clusters", [2, 3, 5])
 def test_copies_of_a_user_are_together(clusters):
     vectors, _ = kinds(2, spread=1.5)
-    found = cluster_users(np.repeat(vectors, 3, axis=0), clusters=clusters, draws=9)
+    found = cluster_users(np.repeat(vectors, 3, axis=0), clusters=clusters, draws=19)
     assert all(len(set(found.cluster[start : start + 3])) == 1 for start in range(0, len(found.cluster), 3))
 
 
@@ -66,7 +66,7 @@ def test_partitions_are_as_good_as_many_starts_of_k_means(seed):
     unit = directions(vectors)
     plain = KMeans(4, n_init=20, random_state=seed).fit(unit)
     assert same(partition(unit, 4), plain.labels_)
-    found = cluster_users(vectors, clusters=4, draws=9)
+    found = cluster_users(vectors, clusters=4, draws=19)
     assert found.silhouette.mean() == pytest.approx(silhouette_score(unit, plain.labels_, metric="cosine"), abs=1e-12)
 
 
@@ -106,6 +106,7 @@ def test_the_same_vector_many_times_is_one_cluster():
         ({"vectors": np.eye(3), "user_id": ["a", "b", "a"]}, "found 2 different names, accepted: 3"),
         ({"vectors": np.eye(3), "clusters": 4}, "found 4, accepted: 1 to 3, as there are 3 different users"),
         ({"vectors": np.ones((3, 2)), "clusters": 2}, "found 2, accepted: 1 to 1, as there are 1 different users"),
+        ({"vectors": np.eye(3), "draws": 5}, "draws: found 5, accepted: 19 or more"),
         ({"vectors": np.eye(3), "max_clusters": 0}, "--max-clusters: found 0"),
     ],
 )
