@@ -8,9 +8,6 @@ import numpy as np
 from ..common.figures import drawn_text
 from .grouping import Clustering
 
-MOST_NAMED = 30
-"""Most users whose names stand in the picture."""
-
 
 def draw_clusters(found: Clustering, names: Sequence[str]) -> Any:
     """Silhouette against the number of clusters, and the users in a plane; returns a matplotlib figure."""
@@ -34,7 +31,12 @@ def _draw_counts(axis: Any, found: Clustering, chosen: int) -> None:
         axis.axhline(found.chance, color="0.5", linestyle="--", linewidth=1, label="5 % of single clouds reach this")
         axis.legend(fontsize="small", loc="lower left")
     axis.axvline(chosen, color="C0", linewidth=6, alpha=0.25)
-    axis.set(xlabel="clusters", ylabel="mean silhouette", title=f"{found.proposed} proposed", ylim=(None, 1.02))
+    axis.set(
+        xlabel="clusters",
+        ylabel="mean silhouette",
+        title=f"{found.proposed} proposed, {chosen} taken",
+        ylim=(None, 1.02),
+    )
     axis.set_xlim(0.5, max(count.clusters for count in found.counts) + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -43,10 +45,10 @@ def _draw_users(axis: Any, found: Clustering, names: Sequence[str], colours: Seq
     for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
         x, y = found.places[found.cluster == number].T
         axis.scatter(x, y, color=[colour], s=36, label=f"{drawn_text(name)} ({len(x)})", zorder=3)
-        axis.scatter(*found.places[found.typical_user(number)], s=140, facecolors="none", edgecolors=[colour], zorder=3)
-    if len(found.user_id) <= MOST_NAMED:
-        for name, place in zip(found.user_id, found.places, strict=True):
-            axis.annotate(drawn_text(name, 16), place, xytext=(5, 4), textcoords="offset points", fontsize="x-small")
+        typical = found.typical_user(number)
+        axis.scatter(*found.places[typical], s=140, facecolors="none", edgecolors=[colour], zorder=3)
+        said = drawn_text(found.user_id[typical], 16)
+        axis.annotate(said, found.places[typical], xytext=(8, 6), textcoords="offset points", fontsize="small")
     axis.set(xlabel="first principal component", ylabel="second principal component", aspect="equal")
     axis.set(title="users, the most typical ones circled", adjustable="datalim")
     axis.margins(0.12)
