@@ -30,7 +30,7 @@ class Load:
         in_flight: images in flight, b_0.
         on_radio: intermediates on the radio, q_0.
         gpus: edge GPUs now, G; 0 where none is there.
-        arrivals_per_s: exponential mean of the requests per second until now.
+        arrivals_per_s: exponential mean of the requests per second until now; of several servers an equal share.
         queue_s: seconds until a new batch may start, where a round's batch waits for those before; 0 where new images
             join the ones in flight.
         steps_left: steps that are left of every image in flight, m_j, for `aware_delay`; else it may be empty.

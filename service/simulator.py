@@ -369,7 +369,8 @@ class Simulation:
     def _load(self, edge: Edge, radio: SharedRadio) -> Load:
         now = self.state.clock_s
         left = tuple(edge.steps_left(now)) if self.counts_steps else ()
-        return Load(len(edge), len(radio), edge.gpus, self.state.rate, edge.queue_s(now), left, edge.models())
+        rate = self.state.rate / len(self.state.edges)  # nobody knows yet who goes where
+        return Load(len(edge), len(radio), edge.gpus, rate, edge.queue_s(now), left, edge.models())
 
     def start(
         self,

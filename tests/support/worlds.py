@@ -1,6 +1,7 @@
 """Worlds for the tests: a few users, random arrivals, every setting of the simulator."""
 
 import numpy as np
+from fleets import random_fleet, random_fleet_users
 from oracles import make_scenario, make_users
 
 from edgesplit.service.simulator import Requests, World
@@ -26,3 +27,15 @@ def random_world(rng, **settings):
     granted = rng.random(count) < 0.7
     n = np.where(granted, rng.integers(5, scenario.total_steps + 1, count), scenario.total_steps)
     return world, granted.tolist(), n.tolist()
+
+
+def random_fleet_world(rng, servers=2, models=2, requests=14, **settings):
+    """A small world of several servers of every kind, users with links of all kinds and none; nobody gives up."""
+    fleet = random_fleet(rng, servers, models)
+    users = random_fleet_users(rng, 6, servers)
+    asked = Requests(
+        time_s=np.sort(rng.uniform(0, 5, requests)),
+        user=rng.integers(0, 6, requests),
+        patience_s=np.full(requests, np.inf),
+    )
+    return World(scenario=fleet, users=users, requests=asked, **settings)

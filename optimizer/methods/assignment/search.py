@@ -214,13 +214,14 @@ def placed(fleet: Fleet, users: Users) -> Fleet:
     table = gain_table(fleet, users)
     flow, _ = searched(table, len(users))
     servers = zip(fleet.servers, table, flow.placement.tolist(), strict=True)
-    fixed = (_with_models(fleet, server, states.placements[chosen]) for server, states, chosen in servers)
+    fixed = (_with_models(fleet, server, states.placements[chosen:][:1]) for server, states, chosen in servers)
     return replace(fleet, servers=tuple(fixed))
 
 
-def _with_models(fleet: Fleet, server: FleetServer, models: tuple[int, ...]) -> FleetServer:
+def _with_models(fleet: Fleet, server: FleetServer, chosen: list[tuple[int, ...]]) -> FleetServer:
+    """A server with the chosen set of models alone, with none where no set fits into its memory."""
     fits = fleet.sizes[list(server.hosts)].sum() <= server.memory
-    return server if fits else replace(server, hosts=tuple(sorted(models)))
+    return server if fits else replace(server, hosts=tuple(sorted(c for models in chosen for c in models)))
 
 
 def _assigned(fleet: Fleet, users: Users) -> FleetPlan:
