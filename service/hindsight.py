@@ -10,7 +10,7 @@ import numpy as np
 
 from ..common.arrays import Bools, Ints
 from .outcome import quality_of_experience
-from .simulator import Decide, Records, Simulation, State, World, fixed
+from .simulator import Decide, Records, Simulation, World, fixed
 
 STRIDES = (32, 8, 2, 1)
 """Steps by which a request's split is moved, as long as that pays."""
@@ -34,14 +34,14 @@ class Ascent:
         self.offloaded = np.where(start.granted, world.total_steps - start.local_steps, 0)
         self._most = _most_offloaded(world)
         self._trial = Simulation(world)
-        self.value = self._tail(self._trial.state, 0)
+        self.value = self._tail(Simulation(world), 0)
 
     def sweep(self, progress: Callable[[int], None] | None = None) -> None:
         """Improve every request once, in their order."""
         played = Simulation(self.world)
         for place, (number, first, end) in enumerate(self.world.rounds):
             for request in range(first, end):
-                self._improve(request, played.state, place)
+                self._improve(request, played, place)
             played.play_round(number, first, end, self._decide())
             if progress:
                 progress(end)
@@ -50,8 +50,8 @@ class Ascent:
         """What happens with the decisions found."""
         return Simulation(self.world).run(self._decide())
 
-    def _improve(self, request: int, before: State, place: int) -> None:
-        """Move one request's split as long as that pays; `before` is the state before its round."""
+    def _improve(self, request: int, before: Simulation, place: int) -> None:
+        """Move one request's split as long as that pays; `before` is the run until its round."""
         for steps in self._first_tries(request):
             self._try(request, steps, before, place)
         for stride in STRIDES:
@@ -66,7 +66,7 @@ class Ascent:
             yield int(self._most[request])
             yield int(self._most[request]) // 2
 
-    def _try(self, request: int, steps: int, before: State, place: int) -> bool:
+    def _try(self, request: int, steps: int, before: Simulation, place: int) -> bool:
         """Whether so many offloaded steps are better; they are kept then."""
         old = self.offloaded[request]
         if steps == old or not 0 <= steps <= self._most[request]:
@@ -85,10 +85,10 @@ class Ascent:
         here = self.world.round_of == self.world.round_of[request]
         return bool(np.count_nonzero(self.offloaded[here]) <= self.world.scenario.max_batch)
 
-    def _tail(self, before: State, place: int) -> float:
+    def _tail(self, before: Simulation, place: int) -> float:
         """The value when the world is played from this round on."""
         trial = self._trial
-        trial.state = before.copy()
+        trial.state, trial.records = before.state.copy(), before.records.copy()
         decide = self._decide()
         for number, first, end in self.world.rounds[place:]:
             trial.play_round(number, first, end, decide)

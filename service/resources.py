@@ -125,7 +125,7 @@ class Edge:
 
     def models(self) -> tuple[int, ...]:
         """The models of the images that are here, of those that take turns, ascending."""
-        return tuple(sorted(set(self.model.values())))
+        return tuple(sorted(set(self.model.values()))) if self.model else ()
 
     def __len__(self) -> int:
         return len(self.last) + sum(map(len, self._waiting))
@@ -208,6 +208,8 @@ class SharedRadio:
             alone_s: seconds that each takes alone; None for those of the usual link.
         """
         self._advance(now)
+        if not transfers:
+            return
         for transfer, seconds in zip(transfers, alone_s or repeat(self.alone_s), strict=False):
             heappush(self._ends, (self._work + seconds, self._line, transfer))
             self._line += 1

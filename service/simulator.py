@@ -280,6 +280,10 @@ class Records:
             server=place[0], model=place[1], turns=whole[5],
         )  # fmt: skip
 
+    def copy(self) -> "Records":
+        """A copy that goes its own way."""
+        return Records(**{name: values.copy() for name, values in vars(self).items()})
+
 
 @dataclass
 class State:
@@ -337,6 +341,7 @@ class Simulation:
         edges = [Edge(_step_table(server), server.scenario.gpus, queue) for server in servers]
         radios = [SharedRadio(float(transmit_time(server.scenario, 1))) for server in servers]
         self.state = State(edges, radios, Devices(world.device_queueing))
+        self._takes_turns = [len(world.fleet.roots(m)) > 1 for m in range(len(servers))]
 
     def run(self, decide: Decide) -> Records:
         """Play the world to its end."""
@@ -395,8 +400,9 @@ class Simulation:
         """
         if self.calls is not None:
             self.calls.append(Call(now, requests.tolist(), load, list(granted), list(local_steps), server, model))
-        self._note(requests, granted, local_steps, server, model)
-        self._note_loads(now, requests, load if isinstance(load, tuple) else (load,))
+        at = _span(requests)
+        self._note(at, granted, local_steps, server, model)
+        self._note_loads(now, at, load)
         joining: list[dict[int, int]] = [{} for _ in self.state.edges]
         places = server or repeat(0)
         for request, offloads, n, m in zip(requests.tolist(), granted, local_steps, places, strict=False):
@@ -457,7 +463,7 @@ class Simulation:
 
     def _note(
         self,
-        requests: Ints,
+        at: Ints | slice,
         granted: Sequence[bool],
         local_steps: Sequence[int],
         server: Sequence[int] | None,
@@ -465,28 +471,36 @@ class Simulation:
     ) -> None:
         """Keep the decisions."""
         records = self.records
-        records.granted[requests], records.local_steps[requests] = granted, local_steps
-        home = np.where(granted, 0, NOWHERE)
-        records.server[requests] = home if server is None else server
-        records.model[requests] = home if model is None else model
+        records.granted[at], records.local_steps[at] = granted, local_steps
+        home = [int(offloads) + NOWHERE for offloads in granted] if server is None else server
+        records.server[at], records.model[at] = home, home if model is None else model
 
-    def _note_loads(self, now: float, requests: Ints, loads: Sequence[Load]) -> None:
+    def _note_loads(self, now: float, at: Ints | slice, load: Load | tuple[Load, ...]) -> None:
         """Keep the loads that requests were decided at."""
-        records, fleet = self.records, self.world.fleet
-        records.decided_s[requests] = now
-        records.met[requests] = sum(load.in_flight for load in loads)
-        records.gpus[requests] = sum(load.gpus for load in loads)
+        records = self.records
+        records.decided_s[at] = now
+        if isinstance(load, tuple):
+            records.met[at], records.gpus[at] = sum(one.in_flight for one in load), sum(one.gpus for one in load)
+            self._note_plans(np.arange(len(self.world.requests))[at], load)
+            return
+        granted = records.granted[at]
+        b = sum(granted.tolist())
+        records.met[at], records.gpus[at], records.turns[at] = load.in_flight, load.gpus, granted
+        records.batch[at], records.sending[at] = granted * (load.in_flight + b), granted * (load.on_radio + b)
+
+    def _note_plans(self, requests: Ints, loads: Sequence[Load]) -> None:
+        """Keep what the plan reckoned with at every one of several servers."""
+        records, bases = self.records, self.world.fleet.bases
         for m, load in enumerate(loads):
-            here = requests[np.flatnonzero(records.server[requests] == m)]
+            here = requests[records.server[requests] == m]
             records.batch[here], records.sending[here] = load.in_flight + here.size, load.on_radio + here.size
-            records.turns[here] = len({*load.models, *fleet.bases[records.model[here]].tolist()})
+            records.turns[here] = len({*load.models, *bases[records.model[here]].tolist()})
 
     def _models_in_turn(self, server: int, images: Iterable[int]) -> dict[int, int] | None:
         """The model that each image waits its turn for; None where a server's models take no turns."""
-        fleet = self.world.fleet
-        if len(fleet.roots(server)) == 1:
+        if not self._takes_turns[server]:
             return None
-        return {image: int(fleet.bases[self.records.model[image]]) for image in images}
+        return {image: int(self.world.fleet.bases[self.records.model[image]]) for image in images}
 
     def _watch(self, request: int) -> None:
         """Give a granted request up at its deadline, wherever it is then."""
@@ -527,6 +541,12 @@ class Simulation:
         records.arrived_s[request] = records.ended_s[request] = now
 
 
+def _span(requests: Ints) -> Ints | slice:
+    """The places of ascending requests, as a slice where none is missing, which is quicker."""
+    first, end = int(requests[0]), int(requests[-1]) + 1
+    return slice(first, end) if end - first == requests.size else requests
+
+
 def _first(places: Sequence[Edge] | Sequence[SharedRadio]) -> tuple[float, int]:
     """When something happens next at one of these, and the number of the one."""
     times = [place.next_time() for place in places]
@@ -552,9 +572,9 @@ def fixed(*decisions: Sequence[Any]) -> Decide:
     """Decisions that are known before, by request: granted, local steps, and with several servers server and model."""
 
     def decide(requests: Ints, load: Any) -> Any:  # noqa: ARG001 - whatever the load
-        first, end = int(requests[0]), int(requests[-1]) + 1
-        if end - first == requests.size:
-            return tuple(part[first:end] for part in decisions)
+        at = _span(requests)
+        if isinstance(at, slice):
+            return tuple(part[at] for part in decisions)
         return tuple([part[i] for i in requests] for part in decisions)
 
     return decide

@@ -12,7 +12,7 @@ from edgesplit import data
 from edgesplit.common.errors import InputError
 from edgesplit.service import outcome
 from edgesplit.service.comparison import find_way, play_way
-from edgesplit.service.hindsight import hindsight
+from edgesplit.service.hindsight import Ascent, hindsight
 from edgesplit.service.price_file import load_prices
 from edgesplit.service.scheduler import Load, price
 from edgesplit.service.simulate_command import _bisect
@@ -187,6 +187,16 @@ def test_hindsight_never_loses_and_is_a_real_plan():
         assert after >= before
         assert outcome.quality_of_experience(world, again).sum() == after
         assert np.bincount(world.round_of[best.granted], minlength=1).max() <= world.scenario.max_batch
+
+
+def test_hindsight_judges_by_what_then_happens():
+    """The value that it climbs by is that of its decisions, whatever was tried and given up before."""
+    for seed in range(20):
+        world, granted, n = random_world(np.random.default_rng([50, seed]))
+        ascent = Ascent(world, Simulation(world).run(fixed(granted, n)))
+        ascent.sweep()
+        happened = outcome.quality_of_experience(world, ascent.records()).sum()
+        assert ascent.value == pytest.approx(happened, abs=1e-9)
 
 
 def test_hindsight_finds_the_best_of_all_plans_of_two_requests():
