@@ -163,7 +163,7 @@ def draw_world(
     """A world with random arrivals, as `simulate` draws its first one.
 
     Args:
-        scenario: the system; None for the shipped one.
+        scenario: the system, a `Fleet` for several servers; None for the shipped one.
         arrivals: "poisson:RATE", "bursts:LOW,HIGH,SECONDS", or the path of a trace.
         rounds: length of the arrivals, in rounds.
         seed: random seed.
@@ -208,10 +208,11 @@ def _linked(fleet: Fleet, users: Users, rng: np.random.Generator) -> Users:
 
 
 def _images_each(resolved: Resolved) -> int | tuple[int | None, ...] | None:
-    """Images that the memory of one GPU holds; of several servers those of each."""
+    """Images that the memory of one GPU holds; of several servers those of each, None for a fleet without its files."""
     if not isinstance(resolved.scenario, Fleet):
         return resolved.edge.max_batch
-    return tuple(edge.max_batch for edge in (resolved.edge, *resolved.more_edges))
+    each = tuple(edge.max_batch for edge in (resolved.edge, *resolved.more_edges))
+    return each if len(each) == len(resolved.scenario.servers) else None
 
 
 def _decode_s(settings: WorldSettings, users: Users) -> float | Floats:

@@ -13,6 +13,7 @@ from oracles import make_users
 from stepper import DT, stepped
 from worlds import random_fleet_world, random_world
 
+from edgesplit import draw_world, load_fleet, read_users, simulate
 from edgesplit.optimizer.methods.assignment.baselines import greedy, nearest, server_by_server
 from edgesplit.optimizer.methods.assignment.search import assign, placed
 from edgesplit.optimizer.model.servers import NOWHERE, evaluate, memory_used, single
@@ -227,6 +228,17 @@ def test_users_that_are_drawn_have_clusters_and_links(files, tmp_path):
     assert result.returncode == 0, result.stderr
     rows = pd.read_parquet(tmp_path / "out" / "requests" / "price-0000.parquet")
     assert set(rows["server"]) == {"", "edge-1", "edge-2", "edge-3"}
+
+
+def test_python_plays_the_same_world(files, tmp_path):
+    options = ["--scenario", files / "scenario.json", "--users", files / "users.csv", "--rounds", "8"]
+    assert call_root("simulate", *options, "-o", tmp_path / "out").returncode == 0
+    rows = pd.read_parquet(tmp_path / "out" / "requests" / "price-0000.parquet")
+    fleet = load_fleet(files / "scenario.json")
+    run = simulate(draw_world(fleet, rounds=8, users=read_users(files / "users.csv", fleet)))
+    assert np.array_equal(run.rows["qoe"], rows["qoe"])
+    own = simulate(draw_world(fleet, rounds=8, users=read_users(files / "users.csv", fleet)), price)
+    assert np.array_equal(own.rows["qoe"], rows["qoe"])
 
 
 @pytest.mark.parametrize(
