@@ -115,9 +115,7 @@ class PolicyCard(Record):
         name: name of the policy.
         network: "flat" for the paper's network, which has a fixed number of places for users; "set" for ours.
         scope: rounds that the policy is for: any number of GPUs, one number of GPUs, or one round.
-        preset: name that the preset had at the time of training. The shipped flat policies are of the preset that is
-            called "flat-gain" now and was called "paper" then, as their cards say; the hyper-parameters themselves
-            stand in the notes of every card.
+        preset: name of the preset; the hyper-parameters themselves stand in the provenance's notes.
         places: number of users that a flat network has room for; null for "set".
         order: order in which a flat network takes the users of a round.
         gpus: numbers of edge GPUs in training; null for any number.
