@@ -67,13 +67,13 @@ def count_values(terms: Terms, group: Group, counts: Ints) -> Floats:
     for block in blocks(group, counts):
         sums = np.cumsum(largest_gains(terms, group, block), axis=2)
         of_granted = np.take_along_axis(sums, block[:, None, None] - 1, axis=2)[:, :, 0]
-        values.append(of_granted - (block * terms.grant_cost(block))[:, None])
+        values.append(of_granted - block[:, None] * terms.grant_cost(block[:, None]))
     return np.concatenate(values)
 
 
 def largest_gains(terms: Terms, group: Group, counts: Ints) -> Floats:
     """The largest gains u_i(b) at each b, descending, as many as the largest b; shape (counts, cells, b)."""
-    _, gain = group.best_split(terms, terms.step_cost(counts)[:, None, None])
+    _, gain = group.best_split(terms, terms.step_cost(counts[:, None])[:, :, None])
     most = int(counts[-1])
     if most < gain.shape[2]:
         gain = np.partition(gain, -most, axis=2)[:, :, -most:]
@@ -109,9 +109,9 @@ def decide(terms: Terms, group: Group, counts: Ints) -> tuple[Bools, Ints]:
 def largest_count(terms: Terms, group: Group) -> int:
     """The largest b at which some user could gain more than a grant costs, as u <= (N - N-hat) d."""
     counts = np.arange(1, min(terms.scenario.max_batch, group.latency.shape[1]) + 1)
-    saving = group.latency.max(initial=0) - terms.step_cost(counts)
-    worth_it = _most_offloaded(terms, group) * saving * (1 + 1e-9) > terms.grant_cost(counts)
-    return int(np.max(counts[worth_it], initial=0))
+    saving = group.latency.max(initial=0) - terms.step_cost(counts[:, None])
+    worth_it = _most_offloaded(terms, group) * saving * (1 + 1e-9) > terms.grant_cost(counts[:, None])
+    return int(np.max(counts[worth_it.any(axis=1)], initial=0))
 
 
 def _most_offloaded(terms: Terms, group: Group) -> int:
