@@ -9,10 +9,11 @@ of a grant. docs/time.md derives the prices.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from ..common.arrays import Ints
+from ..common.arrays import Floats, Ints
 from ..optimizer.methods.assignment.search import assign
 from ..optimizer.methods.counts import Group
 from ..optimizer.methods.exact import best_decision
@@ -46,6 +47,7 @@ class Load:
     models: tuple[int, ...] = ()
 
 
+Rate = TypeVar("Rate", float, Floats)
 Rule = Callable[[Scenario, Load], Terms]
 """A way of pricing: a scenario with the GPUs of now, and a load -> what the exact solver plans under."""
 
@@ -156,7 +158,7 @@ def decide(
     """
     now = scenario_now(scenario, load, images_each)
     if now is None:
-        return _all_local(scenario, users, own_steps)
+        return plan_all_local(scenario, users, own_steps)
     group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
     granted, local_steps = best_decision(rule(now, load), group)
     return Plan(granted[0], local_steps[0])
@@ -203,7 +205,7 @@ def by_method(method: Method) -> Callable[..., Plan]:
     ) -> Plan:
         now = scenario_now(scenario, load, images_each)
         if now is None:
-            return _all_local(scenario, users, own_steps)
+            return plan_all_local(scenario, users, own_steps)
         return method(with_load(now, load.in_flight, load.on_radio), users)
 
     return decide_by_method
@@ -219,7 +221,8 @@ def scenario_now(scenario: Scenario, load: Load, images_each: int | None = None)
     return replace(scenario, gpus=load.gpus, max_batch=room) if room > 0 else None
 
 
-def _all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan:
+def plan_all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan:
+    """The plan that denies everybody; arguments as of `decide`."""
     steps = np.full(len(users), scenario.total_steps) if own_steps is None else np.asarray(own_steps)
     return Plan(np.zeros(len(users), bool), steps)
 
@@ -231,12 +234,12 @@ def added_arrivals(before: float, requests: int, rounds: int, interval_s: float)
     return recent_rate(before, requests, interval_s)
 
 
-def recent_rate(before: float, requests: int, interval_s: float, memory_s: float = 10.0) -> float:
+def recent_rate(before: Rate, requests: Rate, interval_s: float, memory_s: float = 10.0) -> Rate:
     """The exponential mean of requests per second after one more round.
 
     Args:
-        before: mean before the round, 1/s.
-        requests: requests of the round.
+        before: mean before the round, 1/s; a number, or an array.
+        requests: requests of the round, likewise.
         interval_s: length of the round, seconds.
         memory_s: seconds after which a request counts 1/e.
     """

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "optimizer": ("optimizer.agent", "optimizer.learn"),
     "clusters": ("diffusion", "metrics", "optimizer.inputs"),
     "service": ("optimizer", "diffusion.inference"),
+    "service.learn": ("service",),
     "reports.basis": ("optimizer", "metrics", "profiler", "service"),
     "reports.exhibit": ("reports.basis",),
     "reports": ("reports.exhibit",),
@@ -33,7 +34,7 @@ MAY_IMPORT = {
 """Room -> rooms that it may import, and with them what those may import."""
 TORCH = ("diffusion", "profiler", "metrics", "optimizer.learn", "service")
 """Rooms, and those below them, that may import torch."""
-GYMNASIUM = ("optimizer.learn",)
+GYMNASIUM = ("optimizer.learn", "service.learn")
 FOLDERS = (
     *("clusters", "common", "data", "fitting", "diffusion", "profiler", "metrics", "optimizer", "reports", "service"),
 )

@@ -1,6 +1,6 @@
 """Stacks of linear layers in NumPy, with weights under the names that PyTorch gives them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -26,12 +26,17 @@ def layer_shapes(stack: str, widths: Sequence[int]) -> Shapes:
     return shapes
 
 
-def dense(weights: Weights, stack: str, x: Floats) -> Floats:
-    """The outputs of a stack of linear layers with ReLU between them; x has shape (..., inputs)."""
+def relu(x: Floats) -> Floats:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+def dense(weights: Weights, stack: str, x: Floats, between: Callable[[Floats], Floats] = relu) -> Floats:
+    """The outputs of a stack of linear layers with a function, ReLU, between them; x has shape (..., inputs)."""
     number = 0
     while f"{stack}.{number}.weight" in weights:
         if number:
-            x = np.maximum(x, 0)
+            x = between(x)
         x = x @ weights[f"{stack}.{number}.weight"].T + weights[f"{stack}.{number}.bias"]
         number += 1
     return x

@@ -1,0 +1,1 @@
+"""Training of policies that price rounds, where torch and gymnasium are needed: twin, learners, judging."""

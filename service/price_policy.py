@@ -1,0 +1,209 @@
+"""A learnt policy at work, in NumPy: a small network prices every round, and the exact solver decides it.
+
+It is DRL-convex over time: the network says what a second of the edge and a place on the radio are worth to those who
+are there and to those who will come, and the convex part, the count decomposition with the closed form of the split,
+does the rest. So every plan keeps the constraints of (P1), whatever the network says.
+k: seconds that an image adds to a step on one GPU. G: GPUs now. T: seconds that one intermediate is on the radio alone.
+b_0, q_0: images in flight and intermediates on the radio. docs/learning.md says what it is worth.
+"""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field
+
+from .. import data
+from ..common.arrays import Floats, Ints
+from ..common.errors import InputError, nearest, shown
+from ..common.files import Record, read_record
+from ..fitting.schemas import Provenance, Text
+from ..optimizer.agent.layers import Shapes, Weights, dense, layer_shapes
+from ..optimizer.agent.policies import read_weights
+from ..optimizer.methods.counts import Group
+from ..optimizer.methods.exact import best_decision
+from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
+from ..optimizer.model.terms import Prices, Terms
+from .scheduler import Load, aware, charged, plan_all_local, scenario_now
+
+DEFAULT_POLICY = "mixed"
+STACK, HIDDEN, OUTPUTS = "prices", 32, 2
+LEAST_COUNT = 5.0
+"""Images that are counted beside those that are there, so that an idle edge can have a price as well."""
+STEPS_PER_FEE = 10.0
+"""Steps whose delay of one image is the unit of a fee, beside T."""
+LARGEST_SUBSIDY = 0.9
+"""Share of a step's latency that its price may take off at most."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the policy sees of a round; numbers, or arrays of shape (worlds,).
+
+    Attributes:
+        in_flight: images in flight, b_0.
+        on_radio: intermediates on the radio, q_0.
+        arrivals_per_s: exponential mean of the requests per second until now.
+        pending: requests of the round.
+        step_latency_s: mean L_i(1) of their users.
+    """
+
+    in_flight: ArrayLike
+    on_radio: ArrayLike
+    arrivals_per_s: ArrayLike
+    pending: ArrayLike
+    step_latency_s: ArrayLike
+
+
+FEATURES = 10
+
+
+def features(now: Scenario, sight: Sight) -> Floats:
+    """The inputs of the network, numbers around 0; shape (..., features).
+
+    Args:
+        now: the system with the GPUs of now; its numbers may be arrays of shape (worlds,).
+        sight: what is seen of the round.
+    """
+    k, step = now.edge.slope_s / np.asarray(now.gpus), _step_now(now, sight)
+    columns = (
+        np.log1p(sight.in_flight) - 2.5,
+        np.log1p(sight.on_radio) - 1,
+        np.log1p(sight.pending) - 1.5,
+        np.log1p(sight.arrivals_per_s) - 1.5,
+        np.log(now.gpus) - 1.5,
+        np.log(1000 * k) - 1,
+        np.log(100 * step),
+        np.log(100 * np.maximum(transmit_time(now, 1), 1e-4)),
+        np.log(np.maximum(sight.step_latency_s, 1e-3)) + 1,
+        k * np.asarray(sight.in_flight) / step - 0.5,
+    )
+    return np.stack(np.broadcast_arrays(*columns), axis=-1)
+
+
+def _step_now(now: Scenario, sight: Sight) -> Floats:
+    """L_e(b_0, G), seconds."""
+    return edge_step_latency(now, np.asarray(sight.in_flight))
+
+
+def prices_of(now: Scenario, sight: Sight, says: Floats) -> Prices:
+    """The prices that the network's outputs mean; where they are 0, those of the rule `price`.
+
+    p = (k / G) (b_0 + (b_0 + 5) y_1) and f = T (q_0 + b_0) + (T + 10 k / G) (q_0 + b_0 + 5) y_2. A price below 0 stands
+    for a step that will be shorter than it looks now: it takes off nine tenths of L_e at most, and a fee what the
+    intermediates on the radio cost, so that no grant is worth taking for its own sake.
+
+    Args:
+        now: the system with the GPUs of now.
+        sight: what is seen of the round.
+        says: (y_1, y_2), shape (..., 2).
+    """
+    k, t = now.edge.slope_s / np.asarray(now.gpus), transmit_time(now, 1)
+    b_0, waiting = np.asarray(sight.in_flight), np.asarray(sight.on_radio) + np.asarray(sight.in_flight)
+    step = k * (b_0 + (b_0 + LEAST_COUNT) * says[..., 0])
+    fee = t * waiting + (t + STEPS_PER_FEE * k) * (waiting + LEAST_COUNT) * says[..., 1]
+    least_step, least_fee = -LARGEST_SUBSIDY * _step_now(now, sight), -t * np.asarray(sight.on_radio)
+    return Prices(step_s=np.maximum(step, least_step), grant_s=np.maximum(fee, least_fee))  # type: ignore[arg-type]
+
+
+class PricePolicyCard(Record):
+    """What is known of a policy that prices rounds.
+
+    Attributes:
+        name: name of the policy.
+        trained_on: kinds of worlds that it learned from, in words.
+        not_for: where it must not be used, in words.
+        steps: number of learning steps.
+        minutes: duration of the training.
+        scores: mean gain of the policy in held-out worlds of each kind as a share of that of the rule `price`.
+        provenance: date, versions and hyper-parameters.
+    """
+
+    schema_: Literal["edgesplit/price-policy-card@1"] = Field(default="edgesplit/price-policy-card@1", alias="schema")
+    name: Text
+    trained_on: list[Text]
+    not_for: Text
+    steps: Annotated[int, Field(ge=1)]
+    minutes: Annotated[float, Field(ge=0)]
+    scores: dict[str, float]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class PricePolicy:
+    """A trained network that prices rounds.
+
+    Attributes:
+        weights: arrays of its network, by name.
+        card: what is known of it; None in training.
+    """
+
+    weights: Weights
+    card: PricePolicyCard | None = None
+
+    @property
+    def digest(self) -> str:
+        """A digest of the weights."""
+        return sha256(b"".join(self.weights[name].tobytes() for name in sorted(self.weights))).hexdigest()
+
+    def prices(self, now: Scenario, sight: Sight) -> Prices:
+        """The prices of a round, or of one round of many worlds."""
+        return prices_of(now, sight, outputs(self.weights, features(now, sight)))
+
+    def terms(self, now: Scenario, load: Load, users: Users) -> Terms:
+        """The terms of a round; where batches queue, a grant waits for them besides."""
+        sight = Sight(load.in_flight, load.on_radio, load.arrivals_per_s, len(users), users.step_latency_s.mean())
+        prices = self.prices(now, sight)
+        return charged(aware(now, load), replace(prices, step_s=float(prices.step_s), grant_s=float(prices.grant_s)))
+
+    def plan(
+        self,
+        scenario: Scenario,
+        load: Load,
+        users: Users,
+        own_steps: Ints | None = None,
+        images_each: int | None = None,
+    ) -> Plan:
+        """The exact plan of one round at the policy's prices; arguments as of `scheduler.decide`."""
+        now = scenario_now(scenario, load, images_each)
+        if now is None or not len(users):
+            return plan_all_local(scenario, users, own_steps)
+        group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
+        granted, local_steps = best_decision(self.terms(now, load, users), group)
+        return Plan(granted[0], local_steps[0])
+
+
+def outputs(weights: Weights, x: Floats) -> Floats:
+    """What the network says: layers with tanh between them."""
+    return dense(weights, STACK, x, np.tanh)
+
+
+def shapes() -> Shapes:
+    """The shapes of the network's arrays."""
+    return layer_shapes(STACK, (FEATURES, HIDDEN, HIDDEN, OUTPUTS))
+
+
+def load_price_policy(reference: str) -> PricePolicy:
+    """Read a policy that prices rounds, by name or path.
+
+    Raises:
+        InputError: for a file that is missing, cut short, no safetensors, or of another network.
+    """
+    known = {path.stem: path for path in sorted((data.FOLDER / "learned").glob("*.safetensors"))}
+    path = known.get(reference, Path(reference))
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"--policy: found {shown(reference)}, accepted: a name or a .safetensors file; {nearest(reference, known)}"
+        )
+    card, weights = read_record(path.with_suffix(".json"), PricePolicyCard), read_weights(path)
+    own, accepted = {name: list(value.shape) for name, value in weights.items()}, shapes()
+    for name in accepted | own:
+        if own.get(name) != accepted.get(name):
+            raise InputError(
+                f"{path}: field {name!r}: found shape {own.get(name)}, accepted: {accepted.get(name)}; train it again "
+                "with simulate train"
+            )
+    return PricePolicy(weights, card)
