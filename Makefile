@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 FOLDERS := clusters common data diffusion fitting metrics optimizer profiler reports service
 SOURCES := pyproject.toml README.md $(shell find edgesplit $(FOLDERS) -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow lint types docs bench reproduction policies prices profiles sweep toyworld clean
+.PHONY: demo test test-slow lint types docs bench reproduction policies prices learned profiles sweep toyworld clean
 
 demo: $(VENV)/models  ## measure, fit, decide: the three commands on shipped input
 	@mkdir -p demo
@@ -76,6 +76,10 @@ reproduction: $(VENV)/core  ## the paper's figures from a full run (half an hour
 policies: $(VENV)/core  ## train the shipped policies again (about two hours)
 	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.optimizer.learn.training .build/policies-new
+
+learned: $(VENV)/core  ## train the shipped policy that prices rounds again (ten minutes)
+	@$(PIP) --no-build-isolation '.[train]'
+	$(BIN)/python -m edgesplit.service.learn.training .build/learned
 
 prices: $(VENV)/core  ## tune the shipped prices again (about half an hour)
 	$(BIN)/edgesplit simulate tune --evaluations 1600 --worlds 6 -o .build/mixed.json

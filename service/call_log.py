@@ -11,6 +11,7 @@ import numpy as np
 from ..common.errors import InputError
 from ..fitting.latency import LatencyModel
 from ..optimizer.model.qoe import Plan, Scenario, Users
+from .price_policy import DEFAULT_POLICY
 from .protocol import scenario_of
 from .rounds import RoundSettings
 from .scheduler import Load
@@ -19,18 +20,19 @@ from .scheduler import Load
 class CallLog:
     """A file with a line for every call of the scheduler; its first line is what all calls share."""
 
-    def __init__(self, path: Path, method: str, prices: str) -> None:
+    def __init__(self, path: Path, method: str, prices: str, policy: str = DEFAULT_POLICY) -> None:
         """An empty log.
 
         Args:
             path: the file; what it had is lost.
             method: how the server decides.
             prices: name or file of its prices.
+            policy: name or file of its policy.
 
         Raises:
             InputError: for a file that cannot be written.
         """
-        self._way = {"method": method, "prices": prices}
+        self._way = {"method": method, "prices": prices, "policy": policy}
         try:
             self._handle = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:

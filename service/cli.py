@@ -45,6 +45,7 @@ from .options import (
     Host,
     Hours,
     ImagesColumn,
+    LearnedPolicy,
     Listen,
     LoadOutput,
     LoadPrompt,
@@ -129,6 +130,7 @@ def simulate(
     device_queueing: DeviceQueueing = False,
     patience_s: Patience = None,
     prices: Prices = "mixed",
+    policy: LearnedPolicy = "mixed",
     goal: GoalText = None,
     cost_per_gpu_hour: Cost = None,
     hindsight: Hindsight = True,
@@ -147,7 +149,7 @@ def simulate(
                      total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
     run_simulate(SimulateRequest(
         users=users, arrivals=arrivals, scenario=scenario, changes=changes, gpus=gpus, gpus_over_time=gpus_over_time,
-        methods=compare.split(",") if compare else [method], prices=prices, rounds=rounds, hours=hours,
+        methods=compare.split(",") if compare else [method], prices=prices, policy=policy, rounds=rounds, hours=hours,
         speed_up=speed_up, seed=seed, worlds=worlds, physics=physics, step_overhead_s=step_overhead_s,
         decode_s=decode_s, device_queueing=device_queueing, patience_s=patience_s, goal=goal,
         cost_per_gpu_hour=cost_per_gpu_hour, hindsight=hindsight, log=log, engine=engine, output=output,
@@ -210,6 +212,7 @@ def serve(
     min_local_steps: MinLocalSteps = None,
     method: MethodName = "price",
     prices: Prices = "mixed",
+    policy: LearnedPolicy = "mixed",
     engine: ServeEngine = "process",
     emulate_radio: EmulateRadio = False,
     frozen_profile: FrozenProfile = False,
@@ -231,10 +234,10 @@ def serve(
                      latent_bits=latent_bits, total_steps=total_steps, min_local_steps=min_local_steps)  # fmt: skip
     run_serve(ServeRequest(
         cluster=cluster, device=device, dtype=dtype, guidance=guidance, sampler=sampler, host=host, port=port,
-        scenario=scenario, changes=changes, method=method, prices=prices, engine=engine, emulate_radio=emulate_radio,
-        frozen_profile=frozen_profile, token_file=token_file, tls_cert=tls_cert, tls_key=tls_key,
-        most_waiting=most_waiting, calls_per_s=calls_per_s, body_s=body_s, expiry_s=expiry_s, grace_s=grace_s,
-        log=log))  # fmt: skip
+        scenario=scenario, changes=changes, method=method, prices=prices, policy=policy, engine=engine,
+        emulate_radio=emulate_radio, frozen_profile=frozen_profile, token_file=token_file, tls_cert=tls_cert,
+        tls_key=tls_key, most_waiting=most_waiting, calls_per_s=calls_per_s, body_s=body_s, expiry_s=expiry_s,
+        grace_s=grace_s, log=log))  # fmt: skip
 
 
 @load_app.command()
@@ -247,6 +250,7 @@ def load(
     prompt: LoadPrompt = "a photo of {subject} on the beach",
     method: MethodName = "price",
     prices: Prices = "mixed",
+    policy: LearnedPolicy = "mixed",
     token: TokenText = None,
     wait: Wait = 0.0,
     output: LoadOutput = None,
@@ -256,7 +260,7 @@ def load(
     from .load_command import LoadRequest, run_load
 
     run_load(LoadRequest(server=server, users=users, arrivals=arrivals, duration=duration, seed=seed, prompt=prompt,
-                         method=method, prices=prices, token=token, wait=wait, output=output,
+                         method=method, prices=prices, policy=policy, token=token, wait=wait, output=output,
                          as_json=as_json))  # fmt: skip
 
 

@@ -10,13 +10,14 @@ from ..optimizer.methods.registry import find_method, known_methods, methods_for
 from ..optimizer.model.qoe import Plan, all_local
 from .hindsight import SWEEPS, hindsight
 from .price_file import DEFAULT, load_prices
+from .price_policy import DEFAULT_POLICY, load_price_policy
 from .runs import Run, play
-from .scheduler import RULES, Rule, TrainedPrices, aware, by_method, decide, decide_several
+from .scheduler import RULES, Rule, aware, by_method, decide, decide_several
 from .simulator import Decide, Simulation, World, decider, fixed
 from .store import RunFiles
 from .summary import ALL_LOCAL, HINDSIGHT
 
-TRAINED = "trained"
+TRAINED, LEARNED = "trained", "learned"
 MOST_HINDSIGHT = 1500
 """Requests of a world up to which hindsight is looked for; its time rises with their square."""
 
@@ -31,6 +32,7 @@ class Way:
         plan_several: function as `scheduler.decide_several`, without its rule; None where it knows one server alone.
         counts_steps: whether it needs the steps left of every image.
         own_steps: whether it can serve images with own numbers of steps.
+        numbers: what stands for the numbers that it was trained to; empty where it has none.
     """
 
     name: str
@@ -38,34 +40,39 @@ class Way:
     plan_several: Callable[..., Plan] | None = None
     counts_steps: bool = False
     own_steps: bool = True
+    numbers: str = ""
 
     @property
     def digest(self) -> str:
-        """What it depends on: its name, and the numbers of its rule."""
-        rule = self.plan.keywords.get("rule") if isinstance(self.plan, partial) else None
-        return f"{self.name} {rule}" if isinstance(rule, TrainedPrices) else self.name
+        """What it depends on: its name, and its numbers."""
+        return f"{self.name} {self.numbers}" if self.numbers else self.name
 
 
-def find_way(name: str, prices: str = DEFAULT) -> Way:
-    """A way to decide by its name: a price rule, or a method of the registry.
+def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> Way:
+    """A way to decide by its name: a price rule, a learnt policy, or a method of the registry.
 
     Args:
         name: the name.
         prices: prices of the rule `trained`: a shipped name or a file.
+        policy: policy of the method `learned`: a shipped name or a file.
 
     Raises:
-        InputError: for an unknown name, or prices that cannot be read.
+        InputError: for an unknown name, or prices or a policy that cannot be read.
     """
     if name in RULES:
         return by_rule(name, RULES[name], counts_steps=name == "aware-delay")
     if name == TRAINED:
-        return by_rule(name, load_prices(prices).rule())
+        rule = load_prices(prices).rule()
+        return replace(by_rule(name, rule), numbers=str(rule))
+    if name == LEARNED:
+        learned = load_price_policy(policy)
+        return Way(name, learned.plan, numbers=learned.digest)
     if name == ALL_LOCAL:
         return Way(name, by_method(all_local), all_local)
     if name == HINDSIGHT:
         raise InputError("--compare: found 'hindsight', which is added by itself; leave it out, or see --no-hindsight")
     if ":" not in name and name not in known_methods():
-        known = [*RULES, TRAINED, *known_methods()]
+        known = [*RULES, TRAINED, LEARNED, *known_methods()]
         raise InputError(
             f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
         )
@@ -88,7 +95,7 @@ def check_way(way: Way, world: World) -> None:
     if world.requests.own_steps is not None and not way.own_steps:
         raise InputError(
             f"--method {way.name}: found images with own numbers of steps, accepted: a price rule "
-            f"({', '.join([*RULES, TRAINED])}); or leave total_steps out of the trace"
+            f"({', '.join([*RULES, TRAINED, LEARNED])}); or leave total_steps out of the trace"
         )
     if world.several and way.plan_several is None:
         raise InputError(

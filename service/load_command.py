@@ -44,6 +44,7 @@ class LoadRequest:
     prompt: str
     method: str
     prices: str
+    policy: str
     token: str | None
     wait: float
     output: Path | None
@@ -152,7 +153,7 @@ async def _one(request: LoadRequest, client: EdgeClient, facts: Facts, world: Wo
 
 def _simulated(request: LoadRequest, world: World) -> Floats:
     """Everybody's latency as the simulator predicts it for the same arrivals, seconds."""
-    way = find_way(request.method, request.prices)
+    way = find_way(request.method, request.prices, request.policy)
     records = Simulation(world, counts_steps=way.counts_steps).run(decider(world, way.plan))
     return outcome.latency(world, records)
 

@@ -22,7 +22,7 @@ MethodName = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="How rounds are decided: blind, aware, aware-delay, price, trained, or a method of `plan`.",
+        help="How rounds are decided: blind, aware, aware-delay, price, trained, learned, or a method of `plan`.",
     ),
 ]
 Compare = Annotated[
@@ -63,6 +63,9 @@ Patience = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which a request is given up; default: never, or the trace's.")
 ]
 Prices = Annotated[str, typer.Option(help="Prices of the method trained: a shipped name or a file of `simulate tune`.")]
+LearnedPolicy = Annotated[
+    str, typer.Option("--policy", metavar="POLICY", help="Policy of the method learned: a shipped name or a file.")
+]
 GoalText = Annotated[str | None, typer.Option(metavar="GOAL", help="What should hold, such as 'p95_latency_s < 20'.")]
 Cost = Annotated[float | None, typer.Option(min=0, help="Cost of a GPU for an hour; prints the cost of an image.")]
 Hindsight = Annotated[

@@ -44,6 +44,7 @@ class ServeRequest:
     changes: dict[str, Any]
     method: str
     prices: str
+    policy: str
     engine: str
     emulate_radio: bool
     frozen_profile: bool
@@ -70,7 +71,7 @@ def run_serve(request: ServeRequest) -> None:
     toy = request.cluster is None
     changes = ({"pai": "toyworld", "gpus": 1} if toy else {}) | request.changes
     resolved = resolve_scenario(request.scenario, overrides(**changes))
-    way = find_way(request.method, request.prices)
+    way = find_way(request.method, request.prices, request.policy)
     tokens = read_tokens(request.token_file) if request.token_file else ()
     check_tls(request.tls_cert, request.tls_key)
     engine, guidance = make_engine(request, resolved, toy)
@@ -78,7 +79,7 @@ def run_serve(request: ServeRequest) -> None:
     app = make_app(rounds, lambda facts: server_settings(request, resolved, guidance, tokens, facts))
     with ExitStack() as stack:
         if request.log:
-            log = stack.enter_context(closing(CallLog(request.log, request.method, request.prices)))
+            log = stack.enter_context(closing(CallLog(request.log, request.method, request.prices, request.policy)))
             rounds.watch(log.begin, log.write)
         _listen(request, rounds, app)
 

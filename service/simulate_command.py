@@ -54,6 +54,7 @@ class SimulateRequest:
     gpus_over_time: str | None
     methods: list[str]
     prices: str
+    policy: str
     rounds: int | None
     hours: float | None
     speed_up: float
@@ -138,7 +139,7 @@ def _seconds(request: SimulateRequest, interval_s: float) -> float | None:
 def _ways(request: SimulateRequest) -> list[Way]:
     """The ways to decide, all local before them."""
     names = list(dict.fromkeys([ALL_LOCAL, *request.methods]))
-    return [find_way(name, request.prices) for name in names]
+    return [find_way(name, request.prices, request.policy) for name in names]
 
 
 def _compare(request: SimulateRequest, settings: WorldSettings, ways: Sequence[Way], goal: Goal | None) -> None:

@@ -1,0 +1,204 @@
+"""Paired policy gradient: every world is played twice with opposite exploration, and only the difference counts.
+
+Both runs of a pair have the same arrivals, users and GPUs. In one the network's outputs of round r are moved by e_r, in
+the other by -e_r, e_r normal with deviation s. What differs in what the requests from round r on turn out to gain is
+due to exploration alone, where a usual policy gradient has to see through the chance of arrivals as well. So
+
+    e_r / (2 s^2)  x  sum over r' >= r of  d^(r' - r) (gain of round r' in the one run - in the other)
+
+estimates the gradient of the gain by the outputs of round r; d forgets rounds that the images of round r cannot have
+met. A world's gains count as a share of what both runs gained in it, so that loads count alike.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from ...common.arrays import Floats
+from ...common.errors import InputError, reason_of
+from ...optimizer.agent.layers import Weights
+from ...optimizer.learn.networks import linear
+from ...optimizer.model.qoe import Scenario
+from ...optimizer.model.terms import Prices
+from ..price_policy import FEATURES, HIDDEN, OUTPUTS, STACK, Sight, features, outputs, prices_of
+from ..simulator import World
+from .vector_simulation import VectorSimulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedSettings:
+    """Hyper-parameters.
+
+    Attributes:
+        steps: number of learning steps.
+        learning_rate: of Adam at the start; it falls to a fiftieth, linearly.
+        noise: deviation s of the exploration of each output.
+        forgetting: d, what a round later counts.
+        averaging: weight of the past in the running mean of the weights that becomes the policy.
+        worlds: worlds of each kind in a learning step.
+    """
+
+    steps: int = 2000
+    learning_rate: float = 1e-2
+    noise: float = 0.15
+    forgetting: float = 0.98
+    averaging: float = 0.98
+    worlds: int = 3
+
+
+class PricesNetwork(nn.Module):
+    """The network of `PricePolicy`; untrained it says almost 0, the rule `price`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prices = linear((FEATURES, HIDDEN, HIDDEN, OUTPUTS))
+        last = self.prices[-1]
+        nn.init.normal_(last.weight, std=0.001)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(y_1, y_2) of inputs of shape (..., features)."""
+        for layer in self.prices[:-1]:
+            x = torch.tanh(layer(x))
+        result: Tensor = self.prices[-1](x)
+        return result
+
+    def weights(self) -> Weights:
+        """The weights as NumPy has them, float64."""
+        return {name: value.detach().numpy().astype(np.float64) for name, value in self.state_dict().items()}
+
+
+assert STACK == "prices"  # noqa: S101 - the name of the layers above
+
+
+@dataclass
+class Trial:
+    """One run of many worlds with exploration.
+
+    Attributes:
+        weights: the network.
+        moves: what its outputs are moved by, shape (worlds, rounds, outputs).
+        seen: inputs of the network, one array of shape (worlds, features) a round.
+    """
+
+    weights: Weights
+    moves: Floats
+    seen: list[Floats]
+
+    def __call__(self, now: Scenario, sight: Sight) -> Prices:
+        """The prices of the next round."""
+        x = features(now, sight)
+        says = outputs(self.weights, x) + self.moves[:, len(self.seen)]
+        self.seen.append(x)
+        return prices_of(now, sight, says)
+
+
+class PairedLearner:
+    """A training.
+
+    Attributes:
+        settings: hyper-parameters.
+        network: the network as it is now.
+        mean: running mean of its weights.
+        done: number of learning steps so far.
+        seconds: processor time of learning so far.
+    """
+
+    def __init__(self, kinds: Sequence[Sequence[World]], settings: PairedSettings, seed: int) -> None:
+        """An untrained network.
+
+        Args:
+            kinds: training worlds of each kind, all of one scenario but for GPUs and bandwidth.
+            settings: hyper-parameters.
+            seed: of initial weights, exploration and the draw of worlds.
+        """
+        torch.manual_seed(seed)
+        self.kinds, self.settings, self.seed = kinds, settings, seed
+        self.network, self.done, self.seconds = PricesNetwork(), 0, 0.0
+        self.mean = self.network.weights()
+        self._adam = torch.optim.Adam(self.network.parameters(), settings.learning_rate)
+
+    def step(self) -> float:
+        """One learning step; returns what the trials gain on average in a world, seconds."""
+        start, rng = time.process_time(), np.random.default_rng([self.seed, self.done])
+        worlds = [kind[n] for kind in self.kinds for n in rng.permutation(len(kind))[: self.settings.worlds]]
+        seen, credit, gain = self._play_pairs(worlds, rng)
+        left = 1 - self.done / self.settings.steps
+        for group in self._adam.param_groups:
+            group["lr"] = self.settings.learning_rate * max(0.02, left)
+        self._adam.zero_grad()
+        loss = -(self.network(torch.tensor(seen).float()) * torch.tensor(credit).float()).sum() / len(worlds)
+        loss.backward()
+        self._adam.step()
+        self._average()
+        self.done, self.seconds = self.done + 1, self.seconds + time.process_time() - start
+        return gain
+
+    def _play_pairs(self, worlds: Sequence[World], rng: np.random.Generator) -> tuple[Floats, Floats, float]:
+        """Inputs (2 worlds, rounds, features) of both runs, the estimated gradient by the outputs there, mean gain."""
+        rounds = 1 + max(int(world.round_of[-1]) for world in worlds)
+        noise = rng.normal(0, self.settings.noise, (len(worlds), rounds, OUTPUTS))
+        trial = Trial(self.network.weights(), np.concatenate([noise, -noise]), [])
+        simulation = VectorSimulation([*worlds, *worlds])
+        simulation.run(trial)
+        one, other = np.split(simulation.gains_by_round(), 2)
+        share = (one - other) / np.maximum(1.0, (one + other).sum(axis=1, keepdims=True) / 2)
+        later = discounted(share, self.settings.forgetting)[:, :, None]
+        credit = later * noise / (2 * self.settings.noise**2) / 2  # both runs of a pair learn from it
+        gain = float((one + other).sum(axis=1).mean() / 2)
+        return np.stack(trial.seen, axis=1), np.concatenate([credit, credit]), gain
+
+    def dump(self) -> bytes:
+        """Everything that the training needs to go on, as safetensors."""
+        arrays = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        arrays |= {f"mean.{name}": torch.tensor(value) for name, value in self.mean.items()}
+        for number, state in self._adam.state_dict()["state"].items():
+            arrays |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        return save(arrays, {"done": str(self.done), "seconds": str(self.seconds)})
+
+    def load(self, content: bytes) -> None:
+        """Go on from what `dump` returned.
+
+        Raises:
+            InputError: for a checkpoint that is cut short, or of another network.
+        """
+        try:
+            arrays, told = load(content), _metadata(content)
+            self.network.load_state_dict(_below("network.", arrays))
+            self.mean = {name: value.numpy() for name, value in _below("mean.", arrays).items()}
+            states = {number: _below(f"adam.{number}.", arrays) for number in range(len(self.mean))}
+            self._adam.load_state_dict({**self._adam.state_dict(), "state": states})
+            self.done, self.seconds = int(told["done"]), float(told["seconds"])
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            raise InputError(f"the checkpoint: {reason_of(error, 80)}; delete it to begin again") from error
+
+    def _average(self) -> None:
+        kept, now = self.settings.averaging, self.network.weights()
+        self.mean = {name: kept * self.mean[name] + (1 - kept) * now[name] for name in now}
+
+
+def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays whose names begin so, without that."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What stands beside the arrays of a safetensors file."""
+    size = int.from_bytes(content[:8], "little")
+    told: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return told
+
+
+def discounted(values: Floats, forgetting: float) -> Floats:
+    """Sum over r' >= r of d^(r' - r) times the value at r'; shape (worlds, rounds)."""
+    sums = values.copy()
+    for r in range(values.shape[1] - 2, -1, -1):
+        sums[:, r] += forgetting * sums[:, r + 1]
+    return sums

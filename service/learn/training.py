@@ -1,0 +1,136 @@
+"""Training of a policy that prices rounds: worlds in, weights and card out; a killed training goes on.
+
+`python -m edgesplit.service.learn.training FOLDER` trains the shipped policy again, to the same weights on one kind of
+machine. `make learned` is that.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.numpy import save
+
+from ...common.console import say
+from ...common.errors import InputError
+from ...common.files import make_folder, whole_file, write_record
+from ...common.interrupts import ctrl_c_waits
+from ...fitting.schemas import Provenance
+from ...optimizer.agent.layers import Weights
+from ..price_policy import DEFAULT_POLICY, PricePolicy, PricePolicyCard
+from ..simulator import World
+from ..tuning import HELD_OUT_SEED, Kind, worlds_of
+from .paired import PairedLearner, PairedSettings
+from .vector_simulation import VectorSimulation, price
+
+MOVING = "random:10,2,4,8"
+MIXTURE = (
+    *(Kind(f"poisson:{rate}", 20) for rate in (1, 2, 4, 8, 12)),
+    *(Kind(f"bursts:{low},{7 * low},10", 20) for low in (1, 2, 3)),
+    *(Kind(f"poisson:{rate}", 20, None, MOVING) for rate in (4, 8, 12)),
+    *(Kind(f"bursts:{low},{7 * low},10", 20, None, MOVING) for low in (1, 2, 3)),
+    *(Kind(f"poisson:{rate}", 1) for rate in (2, 4)),
+    Kind("bursts:1,5,10", 1, None, MOVING),
+)
+"""Kinds of worlds that the shipped policy learned from; mean loads are 1 to 12 requests a second."""
+WORLDS, HELD_OUT, SECONDS, SEED = 48, 24, 60.0, 7
+"""Training and held-out worlds of each kind, their length, and the seed of the training ones."""
+BETWEEN = 100
+"""Learning steps between two checkpoints."""
+NOT_FOR = (
+    "batches that queue; several servers; own numbers of steps far from 200; loads, radios, GPUs unlike those above"
+)
+
+
+def train(folder: Path, name: str, settings: PairedSettings, seed: int, view: Callable[[int, float], None]) -> None:
+    """Train, score and write a policy: `NAME.safetensors` and `NAME.json`, the card, last.
+
+    Args:
+        folder: folder to write to; a checkpoint there is gone on from.
+        name: name of the policy.
+        settings: hyper-parameters.
+        seed: of initial weights and exploration.
+        view: function that is called after every learning step with their number and the mean gain, seconds.
+
+    Raises:
+        InputError: where the folder cannot be written.
+    """
+    torch.set_num_threads(1)  # the network is small: more threads only wait for each other
+    make_folder(folder)
+    learner = PairedLearner([worlds_of(kind, "default", SECONDS, SEED, WORLDS)[0] for kind in MIXTURE], settings, seed)
+    checkpoint = folder / f".{name}.checkpoint"
+    if checkpoint.exists():
+        learner.load(checkpoint.read_bytes())
+    while learner.done < settings.steps:
+        gain = learner.step()
+        if learner.done % BETWEEN == 0:
+            _write(checkpoint, learner.dump())
+        view(learner.done, gain)
+    _write(folder / f"{name}.safetensors", save(dict(learner.mean)))
+    write_record(folder / f"{name}.json", new_card(name, learner, scores(learner.mean)))
+    checkpoint.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with ctrl_c_waits(), whole_file(path, "wb") as part:
+        part.write(content)
+
+
+def held_out_worlds(kind: Kind, count: int = HELD_OUT) -> list[World]:
+    """Worlds of seeds that no training sees."""
+    return worlds_of(kind, "default", SECONDS, SEED, count)[1]
+
+
+def scores(weights: Weights, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
+    """Gain in held-out worlds of each kind as a share of what the rule `price` gains there, by the kind's words."""
+    worlds = [world for kind in kinds for world in held_out_worlds(kind)]
+    gains = [VectorSimulation(worlds).run(way) for way in (PricePolicy(weights).prices, price)]
+    learned, formula = (gain.reshape(len(kinds), -1).sum(axis=1) for gain in gains)
+    return {words(kind): round(float(share), 5) for kind, share in zip(kinds, learned / formula, strict=True)}
+
+
+def words(kind: Kind) -> str:
+    """A kind of world in words."""
+    gpus = kind.gpus_over_time or (f"{kind.gpus} GPUs" if kind.gpus else "8 GPUs")
+    return f"{kind.arrivals}, {kind.bandwidth_mhz:g} MHz, {gpus}"
+
+
+def new_card(name: str, learner: PairedLearner, shares: dict[str, float]) -> PricePolicyCard:
+    """The card of a policy."""
+    return PricePolicyCard(
+        name=name,
+        trained_on=[words(kind) for kind in MIXTURE],
+        not_for=NOT_FOR,
+        steps=learner.done,
+        minutes=round(learner.seconds / 60, 2),
+        scores=shares,
+        provenance=Provenance(
+            kind="measured",
+            source=f"edgesplit.service.learn.training; held-out worlds have the seed {SEED + HELD_OUT_SEED}",
+            date=datetime.now(UTC).date().isoformat(),
+            versions={package: version(package) for package in ("edgesplit", "torch", "numpy")},
+            notes=[f"seed {learner.seed}; {json.dumps(asdict(learner.settings))}"],
+        ),
+    )
+
+
+def main() -> None:
+    """Train the shipped policy into a folder."""
+    folder = Path(sys.argv[1])
+
+    def view(done: int, gain: float) -> None:
+        if done % BETWEEN == 0:
+            say(f"{done:,} steps: a world gains {gain:.1f} s with exploration")
+
+    train(folder, DEFAULT_POLICY, PairedSettings(), 0, view)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from error
