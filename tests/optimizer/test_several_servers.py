@@ -225,8 +225,8 @@ def test_cells_are_planned_apart(example):
     assert all(server["edge_step_latency_s"] is None for server in result["servers"])
 
 
-def test_other_commands_say_that_plan_alone_takes_several(example):
-    done = call("edgesplit", "simulate", "--scenario", example / "scenario.json")
+def test_commands_for_one_server_say_so(example):
+    done = call("edgesplit", "simulate", "tune", "--scenario", example / "scenario.json")
     assert "found several servers (scenario@2), accepted: scenario@1" in refused(done)
 
 
