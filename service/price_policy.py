@@ -9,27 +9,26 @@ b_0, q_0: images in flight and intermediates on the radio. docs/learning.md says
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from .. import data
 from ..common.arrays import Floats, Ints
-from ..common.errors import InputError, nearest, shown
 from ..common.files import Record, read_record
 from ..fitting.schemas import Provenance, Text
 from ..optimizer.agent.layers import Shapes, Weights, dense, layer_shapes
-from ..optimizer.agent.policies import read_weights
-from ..optimizer.methods.counts import Group
-from ..optimizer.methods.exact import best_decision
+from ..optimizer.agent.policies import check_shapes, find_policy, read_weights
 from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
 from ..optimizer.model.terms import Prices, Terms
-from .scheduler import Load, aware, charged, plan_all_local, scenario_now
+from .scheduler import Load, aware, charged, decide
 
 DEFAULT_POLICY = "mixed"
+FOLDER = "learned"
+"""Folder of `data` with the policies that ship."""
+REMEDY = "train it again with make learned"
+"""What to do about a damaged one."""
 STACK, HIDDEN, OUTPUTS = "prices", 32, 2
 LEAST_COUNT = 5.0
 """Images that are counted beside those that are there, so that an idle edge can have a price as well."""
@@ -168,12 +167,11 @@ class PricePolicy:
         images_each: int | None = None,
     ) -> Plan:
         """The exact plan of one round at the policy's prices; arguments as of `scheduler.decide`."""
-        now = scenario_now(scenario, load, images_each)
-        if now is None or not len(users):
-            return plan_all_local(scenario, users, own_steps)
-        group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
-        granted, local_steps = best_decision(self.terms(now, load, users), group)
-        return Plan(granted[0], local_steps[0])
+
+        def rule(now: Scenario, load: Load) -> Terms:
+            return self.terms(now, load, users)
+
+        return decide(scenario, load, users, rule, own_steps, images_each)
 
 
 def outputs(weights: Weights, x: Floats) -> Floats:
@@ -192,18 +190,7 @@ def load_price_policy(reference: str) -> PricePolicy:
     Raises:
         InputError: for a file that is missing, cut short, no safetensors, or of another network.
     """
-    known = {path.stem: path for path in sorted((data.FOLDER / "learned").glob("*.safetensors"))}
-    path = known.get(reference, Path(reference))
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"--policy: found {shown(reference)}, accepted: a name or a .safetensors file; {nearest(reference, known)}"
-        )
-    card, weights = read_record(path.with_suffix(".json"), PricePolicyCard), read_weights(path)
-    own, accepted = {name: list(value.shape) for name, value in weights.items()}, shapes()
-    for name in accepted | own:
-        if own.get(name) != accepted.get(name):
-            raise InputError(
-                f"{path}: field {name!r}: found shape {own.get(name)}, accepted: {accepted.get(name)}; train it again "
-                "with simulate train"
-            )
-    return PricePolicy(weights, card)
+    path = find_policy(reference, FOLDER, "--policy")
+    weights = read_weights(path, REMEDY)
+    check_shapes(path, weights, shapes(), "the network of --method learned", REMEDY)
+    return PricePolicy(weights, read_record(path.with_suffix(".json"), PricePolicyCard))

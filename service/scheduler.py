@@ -158,7 +158,7 @@ def decide(
     """
     now = scenario_now(scenario, load, images_each)
     if now is None:
-        return plan_all_local(scenario, users, own_steps)
+        return _all_local(scenario, users, own_steps)
     group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
     granted, local_steps = best_decision(rule(now, load), group)
     return Plan(granted[0], local_steps[0])
@@ -205,7 +205,7 @@ def by_method(method: Method) -> Callable[..., Plan]:
     ) -> Plan:
         now = scenario_now(scenario, load, images_each)
         if now is None:
-            return plan_all_local(scenario, users, own_steps)
+            return _all_local(scenario, users, own_steps)
         return method(with_load(now, load.in_flight, load.on_radio), users)
 
     return decide_by_method
@@ -221,8 +221,7 @@ def scenario_now(scenario: Scenario, load: Load, images_each: int | None = None)
     return replace(scenario, gpus=load.gpus, max_batch=room) if room > 0 else None
 
 
-def plan_all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan:
-    """The plan that denies everybody; arguments as of `decide`."""
+def _all_local(scenario: Scenario, users: Users, own_steps: Ints | None) -> Plan:
     steps = np.full(len(users), scenario.total_steps) if own_steps is None else np.asarray(own_steps)
     return Plan(np.zeros(len(users), bool), steps)
 

@@ -14,12 +14,14 @@ from ...common.files import Record, read_record
 from ...fitting.schemas import Count, Interval, Provenance, Text
 from ..model.qoe import Scenario, Users
 from .agents import AGENTS, Agent
-from .layers import Weights
+from .layers import Shapes, Weights
 from .names import NetworkName, Scope
 from .ranges import RangeName
 
 DEFAULT = "set-general"
 """Name of the policy that `plan` decides with by default; its network is ours, not the paper's."""
+REMEDY = "train it again with plan train"
+"""What to do about a damaged policy of `drl`."""
 
 
 class HeldOutScores(Record):
@@ -173,17 +175,22 @@ class Policy:
     weights: Weights
 
 
-def find_policy(reference: str) -> Path:
+def find_policy(reference: str, folder: str = "policies", option: str = "policy") -> Path:
     """The file of weights of a shipped policy, by its name, or of one's own, by its path.
+
+    Args:
+        reference: name or path.
+        folder: folder of `data` with the shipped ones.
+        option: what named it, for the message.
 
     Raises:
         InputError: for neither.
     """
-    known = {path.stem: path for path in sorted((data.FOLDER / "policies").glob("*.safetensors"))}
+    known = {path.stem: path for path in sorted((data.FOLDER / folder).glob("*.safetensors"))}
     path = known.get(reference, Path(reference))
     if path.suffix != ".safetensors":
         raise InputError(
-            f"policy: found {shown(reference)}, accepted: a name or a .safetensors file; " + nearest(reference, known)
+            f"{option}: found {shown(reference)}, accepted: a name or a .safetensors file; " + nearest(reference, known)
         )
     return path
 
@@ -197,7 +204,7 @@ def load_policy(reference: str = DEFAULT) -> Policy:
     path = find_policy(reference)
     card = read_record(path.with_suffix(".json"), PolicyCard)
     weights = read_weights(path)
-    _check_shapes(path, card, weights)
+    check_shapes(path, weights, card.agent.shapes(), f"the {card.network!r} network that its card names")
     return Policy(card, weights)
 
 
@@ -214,18 +221,27 @@ def check_orders(policy: Policy, orders: int) -> None:
         )
 
 
-def _check_shapes(path: Path, card: PolicyCard, weights: Weights) -> None:
-    own, accepted = {name: list(value.shape) for name, value in weights.items()}, card.agent.shapes()
+def check_shapes(path: Path, weights: Weights, accepted: Shapes, network: str, remedy: str = REMEDY) -> None:
+    """Refuse weights of another network.
+
+    Raises:
+        InputError: naming the first array whose shape is another, and what trains the policy again.
+    """
+    own = {name: list(value.shape) for name, value in weights.items()}
     for name in accepted | own:
         if own.get(name) != accepted.get(name):
             raise InputError(
-                f"{path}: field {name!r}: found shape {own.get(name)}, accepted: {accepted.get(name)}, of the "
-                f"{card.network!r} network that its card names; train it again with plan train"
+                f"{path}: field {name!r}: found shape {own.get(name)}, accepted: {accepted.get(name)}, of {network}; "
+                f"{remedy}"
             )
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, remedy: str = REMEDY) -> Weights:
     """The weights of a file, finite, as float64.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged one, for the message.
 
     Raises:
         InputError: for a file that is missing, cut short, no safetensors, or holds other numbers.
@@ -237,9 +253,7 @@ def read_weights(path: Path) -> Weights:
         weights = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
         # the last three for numbers that NumPy does not have, such as bfloat16
-        raise InputError(
-            f"{path}: no policy's weights ({reason_of(error, 80)}); train it again with plan train"
-        ) from error
+        raise InputError(f"{path}: no policy's weights ({reason_of(error, 80)}); {remedy}") from error
     for name, value in weights.items():
         if value.dtype.kind != "f" or not np.isfinite(value).all():
             problem = value.dtype if value.dtype.kind != "f" else "a number that is not finite"
