@@ -55,6 +55,13 @@ class Requests:
     def __len__(self) -> int:
         return self.time_s.size
 
+    def take(self, places: Ints | Bools | slice) -> "Requests":
+        """The requests at these places."""
+        own = None if self.own_steps is None else self.own_steps[places]
+        return Requests(
+            time_s=self.time_s[places], user=self.user[places], patience_s=self.patience_s[places], own_steps=own
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:

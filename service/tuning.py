@@ -88,7 +88,7 @@ class WorldGroup:
 
 def make_group(kind: Kind, worlds: Sequence[World]) -> WorldGroup:
     """Worlds of one kind with their yardsticks."""
-    local = np.array([_local_value(world) for world in worlds])
+    local = np.array([local_value(world) for world in worlds])
     return WorldGroup(kind, worlds, local, np.array([_value(world, price) for world in worlds]) - local)
 
 
@@ -97,7 +97,8 @@ def _value(world: World, rule: Rule) -> float:
     return float(outcome.quality_of_experience(world, records).sum())
 
 
-def _local_value(world: World) -> float:
+def local_value(world: World) -> float:
+    """The summed QoE of a world with all requests denied, seconds."""
     total = world.total_steps.tolist()
     records = Simulation(world).run(fixed([False] * len(total), total))
     return float(outcome.quality_of_experience(world, records).sum())
@@ -135,10 +136,8 @@ def _between(world: World, start: float, end: float) -> World:
         raise InputError(
             "--arrivals: found a trace with no request in its first or its later part, accepted: a longer one"
         )
-    steps = None if requests.own_steps is None else requests.own_steps[keep]
-    kept = replace(requests, time_s=requests.time_s[keep] - start, user=requests.user[keep],
-                   patience_s=requests.patience_s[keep], own_steps=steps)  # fmt: skip
-    return replace(world, requests=kept)
+    kept = requests.take(keep)
+    return replace(world, requests=replace(kept, time_s=kept.time_s - start))
 
 
 def tune(groups: Sequence[WorldGroup], evaluations: int, seed: int, progress: Callable[[float], None]) -> TrainedPrices:

@@ -25,7 +25,7 @@ from .arrivals import (
     read_trace,
     users_of_trace,
 )
-from .simulator import Physics, Requests, World
+from .simulator import Physics, World
 
 PAPER_USERS = 1000
 """Users that a world without a users file has, drawn as in section 6.1.1 of the paper."""
@@ -250,9 +250,4 @@ def _cut(trace: Trace, seconds: float | None) -> Trace:
         raise InputError(
             f"--rounds, --hours: found {seconds:g} s, in which the trace has no request; its first is at {first:g} s"
         )
-    requests = trace.requests
-    steps = None if requests.own_steps is None else requests.own_steps[keep]
-    kept = Requests(
-        time_s=requests.time_s[keep], user=requests.user[keep], patience_s=requests.patience_s[keep], own_steps=steps
-    )
-    return replace(trace, requests=kept)
+    return replace(trace, requests=trace.requests.take(keep))

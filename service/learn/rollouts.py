@@ -82,15 +82,17 @@ class Rollouts:
         """The world with what may come after a round in place of what comes."""
         now = (number + 1) * world.scenario.interval_s
         if not self.futures:
-            yield with_requests(world, slice(0, int(np.searchsorted(world.requests.time_s, now + self.horizon_s))))
+            known = int(np.searchsorted(world.requests.time_s, now + self.horizon_s))
+            yield replace(world, requests=world.requests.take(slice(0, known)))
             return
         past = [change for change in world.gpus_over_time if change[0] <= now]
         for future in range(self.futures):
             rng = np.random.default_rng([self.seed, number, future])
             count = rng.poisson(load.arrivals_per_s * self.horizon_s)
             times = np.sort(now + rng.uniform(1e-9, self.horizon_s, count))
-            drawn = replace(with_requests(world, slice(0, end)), gpus_over_time=past)
-            yield replace(drawn, requests=_with_more(drawn.requests, times, rng.integers(0, len(world.users), count)))
+            users = rng.integers(0, len(world.users), count)
+            requests = _with_more(world.requests.take(slice(0, end)), times, users)
+            yield replace(world, requests=requests, gpus_over_time=past)
 
     def _value(
         self, simulation: Simulation, world: World, number: int, end: int, requests: Ints, load: Load, made: Decisions
@@ -105,12 +107,6 @@ class Rollouts:
                 trial.play_round(round_number, first, last, later)
         trial.advance(np.inf)
         return float(quality_of_experience(world, trial.records).sum())
-
-
-def with_requests(world: World, keep: slice) -> World:
-    """The world with some of its requests."""
-    fields = {name: values[keep] for name, values in vars(world.requests).items() if values is not None}
-    return replace(world, requests=Requests(**fields))
 
 
 def _with_more(requests: Requests, time_s: Floats, user: Ints) -> Requests:
