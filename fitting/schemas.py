@@ -1,5 +1,8 @@
 """The two parameter files: latency profiles with k and h of a GPU, PAI curves with a_F and b_F of several models."""
 
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -31,6 +34,19 @@ class Provenance(Record):
     date: Annotated[str, Field(pattern=r"^\d{4}(-\d\d(-\d\d)?)?$")]
     versions: dict[str, str] | None = None
     notes: list[str] = Field(default_factory=list)
+
+
+def of_today(
+    kind: Literal["measured", "published", "estimated"], source: str, packages: Iterable[str], notes: Sequence[str] = ()
+) -> Provenance:
+    """The provenance of numbers that are made now, with the versions of the packages that they hang on."""
+    return Provenance(
+        kind=kind,
+        source=source,
+        date=datetime.now(UTC).date().isoformat(),
+        versions={name: version(name) for name in packages},
+        notes=list(notes),
+    )
 
 
 class LatencySample(Record):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from ..common.files import Record, whole_file
 from ..common.json_text import parse_json
 from ..common.table_reader import TableForm, TextTable, read_table
 from ..common.tables import PARQUET, Columns
-from ..fitting.schemas import Provenance, Steps, Text
+from ..fitting.schemas import Provenance, Steps, Text, of_today
 from .fingerprints import is_toy
 from .options import LARGEST
 from .settings import SweepSettings
@@ -65,12 +64,11 @@ def facts_of(settings: SweepSettings) -> TableFacts:
         f"{reference}: {{subject}} is {settings.words[name]!r}, judged as {settings.descriptions[name]!r}"
         for name, reference in settings.users.items()
     ]
-    provenance = Provenance(
-        kind="measured",
-        source=f"pai-sweep: {len(settings.templates)} prompts x {settings.seeds} seeds x {len(settings.users)} users",
-        date=datetime.now(UTC).date().isoformat(),
-        versions={name: version(name) for name in VERSIONS},
-        notes=[
+    provenance = of_today(
+        "measured",
+        f"pai-sweep: {len(settings.templates)} prompts x {settings.seeds} seeds x {len(settings.users)} users",
+        VERSIONS,
+        [
             f"{guidance}, {settings.dtype}, CLIP {settings.clip}, LPIPS {settings.lpips}",
             f"{settings.cluster}: {{subject}} is {settings.class_word!r}",
             *users,

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from ..common.console import say
@@ -12,7 +10,7 @@ from ..common.files import write_record
 from ..common.locks import only_run
 from ..common.progress import progress_bar
 from ..common.tables import plain_table, print_table
-from ..fitting.schemas import Provenance
+from ..fitting.schemas import Provenance, of_today
 from .price_file import PriceRecord
 from .tuning import MIXTURE, Kind, WorldGroup, make_group, record_of, tune, worlds_of, worth
 
@@ -70,15 +68,11 @@ def _groups(request: TuneRequest) -> tuple[list[WorldGroup], list[WorldGroup]]:
 
 
 def _provenance(request: TuneRequest, trained_worth: float) -> Provenance:
-    return Provenance(
-        kind="estimated",
-        source=(
-            f"edgesplit simulate tune: {request.evaluations} prices tried in {request.worlds} training worlds of each "
-            f"kind, seed {request.seed}; there they gain {trained_worth:.4f} of what the rule price does, on average"
-        ),
-        date=datetime.now(UTC).date().isoformat(),
-        versions={"edgesplit": version("edgesplit")},
+    source = (
+        f"edgesplit simulate tune: {request.evaluations} prices tried in {request.worlds} training worlds of each "
+        f"kind, seed {request.seed}; there they gain {trained_worth:.4f} of what the rule price does, on average"
     )
+    return of_today("estimated", source, ("edgesplit",))
 
 
 def _print(record: PriceRecord) -> None:

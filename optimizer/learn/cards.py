@@ -3,12 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from ...common.files import write_record
-from ...fitting.schemas import Provenance
+from ...fitting.schemas import Provenance, of_today
 from ..agent.instances import Instance
 from ..agent.policies import Policy, PolicyCard, read_weights
 from ..agent.ranges import training_range
@@ -42,12 +40,11 @@ def new_card(task: Task, instances: Sequence[Instance], minutes: float) -> Polic
         steps=task.steps,
         minutes=round(minutes, 2),
         scores=[],
-        provenance=Provenance(
-            kind="measured",
-            source=f"plan train{one}",
-            date=datetime.now(UTC).date().isoformat(),
-            versions={name: version(name) for name in ("edgesplit", "torch", "numpy")},
-            notes=[f"seed {task.seed}; {preset_words(preset)}"],
+        provenance=of_today(
+            "measured",
+            f"plan train{one}",
+            ("edgesplit", "torch", "numpy"),
+            [f"seed {task.seed}; {preset_words(preset)}"],
         ),
     )
 
