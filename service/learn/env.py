@@ -117,7 +117,7 @@ class ServiceEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _observation(self) -> dict[str, np.ndarray]:
         users, images = np.zeros((USERS, 3)), np.zeros(IMAGES)
         if not self._ended:
-            _, group, there = self._play.asking()
+            _, group, there = self._play.asking
             columns = (np.ones(there[0].sum()), group.latency[there], group.alpha[there])
             rows = np.column_stack(columns)[:USERS]
             users[: len(rows)] = rows

@@ -15,7 +15,7 @@ import numpy as np
 from ... import data
 from ...common.arrays import Floats
 from ...common.console import say
-from ...common.errors import InputError
+from ...common.errors import InputError, shown
 from ...common.tables import plain_table, print_table
 from ...optimizer.inputs.scenario import overrides, resolve_scenario
 from ...optimizer.model.qoe import Plan, Scenario, Users
@@ -25,8 +25,8 @@ from ..hindsight import hindsight
 from ..price_file import load_prices
 from ..price_policy import DEFAULT_POLICY
 from ..scheduler import Load
-from ..simulator import Records, Simulation, World, decider, fixed
-from ..tuning import HELD_OUT_SEED
+from ..simulator import Records, Simulation, World, decider
+from ..tuning import HELD_OUT_SEED, local_value
 from ..worlds import make_world, read_settings
 from .rollouts import Rollouts
 from .training import MOVING, SEED
@@ -108,13 +108,16 @@ def grid() -> list[Judged]:
 
 def gains(world: World, plays: Sequence[Play], best: bool = False) -> list[float]:
     """What each way gains over all local in a world, seconds; with `best` also hindsight, from the best of them."""
-    total = world.total_steps.tolist()
-    runs = [Simulation(world).run(fixed([False] * len(total), total)), *(play(world) for play in plays)]
-    values = [float(outcome.quality_of_experience(world, records).sum()) for records in runs]
+    runs = [play(world) for play in plays]
+    values = [_value(world, records) for records in runs]
     if best:
-        found = hindsight(world, runs[int(np.argmax(values))])
-        values.append(float(outcome.quality_of_experience(world, found).sum()))
-    return [value - values[0] for value in values[1:]]
+        values.append(_value(world, hindsight(world, runs[int(np.argmax(values))])))
+    local = local_value(world)
+    return [value - local for value in values]
+
+
+def _value(world: World, records: Records) -> float:
+    return float(outcome.quality_of_experience(world, records).sum())
 
 
 def interval(differences: Floats) -> tuple[float, float]:
@@ -122,7 +125,7 @@ def interval(differences: Floats) -> tuple[float, float]:
     from scipy.stats import t
 
     count = differences.size
-    half = t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count) if count > 1 else np.inf
+    half = t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count)
     return float(differences.mean()), float(half)
 
 
@@ -133,17 +136,26 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=48, metavar="COUNT", help="worlds of each kind")
     parser.add_argument("--ahead", action="store_true", help="with rollouts, foresight and hindsight as well; slow")
     parser.add_argument("--only", default="", metavar="WORDS", help="kind of this name, or those that have the words")
-    options = parser.parse_args()
+    judge(parser.parse_args())
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Judge as the options say.
+
+    Raises:
+        InputError: for fewer than two worlds, a name that no kind has, or a policy that cannot be read.
+    """
+    kinds = [kind for kind in grid() if kind.name == options.only] or [k for k in grid() if options.only in k.name]
+    if options.worlds < 2 or not kinds:
+        found = f"--worlds {options.worlds}, --only {shown(options.only)}"
+        raise InputError(f"found {found}, accepted: 2 worlds or more, and words of a kind's name")
     ways = [find_way(name, policy=options.policy) for name in WAYS]
     paired = ["price s", *WAYS[1:], f"{LEARNED} - {TRAINED}", f"{LEARNED} - price"]
     table = plain_table("worlds", *([*WAYS, *AHEAD] if options.ahead else paired))
-    exact = [kind for kind in grid() if kind.name == options.only]
-    for kind in exact or grid():
-        if options.only in kind.name:
-            plays = [kind.player(way) for way in ways]
-            row = shares_of_hindsight if options.ahead else paired_differences
-            table.add_row(kind.name, *row(kind.worlds(options.worlds), plays))
-            say(kind.name)
+    row = shares_of_hindsight if options.ahead else paired_differences
+    for kind in kinds:
+        table.add_row(kind.name, *row(kind.worlds(options.worlds), [kind.player(way) for way in ways]))
+        say(kind.name)
     print_table(table)
 
 
@@ -171,4 +183,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(str(error)) from error
+        say(f"judging: {error}")
+        raise SystemExit(2) from error

@@ -13,7 +13,7 @@ met. A world's gains count as a share of what both runs gained in it, so that lo
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ...optimizer.agent.layers import Weights
 from ...optimizer.learn.networks import linear
 from ...optimizer.model.qoe import Scenario
 from ...optimizer.model.terms import Prices
-from ..price_policy import FEATURES, HIDDEN, OUTPUTS, STACK, Sight, features, outputs, prices_of
+from ..price_policy import FEATURES, HIDDEN, OUTPUTS, Sight, features, outputs, prices_of
 from ..simulator import World
 from .vector_simulation import VectorSimulation
 
@@ -73,9 +73,6 @@ class PricesNetwork(nn.Module):
     def weights(self) -> Weights:
         """The weights as NumPy has them, float64."""
         return {name: value.detach().numpy().astype(np.float64) for name, value in self.state_dict().items()}
-
-
-assert STACK == "prices"  # noqa: S101 - the name of the layers above
 
 
 @dataclass
@@ -161,23 +158,35 @@ class PairedLearner:
         arrays |= {f"mean.{name}": torch.tensor(value) for name, value in self.mean.items()}
         for number, state in self._adam.state_dict()["state"].items():
             arrays |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        return save(arrays, {"done": str(self.done), "seconds": str(self.seconds)})
+        told = {"done": str(self.done), "seconds": str(self.seconds), "training": self.training}
+        return save(arrays, told)
 
-    def load(self, content: bytes) -> None:
+    @property
+    def training(self) -> str:
+        """What the training is, in words that a card and a checkpoint keep."""
+        return f"seed {self.seed}; {', '.join(f'{name} {value}' for name, value in asdict(self.settings).items())}"
+
+    def load(self, content: bytes, source: str = "the checkpoint") -> None:
         """Go on from what `dump` returned.
 
+        Args:
+            content: that.
+            source: where it was, for messages.
+
         Raises:
-            InputError: for a checkpoint that is cut short, or of another network.
+            InputError: for a checkpoint that is cut short, or of another training.
         """
         try:
             arrays, told = load(content), _metadata(content)
+            if told["training"] != self.training:
+                raise InputError(f"{source}: found another training, {told['training']}; delete it to begin again")
             self.network.load_state_dict(_below("network.", arrays))
             self.mean = {name: value.numpy() for name, value in _below("mean.", arrays).items()}
             states = {number: _below(f"adam.{number}.", arrays) for number in range(len(self.mean))}
             self._adam.load_state_dict({**self._adam.state_dict(), "state": states})
             self.done, self.seconds = int(told["done"]), float(told["seconds"])
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            raise InputError(f"the checkpoint: {reason_of(error, 80)}; delete it to begin again") from error
+            raise InputError(f"{source}: {reason_of(error, 80)}; delete it to begin again") from error
 
     def _average(self) -> None:
         kept, now = self.settings.averaging, self.network.weights()

@@ -4,22 +4,17 @@
 machine. `make learned` is that.
 """
 
-import json
-import sys
+import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from safetensors.numpy import save
 
 from ...common.console import say
-from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
 from ...common.interrupts import ctrl_c_waits
-from ...fitting.schemas import Provenance
+from ...fitting.schemas import of_today
 from ...optimizer.agent.layers import Weights
 from ..price_policy import DEFAULT_POLICY, PricePolicy, PricePolicyCard
 from ..simulator import World
@@ -64,7 +59,7 @@ def train(folder: Path, name: str, settings: PairedSettings, seed: int, view: Ca
     learner = PairedLearner([worlds_of(kind, "default", SECONDS, SEED, WORLDS)[0] for kind in MIXTURE], settings, seed)
     checkpoint = folder / f".{name}.checkpoint"
     if checkpoint.exists():
-        learner.load(checkpoint.read_bytes())
+        learner.load(checkpoint.read_bytes(), str(checkpoint))
     while learner.done < settings.steps:
         gain = learner.step()
         if learner.done % BETWEEN == 0:
@@ -108,29 +103,26 @@ def new_card(name: str, learner: PairedLearner, shares: dict[str, float]) -> Pri
         steps=learner.done,
         minutes=round(learner.seconds / 60, 2),
         scores=shares,
-        provenance=Provenance(
-            kind="measured",
-            source=f"edgesplit.service.learn.training; held-out worlds have the seed {SEED + HELD_OUT_SEED}",
-            date=datetime.now(UTC).date().isoformat(),
-            versions={package: version(package) for package in ("edgesplit", "torch", "numpy")},
-            notes=[f"seed {learner.seed}; {json.dumps(asdict(learner.settings))}"],
+        provenance=of_today(
+            "measured",
+            f"edgesplit.service.learn.training; held-out worlds have the seed {SEED + HELD_OUT_SEED}",
+            ("edgesplit", "torch", "numpy"),
+            [learner.training],
         ),
     )
 
 
 def main() -> None:
     """Train the shipped policy into a folder."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="training", description="Train the shipped policy that prices rounds again.")
+    parser.add_argument("folder", type=Path, help="folder for weights and card; a checkpoint there is gone on from")
 
     def view(done: int, gain: float) -> None:
         if done % BETWEEN == 0:
             say(f"{done:,} steps: a world gains {gain:.1f} s with exploration")
 
-    train(folder, DEFAULT_POLICY, PairedSettings(), 0, view)
+    train(parser.parse_args().folder, DEFAULT_POLICY, PairedSettings(), 0, view)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(str(error)) from error
+    main()

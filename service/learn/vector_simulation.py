@@ -46,6 +46,8 @@ class VectorSimulation:
         worlds: the worlds; their scenarios may differ in GPUs and bandwidth alone.
         round: number of the round that is decided next.
         rounds: number of rounds of the longest world.
+        asking: the requests of the round that `begin_round` began: their numbers, the users as cells, and which of the
+            places are somebody, each of shape (worlds, places).
         gain: what each request of each world turned out to gain over all local, seconds, shape (worlds, requests);
             NaN while it is not known.
         local_steps: split of each request, the same shape.
@@ -124,8 +126,8 @@ class VectorSimulation:
         self.advance((self.round + 1) * delta)
         asked = self._first[:, self.round + 1] - self._first[:, self.round]
         self._rate = recent_rate(self._rate, asked.astype(float), delta)
-        _, group, _ = self.asking()
-        mean = group.latency.sum(axis=1) / np.maximum(1, asked)
+        self.asking = self._asking()
+        mean = self.asking[1].latency.sum(axis=1) / np.maximum(1, asked)
         in_flight = (self._left < FREE).sum(axis=1) + (self._waits > 0).sum(axis=1)
         sight = Sight(in_flight, self._tail - self._head, self._rate, asked, np.where(asked > 0, mean, 1.0))
         numbers = {**numbers_of(self.scenario), "gpus": np.maximum(self._gpus, 1), "bandwidth_hz": self._bandwidth_hz}
@@ -133,14 +135,14 @@ class VectorSimulation:
 
     def end_round(self, now: Scenario, sight: Sight, prices: Prices) -> None:
         """Decide the round that `begin_round` began, at these prices, by the exact solver."""
-        request, group, there = self.asking()
+        request, group, there = self.asking
         load = {"in_flight": sight.in_flight, "on_radio": sight.on_radio}
         terms = Terms(BusyScenario(**numbers_of(now), **load), prices)  # type: ignore[arg-type]
         granted, local_steps = best_decision(terms, group)
         self._start(request, there, granted & there & (self._gpus > 0)[:, None], local_steps)
         self.round += 1
 
-    def asking(self) -> tuple[Ints, Group, Bools]:
+    def _asking(self) -> tuple[Ints, Group, Bools]:
         """The requests of the round: their numbers, the users as cells, and which of the places are somebody."""
         first, end = self._first[:, self.round], self._first[:, self.round + 1]
         request = first[:, None] + np.arange(max(1, int(np.max(end - first))))

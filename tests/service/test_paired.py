@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from edgesplit.common.errors import InputError
-from edgesplit.service.learn.judging import grid, interval
+from edgesplit.service.learn.judging import grid, interval, main
 from edgesplit.service.learn.paired import PairedLearner, PairedSettings, Trial, discounted
-from edgesplit.service.learn.rollouts import Rollouts, with_requests
-from edgesplit.service.learn.training import MIXTURE, held_out_worlds, train, words
+from edgesplit.service.learn.rollouts import Rollouts
+from edgesplit.service.learn.training import MIXTURE, held_out_worlds, scores, train, words
 from edgesplit.service.learn.vector_simulation import VectorSimulation, price
 from edgesplit.service.price_file import load_prices
 from edgesplit.service.price_policy import OUTPUTS, PricePolicy, load_price_policy, shapes
@@ -83,6 +83,35 @@ def test_a_damaged_checkpoint_is_refused():
     for damaged in (b"", content[:40], content[:-9], b"x" * 99):
         with pytest.raises(InputError, match=r"the checkpoint: .* delete it to begin again"):
             learner().load(damaged)
+
+
+def test_a_checkpoint_of_another_training_is_refused():
+    for other in (learner(seed=1), learner(PairedSettings(steps=5, worlds=2))):
+        with pytest.raises(
+            InputError, match=r"mine: found another training, seed 0; steps 4.*; delete it to begin again"
+        ):
+            other.load(learner().dump(), "mine")
+
+
+def test_the_card_says_what_the_shipped_policy_gains():
+    policy, kinds = load_price_policy("mixed"), MIXTURE[:1] + MIXTURE[-4:-3]
+    assert scores(policy.weights, kinds) == {words(kind): policy.card.scores[words(kind)] for kind in kinds}
+    assert list(policy.card.scores) == policy.card.trained_on == [words(kind) for kind in MIXTURE]
+
+
+@pytest.mark.parametrize("options", [["--worlds", "1"], ["--only", "no such kind"], ["no-such"]])
+def test_judging_says_what_it_cannot_do_in_one_line(monkeypatch, options):
+    monkeypatch.setattr("sys.argv", ["judging", *options])
+    with pytest.raises(InputError, match="accepted: "):
+        main()
+
+
+def test_judging_prints_a_row_for_a_kind(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["judging", "--worlds", "2", "--only", "poisson:1, 8 GPUs"])
+    main()
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "worlds"
+    assert row.startswith("poisson:1, 8 GPUs ")
 
 
 def test_the_gradient_of_a_price_that_is_far_too_low_points_up():
@@ -170,6 +199,6 @@ def test_rollouts_see_nothing_of_what_comes():
     world = worlds_of(MIXTURE[-4], "default", 20, 3, 1)[0][0]
     seen = int(np.searchsorted(world.round_of, 7))
     before = [change for change in world.gpus_over_time if change[0] <= 7]
-    cut = replace(with_requests(world, slice(0, seen + 5)), gpus_over_time=before)
+    cut = replace(world, requests=world.requests.take(slice(0, seen + 5)), gpus_over_time=before)
     whole, short = (Rollouts(rule=rule, futures=1, horizon_s=3).play(played) for played in (world, cut))
     assert np.array_equal(whole.local_steps[:seen], short.local_steps[:seen])
