@@ -17,8 +17,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edgesplit.fitting.library import load_profile
-from edgesplit.fitting.pai import PaiCurve
 from edgesplit.optimizer.agent.instances import Range, paper_instance
 from edgesplit.optimizer.inputs.scenario import load_scenario
 from edgesplit.optimizer.methods.assignment.baselines import greedy, nearest, server_by_server
@@ -26,16 +24,11 @@ from edgesplit.optimizer.methods.assignment.branch import assign_exact
 from edgesplit.optimizer.methods.assignment.genetic import genetic_assign
 from edgesplit.optimizer.methods.assignment.ilp_states import ilp_states
 from edgesplit.optimizer.methods.assignment.search import assign
-from edgesplit.optimizer.model.qoe import Scenario, Users, all_local, numbers_of
+from edgesplit.optimizer.model.qoe import Users, all_local, numbers_of
 from edgesplit.optimizer.model.servers import Fleet, FleetPlan, FleetServer, SharedModel, evaluate
+from edgesplit.reports.basis.fleets import later, random_edge, random_links
 
 SCENARIO = load_scenario()
-EDGES = ("h100-nvl", "h100-pcie", "a100-80gb-pcie", "a10", "l4", "rtx-4090")
-GPUS = (1, 2, 4, 8, 16)
-LATER = PaiCurve(SCENARIO.pai.steepness, SCENARIO.pai.midpoint + 30)
-"""PAI of users of other clusters: the paper's curve, later."""
-REACH = 0.7
-"""Distance beyond which a server is out of reach, in sides of the square."""
 SIZES = ((20, 4, 20), (1000, 8, 5), (10_000, 32, 3))
 """Users, servers and number of instances."""
 LIMIT_S = 20.0
@@ -59,27 +52,21 @@ def draw(regime: str, users: int, servers: int, seed: int) -> tuple[Fleet, Users
             size_bytes=1.0,
             clusters=(c,) if kinds > 1 else (),
             pai=SCENARIO.pai,
-            pai_others=LATER,
+            pai_others=later(SCENARIO),
             base=c,
         )
         for c in range(kinds)
     )
     places = tuple(
-        FleetServer(name=f"server-{m}", scenario=_edge(rng, regime), hosts=(m % kinds,), memory_bytes=None)
-        for m in range(servers)
+        FleetServer(name=f"server-{m}", scenario=edge, hosts=(m % kinds,), memory_bytes=None)
+        for m, edge in enumerate(replace(random_edge(rng, SCENARIO), **REGIMES[regime]) for _ in range(servers))
     )
     fleet = Fleet(
         **numbers_of(places[0].scenario), servers=places, models=models, clusters=tuple(map(str, range(kinds)))
     )
     drawn = paper_instance(rng, Range(users=(users, users))).users
-    distance = np.linalg.norm(rng.random((users, 1, 2)) - rng.random((servers, 2)), axis=2)
-    rate = np.where(distance < REACH, np.clip(np.log2(1 + 5 / (0.05 + distance) ** 2), 0.5, 12), 0.0)
+    rate = random_links(rng, users, servers)
     return fleet, replace(drawn, cluster=rng.integers(0, kinds, users), rate=rate)
-
-
-def _edge(rng: np.random.Generator, regime: str) -> Scenario:
-    profile = load_profile(EDGES[rng.integers(len(EDGES))])
-    return replace(SCENARIO, **{"gpus": int(rng.choice(GPUS)), "edge": profile.fit.model(), **REGIMES[regime]})
 
 
 @dataclass(frozen=True)

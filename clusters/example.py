@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import InputError
-from ..common.files import make_folder
 from ..diffusion.toyworld import world
+from ..diffusion.toyworld.example import new_cohort_file
 from ..diffusion.train.cohort import Cohort, Training, User
 from .cohorts import content_of, write_cohort
 
@@ -32,10 +31,7 @@ def write_example(folder: Path) -> Path:
     Raises:
         InputError: for a folder that has a cohort file already or cannot be written.
     """
-    path = folder / "cohort.toml"
-    if path.exists():
-        raise InputError(f"{path}: is there already; choose another folder")
-    make_folder(folder)
+    path = new_cohort_file(folder)
     users = []
     for number, name in enumerate(USERS):
         dog = world.random_identity(np.random.default_rng(number), **KINDS[kind_of(name)])

@@ -67,10 +67,7 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
     Raises:
         InputError: for a folder that has a cohort file already or cannot be written.
     """
-    path = folder / "cohort.toml"
-    if path.exists():
-        raise InputError(f"{path}: is there already; choose another folder")
-    make_folder(folder)
+    path = new_cohort_file(folder)
     for number, name in enumerate(DOGS):
         world.save_photos(folder / "photos" / name, identity(name), PHOTOS, 10 + number)
     prompts = [f"    {line!r}," for line in class_prompts()]
@@ -79,6 +76,19 @@ def write_example(folder: Path, steps: int = 400, base: str = "toyworld", clip: 
     users = [USER.format(name=name, description=world.describe(identity(name))) for name in DOGS]
     with whole_file(path) as handle:
         handle.write(text + gate + "".join(users))
+    return path
+
+
+def new_cohort_file(folder: Path) -> Path:
+    """The path of a cohort file that is not there yet, in a folder that is.
+
+    Raises:
+        InputError: for a folder that has a cohort file already or cannot be made.
+    """
+    path = folder / "cohort.toml"
+    if path.exists():
+        raise InputError(f"{path}: is there already; choose another folder")
+    make_folder(folder)
     return path
 
 
