@@ -60,6 +60,7 @@ bench: $(VENV)/test  ## speed against peers, as tables; pictures in .build/bench
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/drl.py .build/bench
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prices.py
 
 sweep: $(VENV)/models  ## measure the toy world's PAI curve again (about ten minutes)
 	$(BIN)/pai-sweep --device cpu -o .build/sweep
