@@ -27,7 +27,7 @@ from .scheduler import Load, aware, charged, decide
 DEFAULT_POLICY = "mixed"
 FOLDER = "learned"
 """Folder of `data` with the policies that ship."""
-REMEDY = "train it again with make learned"
+REMEDY = "train it again with python -m edgesplit.service.learn.training"
 """What to do about a damaged one."""
 STACK, HIDDEN, OUTPUTS = "prices", 32, 2
 LEAST_COUNT = 5.0
