@@ -119,8 +119,7 @@ def test_the_gradient_of_a_price_that_is_far_too_low_points_up():
     settings = PairedSettings(steps=12, worlds=3, learning_rate=0.05)
     busy = [worlds_of(Kind("poisson:12", 20, 2), "default", 30, 0, 6)[0]]
     student = PairedLearner(busy, settings, 0)
-    with np.errstate(all="ignore"):
-        student.network.prices[-1].bias.data[0] = -0.9
+    student.network.prices[-1].bias.data[0] = -0.9
     before = VectorSimulation(busy[0]).run(PricePolicy(student.network.weights()).prices).sum()
     for _ in range(settings.steps):
         student.step()
