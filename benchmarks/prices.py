@@ -1,21 +1,24 @@
 """Learning to price rounds, against the field's standard: `python benchmarks/prices.py [SECONDS]`.
 
-The paired policy gradient and Stable-Baselines3's PPO learn on the same worlds, by the same vectorised twin, from the
-same inputs, with one thread and as many seconds of processor time. Now and then each is scored on validation worlds:
-the gain as a share of what the rule `price` gains, mean over the kinds. PPO is paid what requests turn out to gain when
-that is known, as a share of what the rule gains in a world; discount 0.98, networks of 2 x 32 with tanh, actions that
-begin at 0 with the deviation of our exploration.
+The paired policy gradient, with exploration that persists from round to round and with such that does not, and
+Stable-Baselines3's PPO and DQN learn on the same worlds, by the same vectorised twin, from the same inputs, with one
+thread and as many seconds of processor time. Now and then each is scored on validation worlds: the gain as a share of
+what the rule `price` gains, mean over the kinds. The peers are paid what requests turn out to gain when that is known,
+as a share of what the rule gains in a world; discount 0.98, networks of 2 x 32. PPO's actions begin at 0 with the
+deviation of our exploration. DQN, the kin of the paper's agent, chooses one of 15 pairs of prices.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -24,50 +27,52 @@ from edgesplit.common.tables import plain_table, print_table
 from edgesplit.optimizer.model.qoe import Scenario
 from edgesplit.optimizer.model.terms import Prices
 from edgesplit.service.learn.paired import PairedLearner, PairedSettings
+from edgesplit.service.learn.played import PlayedWorlds
 from edgesplit.service.learn.training import MIXTURE, SECONDS, SEED
-from edgesplit.service.learn.vector_simulation import Pricing, VectorSimulation, price
+from edgesplit.service.learn.vector_simulation import Pricing, VectorSimulation, formula_pricing
 from edgesplit.service.price_policy import FEATURES, HIDDEN, OUTPUTS, PricePolicy, Sight, features, prices_of
 from edgesplit.service.simulator import World
 from edgesplit.service.tuning import worlds_of
 
-LIMIT_S, BETWEEN_S = 90.0, 30.0
+LIMIT_S, BETWEEN_S = 120.0, 30.0
 TRAINING, VALIDATION, AT_ONCE = 24, 6, 3
 VALIDATION_SEED = 100
-STEP_S = 0.25
+STEP_S = 0.5
 """Seconds of a learning step of ours, about, so that its learning rate has fallen when the time is over."""
+
+
+CHOICES = np.array([[y_1, y_2, 0.0, 0.0] for y_1 in (-0.4, -0.2, 0.0, 0.2, 0.4) for y_2 in (-0.2, 0.0, 0.2)])
+"""The outputs that DQN chooses from."""
 
 
 class Twin(VecEnv):
     """Worlds of every kind side by side; when all have ended, others begin."""
 
-    def __init__(self, kinds: list[list[World]], seed: int) -> None:
+    def __init__(self, kinds: list[list[World]], seed: int, discrete: bool = False) -> None:
         box = gymnasium.spaces.Box
-        super().__init__(len(kinds) * AT_ONCE, box(-np.inf, np.inf, (FEATURES,)), box(-5.0, 5.0, (OUTPUTS,)))
-        self.kinds, self.rng = kinds, np.random.default_rng(seed)
+        actions = gymnasium.spaces.Discrete(len(CHOICES)) if discrete else box(-5.0, 5.0, (OUTPUTS,))
+        super().__init__(len(kinds) * AT_ONCE, box(-np.inf, np.inf, (FEATURES,)), actions)
+        self.kinds, self.rng, self.discrete = kinds, np.random.default_rng(seed), discrete
 
     def reset(self) -> Floats:
         """Other worlds."""
         worlds = [kind[n] for kind in self.kinds for n in self.rng.permutation(len(kind))[:AT_ONCE]]
-        self.unit = VectorSimulation(worlds).run(price) / 100
-        self.play, self.paid = VectorSimulation(worlds), np.zeros(len(worlds))
+        self.unit = VectorSimulation(worlds).run(formula_pricing) / 100
+        self.played = PlayedWorlds(worlds)
         return self._seen()
 
     def _seen(self) -> Floats:
-        self.now, self.sight = self.play.begin_round()
-        return features(self.now, self.sight).astype(np.float32)
+        return features(self.played.now, self.played.sight).astype(np.float32)
 
     def step_async(self, actions: Floats) -> None:
         """The prices of all worlds."""
-        self.says = actions.astype(float)
+        self.says = CHOICES[actions] if self.discrete else actions.astype(float)
 
     def step_wait(self) -> tuple[Floats, Floats, Any, list[dict[str, Any]]]:
         """Decide the round of all worlds."""
-        self.play.end_round(self.now, self.sight, prices_of(self.now, self.sight, self.says))
-        ended = self.play.round == self.play.rounds
-        if ended:
-            self.play.advance(np.inf)
-        known = np.nansum(self.play.gain, axis=1)
-        reward, self.paid = (known - self.paid) / self.unit, known
+        played = self.played
+        reward = played.decide_at(prices_of(played.now, played.sight, self.says)) / self.unit
+        ended = played.ended
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if ended:
             for info in infos:
@@ -100,7 +105,7 @@ class Scores:
         self.worlds = [
             w for kind in MIXTURE for w in worlds_of(kind, "default", SECONDS, VALIDATION_SEED, VALIDATION)[0]
         ]
-        self.unit = self._by_kind(price)
+        self.unit = self._by_kind(formula_pricing)
 
     def _by_kind(self, pricing: Pricing) -> Floats:
         gain: Floats = VectorSimulation(self.worlds).run(pricing).reshape(len(MIXTURE), -1).sum(axis=1)
@@ -111,9 +116,13 @@ class Scores:
         return float(np.mean(self._by_kind(pricing) / self.unit))
 
 
-def ours(kinds: list[list[World]], limit_s: float) -> Iterator[tuple[float, Pricing]]:
+OURS = {"paired policy gradient": 0.9, "the same, exploration anew each round": 0.0}
+"""Our learner, by the persistence of its exploration."""
+
+
+def ours(kinds: list[list[World]], limit_s: float, persistence: float) -> Iterator[tuple[float, Pricing]]:
     """Seconds of learning, and the policy then."""
-    learner = PairedLearner(kinds, PairedSettings(steps=int(limit_s / STEP_S)), 0)
+    learner = PairedLearner(kinds, PairedSettings(steps=int(limit_s / STEP_S), persistence=persistence), 0)
     said = 0.0
     while learner.seconds < limit_s:
         learner.step()
@@ -139,9 +148,9 @@ class Watch(BaseCallback):
         return seconds < self.limit_s
 
     def pricing(self, now: Scenario, sight: Sight) -> Prices:
-        """The prices of PPO's policy, without exploration."""
+        """The prices of the peer's policy, without exploration."""
         says, _ = self.model.predict(features(now, sight).astype(np.float32), deterministic=True)
-        return prices_of(now, sight, says.astype(float))
+        return prices_of(now, sight, CHOICES[says] if says.ndim == 1 else says.astype(float))
 
 
 def main() -> None:
@@ -157,21 +166,37 @@ def main() -> None:
         best[name] = max(best.get(name, 0.0), share)
         table.add_row(name, f"{seconds:.0f}", f"{share:.2%}", f"{best[name]:.2%}")
 
-    for seconds, pricing in ours(kinds, limit_s):
-        tell("paired policy gradient", seconds, pricing)
-    network = {"net_arch": [HIDDEN, HIDDEN], "activation_fn": torch.nn.Tanh, "log_std_init": float(np.log(0.15))}
-    model = PPO(
-        "MlpPolicy",
-        Twin(kinds, 0),
-        n_steps=60,
-        batch_size=1020,
-        gamma=0.98,
-        policy_kwargs=network,
-        device="cpu",
-        seed=0,
-    )
-    model.learn(10**9, callback=Watch(limit_s, lambda seconds, pricing: tell("PPO", seconds, pricing)))
+    for name, persistence in OURS.items():
+        for seconds, pricing in ours(kinds, limit_s, persistence):
+            tell(name, seconds, pricing)
+    for name, model in peers(kinds).items():
+        model.learn(10**9, callback=Watch(limit_s, partial(tell, name)))
     print_table(table)
+
+
+def peers(kinds: list[list[World]]) -> dict[str, BaseAlgorithm]:
+    """The peers, untrained, by name."""
+    network = {"net_arch": [HIDDEN, HIDDEN], "activation_fn": torch.nn.Tanh}
+    same: dict[str, Any] = {"gamma": 0.98, "device": "cpu", "seed": 0}
+    begins = {**network, "log_std_init": float(np.log(0.15))}
+    return {
+        "PPO": PPO("MlpPolicy", Twin(kinds, 0), n_steps=60, batch_size=1020, policy_kwargs=begins, **same),
+        "DQN": DQN(
+            "MlpPolicy",
+            Twin(kinds, 0, discrete=True),
+            learning_rate=1e-3,
+            buffer_size=200_000,
+            learning_starts=5000,
+            batch_size=512,
+            train_freq=1,
+            gradient_steps=2,
+            target_update_interval=20,
+            exploration_fraction=1e-4,
+            exploration_final_eps=0.05,
+            policy_kwargs=network,
+            **same,
+        ),
+    }
 
 
 if __name__ == "__main__":

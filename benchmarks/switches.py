@@ -20,8 +20,11 @@ from edgesplit.optimizer.agent.scores import possible_gain
 from edgesplit.optimizer.learn.dqn import Learner, roll_out
 from edgesplit.optimizer.learn.paper_tables import PaperTables, paper_tables
 from edgesplit.optimizer.learn.presets import PRESETS, Preset
+from edgesplit.optimizer.learn.tasks import spread
 
 STEPS, SEEDS = 5000, (0, 1, 2)
+SPREAD, POOL = "instances spread over the gain", 20_000
+"""The switch that is no part of a preset: the training instances are chosen from so many, as those of `gpu-1`."""
 TRAINING, VALIDATION, VALIDATION_SEED = 2000, 500, 900_001
 OURS = PRESETS["flat-gain"]
 PAPER_STEPS = 20_000
@@ -40,6 +43,7 @@ SWITCHES: dict[str, Preset] = {
     "uniform replay": replace(OURS, exponent=0.0),
     "squared loss": replace(OURS, robust=False),
     "batch of 128": replace(OURS, batch=128),
+    SPREAD: OURS,
     "paper": PRESETS["paper"],
 }
 
@@ -47,6 +51,13 @@ SWITCHES: dict[str, Preset] = {
 def drawn(seed: int, count: int) -> list[Instance]:
     """Instances of the paper's kind."""
     return [paper_instance(np.random.default_rng([seed, number])) for number in range(count)]
+
+
+def tables_for(name: str) -> PaperTables:
+    """What a switch trains on."""
+    spread_out = name == SPREAD
+    instances = spread(drawn(0, POOL), TRAINING, np.random.default_rng(0)) if spread_out else drawn(0, TRAINING)
+    return paper_tables(instances)
 
 
 def trained(name: str, tables: PaperTables, seed: int) -> torch.nn.Module:
@@ -61,11 +72,11 @@ def trained(name: str, tables: PaperTables, seed: int) -> torch.nn.Module:
 def main(names: Sequence[str]) -> None:
     """Train, score and print; each row is said as soon as it is known."""
     torch.set_num_threads(1)
-    training, rounds = paper_tables(drawn(0, TRAINING)), drawn(VALIDATION_SEED, VALIDATION)
+    rounds = drawn(VALIDATION_SEED, VALIDATION)
     validation, possible = paper_tables(rounds), np.array([possible_gain(one) for one in rounds])
     table = plain_table("switch", "mean of each seed", "5th percentile")
     for name in names or SWITCHES:
-        shares = []
+        shares, training = [], tables_for(name)
         for seed in SEEDS:
             gains = np.maximum(0, roll_out(trained(name, training, seed), validation, SWITCHES[name].deciding))
             shares.append(np.where(possible > 1e-9, gains / np.maximum(possible, 1e-9), 1.0))

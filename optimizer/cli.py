@@ -41,7 +41,9 @@ Output = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PolicyName = Annotated[
     str | None,
-    typer.Option(help="Policy of the method drl: a shipped name or a .safetensors file; default: set-general."),
+    typer.Option(
+        help="Policy of the method drl or learned: a shipped name or a .safetensors file; default: set-general, mixed."
+    ),
 ]
 FixedOffload = Annotated[
     int | None, typer.Option(help="Steps that offload-all-fixed offloads; as many as allowed without this option.")

@@ -15,14 +15,14 @@ from ..common.files import resolved as resolved_path
 from ..common.ranges import parse_ranges
 from ..common.tables import check_table, write_table
 from . import output
-from .agent.decide import default_policy, fall_backs
-from .agent.policies import Policy, check_orders, load_policy
+from .agent.decide import fall_backs
+from .agent.policies import Policy, check_orders
 from .inputs.example import example_files
 from .inputs.fleet import resolve_system
 from .inputs.notices import workload_notices
 from .inputs.scenario import Resolved, overrides
 from .inputs.users import NamedUsers, read_users
-from .methods.registry import BUILT_IN, MethodEntry, entry_of, methods_for
+from .methods.registry import BUILT_IN, MethodEntry, entry_of, known_methods, load_function, methods_for
 from .model.qoe import Scenario, Users, with_load
 from .model.servers import Fleet, single
 from .planner import (
@@ -90,8 +90,7 @@ def run_plan(request: PlanRequest) -> None:
     request = _for_system(request, resolved.scenario)
     users = read_users(request.users, resolved.for_alpha)
     resolved = replace(resolved, scenario=with_load(resolved.scenario, request.in_flight, request.on_radio))
-    policy = None if isinstance(resolved.scenario, Fleet) else _policy(request)
-    settings = request.settings | ({"policy": policy} if policy else {})
+    settings = request.settings | ({} if isinstance(resolved.scenario, Fleet) else _read_policy(request))
     act = _act(request)
     notices = act(request, resolved, users, settings)
     edges = {edge.name: edge for edge in (resolved.edge, *resolved.more_edges)}.values()
@@ -111,7 +110,7 @@ def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
     """The request with the default method of one server or of several, checked."""
     request = replace(request, method=request.method or default_method(scenario))
     several = isinstance(scenario, Fleet)
-    _check_together(request, methods_for(several))
+    _check_together(request, several)
     if request.placement_sweep is not None and not several:
         raise InputError("--placement-sweep: found a scenario of one server, accepted: one of several (scenario@2)")
     if several:
@@ -126,7 +125,7 @@ def _for_system(request: PlanRequest, scenario: Scenario) -> PlanRequest:
     return request
 
 
-def _check_together(request: PlanRequest, offered: Mapping[str, MethodEntry]) -> None:
+def _check_together(request: PlanRequest, several: bool) -> None:
     """Refuse options that would be ignored beside each other."""
     asked = {
         "--compare": request.compare,
@@ -142,29 +141,33 @@ def _check_together(request: PlanRequest, offered: Mapping[str, MethodEntry]) ->
     if request.output and not (asked["--gpu-sweep"] or asked["--placement-sweep"]):
         check_table(request.output)
     entry = entry_of(request.method)
+    if request.compare and not entry.compared:
+        raise InputError(f"--compare: found --method {request.method}, which is not compared, accepted: another method")
     for name in request.settings:
         if not request.compare and name not in entry.options:
-            readers = (f"--method {known}" for known, other in offered.items() if name in other.options)
-            raise InputError(
-                f"{OPTIONS[name]}: found --method {request.method}, accepted: {' or '.join(readers)} or --compare"
-            )
+            readers = [f"--method {known}" for known, other in known_methods().items()
+                       if name in other.options and other.servers == several]  # fmt: skip
+            accepted = " or ".join([*readers, "--compare"])
+            raise InputError(f"{OPTIONS[name]}: found --method {request.method}, accepted: {accepted}")
 
 
-def _policy(request: PlanRequest) -> Policy | None:
-    """The policy, where the method or a comparison needs one."""
-    if not (request.compare or request.method == "drl"):
-        return None
-    reference = request.settings.get("policy")
-    policy = default_policy() if reference is None else load_policy(reference)
-    check_orders(policy, request.settings.get("orders", 1))
-    return policy
+def _read_policy(request: PlanRequest) -> dict[str, Any]:
+    """The policy, where the method or a comparison needs one; a comparison's is that of `drl`."""
+    entry = entry_of("drl" if request.compare else request.method)
+    if not entry.reads_policy:
+        return {}
+    named = [request.settings["policy"]] if "policy" in request.settings else []
+    policy = load_function(entry.reads_policy)(*named)
+    if "orders" in request.settings:
+        check_orders(policy, request.settings["orders"])
+    return {"policy": policy}
 
 
 def _policy_json(settings: Mapping[str, Any], scenario: Scenario, users: Users) -> dict[str, Any]:
-    """Which policy planned, in how many orders, and why it did not plan everything."""
-    if "policy" not in settings:
-        return {}
-    policy = settings["policy"]
+    """Which policy planned; of the method `drl` also in how many orders, and why it did not plan everything."""
+    policy = settings.get("policy")
+    if not isinstance(policy, Policy):
+        return {"policy": policy.card.name} if policy else {}
     fallen = list(fall_backs(policy, scenario, users))
     return {"policy": policy.card.name, "orders": settings.get("orders", 1), "fall_backs": fallen}
 
@@ -263,7 +266,9 @@ def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings
         picture,
         result | ({"policy": settings["policy"].card.name} if "policy" in settings else {}),
     )
-    return _notes({f"{request.method}, G = {point.gpus}": point.note for point in points})
+    notes = {f"{request.method}, G = {point.gpus}": point.note for point in points}
+    same = set(notes.values())
+    return _notes(notes if len(same) > 1 else dict.fromkeys([request.method], *same))
 
 
 def _sweep_memory(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:

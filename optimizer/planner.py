@@ -19,6 +19,7 @@ from .methods.registry import (
     entry_of,
     find_method,
     known_methods,
+    load_function,
     methods_for,
 )
 from .methods.scoring import Score, Totals, check_plan, score, yardstick
@@ -166,9 +167,10 @@ def compare(scenario: Scenario, users: Users, methods: Methods | None = None, **
     users = named(users)
     _check_links(scenario, users)
     chosen = _named(list(methods_for(isinstance(scenario, Fleet))) if methods is None else methods)
-    _check_servers([method for method in chosen.values() if isinstance(method, str)], scenario)
-    _check_options([method for method in chosen.values() if isinstance(method, str)], options)
-    settings = _read_policy(options)
+    names = [method for method in chosen.values() if isinstance(method, str)]
+    _check_servers(names, scenario)
+    _check_options(names, options)
+    settings = _read_policy(options, names)
     ready = {name: find_method(m, settings) if isinstance(m, str) else m for name, m in chosen.items()}
     plans = {name: _planned(name, method, scenario, users) for name, method in ready.items()}
     against = yardstick(scenario, users, _proven({name: plans[name][0] for name in plans if name == chosen[name]}))
@@ -239,13 +241,17 @@ def _check_options(names: Sequence[str], options: Mapping[str, Any]) -> None:
             raise InputError(f"option {option}: found method {', '.join(names) or 'of your own'}, accepted: {accepted}")
 
 
-def _read_policy(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_policy(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
     """The options with the policy that is named read from its file: reading is not planning."""
     if not isinstance(options.get("policy"), str):
         return options
-    from .agent.policies import load_policy
-
-    return {**options, "policy": load_policy(options["policy"])}
+    readers = {entry_of(name).reads_policy: name for name in names if entry_of(name).reads_policy}
+    if len(readers) > 1:
+        found = " and ".join(readers.values())
+        raise InputError(f"option policy: found methods {found}, whose policies differ in kind, accepted: one of them")
+    if not readers:
+        return options
+    return {**options, "policy": load_function(next(iter(readers)))(options["policy"])}
 
 
 def _planned(name: str, method: Method, scenario: Scenario, users: NamedUsers) -> tuple[Plan, float]:
@@ -313,7 +319,7 @@ def sweep_gpus(
         images_each: images that the memory of one GPU holds; None if that is not known.
         options: further arguments of the method.
     """
-    settings = _read_policy(options)
+    settings = _read_policy(options, [method] if isinstance(method, str) else [])
     points = []
     for g in gpus:
         outcome = plan(scenario.with_gpus(g, images_each), users, method, **settings)

@@ -47,15 +47,23 @@ class Process:
         """Requests per second in the long run."""
         return self.low if self.high is None else (self.low + self.high) / 2
 
-    def times(self, seconds: float, rng: np.random.Generator) -> Floats:
-        """Times of requests within so many seconds, ascending."""
+    def times(self, seconds: float, rng: np.random.Generator, in_burst: bool | None = None) -> Floats:
+        """Times of requests within so many seconds, ascending.
+
+        Args:
+            seconds: length.
+            rng: source of the draw.
+            in_burst: whether bursts begin at the higher rate; None for either, equally likely.
+        """
         if self.high is None or self.change_s is None:
             return np.sort(rng.uniform(0, seconds, rng.poisson(self.low * seconds)))
-        parts, start, high = [], 0.0, rng.random() < 0.5
+        parts, start = list[Floats](), 0.0
+        if in_burst is None:
+            in_burst = rng.random() < 0.5
         while start < seconds:
-            lasts, rate = rng.exponential(self.change_s), self.high if high else self.low
+            lasts, rate = rng.exponential(self.change_s), self.high if in_burst else self.low
             parts.append(np.sort(rng.uniform(start, start + lasts, rng.poisson(rate * lasts))))
-            start, high = start + lasts, not high
+            start, in_burst = start + lasts, not in_burst
         times = np.concatenate(parts)
         return times[times < seconds]
 

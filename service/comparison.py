@@ -17,7 +17,7 @@ from .simulator import Decide, Simulation, World, decider, fixed
 from .store import RunFiles
 from .summary import ALL_LOCAL, HINDSIGHT
 
-TRAINED, LEARNED = "trained", "learned"
+TRAINED, LEARNED = "trained", "learned"  # the second is a method of the registry as well
 MOST_HINDSIGHT = 1500
 """Requests of a world up to which hindsight is looked for; its time rises with their square."""
 
@@ -72,7 +72,7 @@ def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> 
     if name == HINDSIGHT:
         raise InputError("--compare: found 'hindsight', which is added by itself; leave it out, or see --no-hindsight")
     if ":" not in name and name not in known_methods():
-        known = [*RULES, TRAINED, LEARNED, *known_methods()]
+        known = list(dict.fromkeys([*RULES, TRAINED, LEARNED, *known_methods()]))
         raise InputError(
             f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
         )

@@ -7,9 +7,10 @@ k: seconds that an image adds to a step on one GPU. G: GPUs now. T: seconds that
 b_0, q_0: images in flight and intermediates on the radio. docs/learning.md says what it is worth.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,16 +21,17 @@ from ..common.files import Record, read_record
 from ..fitting.schemas import Provenance, Text
 from ..optimizer.agent.layers import Shapes, Weights, dense, layer_shapes
 from ..optimizer.agent.policies import check_shapes, find_policy, read_weights
-from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
+from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, numbers_of, transmit_time
 from ..optimizer.model.terms import Prices, Terms
-from .scheduler import Load, aware, charged, decide
+from .price_file import load_prices
+from .scheduler import Load, Rule, aware, charged, decide, price
 
 DEFAULT_POLICY = "mixed"
 FOLDER = "learned"
 """Folder of `data` with the policies that ship."""
 REMEDY = "train it again with python -m edgesplit.service.learn.training"
 """What to do about a damaged one."""
-STACK, HIDDEN, OUTPUTS = "prices", 32, 2
+STACK, HIDDEN, OUTPUTS = "prices", 32, 4
 LEAST_COUNT = 5.0
 """Images that are counted beside those that are there, so that an idle edge can have a price as well."""
 STEPS_PER_FEE = 10.0
@@ -58,6 +60,8 @@ class Sight:
 
 
 FEATURES = 10
+LEAST_S = 1e-6
+"""Seconds below which an edge counts as no faster."""
 
 
 def features(now: Scenario, sight: Sight) -> Floats:
@@ -67,7 +71,8 @@ def features(now: Scenario, sight: Sight) -> Floats:
         now: the system with the GPUs of now; its numbers may be arrays of shape (worlds,).
         sight: what is seen of the round.
     """
-    k, step = now.edge.slope_s / np.asarray(now.gpus), _step_now(now, sight)
+    k = np.maximum(now.edge.slope_s / np.asarray(now.gpus), LEAST_S)
+    step = np.maximum(_step_now(now, sight), LEAST_S)
     columns = (
         np.log1p(sight.in_flight) - 2.5,
         np.log1p(sight.on_radio) - 1,
@@ -91,21 +96,30 @@ def _step_now(now: Scenario, sight: Sight) -> Floats:
 def prices_of(now: Scenario, sight: Sight, says: Floats) -> Prices:
     """The prices that the network's outputs mean; where they are 0, those of the rule `price`.
 
-    p = (k / G) (b_0 + (b_0 + 5) y_1) and f = T (q_0 + b_0) + (T + 10 k / G) (q_0 + b_0 + 5) y_2. A price below 0 stands
-    for a step that will be shorter than it looks now: it takes off nine tenths of L_e at most, and a fee what the
-    intermediates on the radio cost, so that no grant is worth taking for its own sake.
+    p(b) = (k / G) (b_0 + (b_0 + 5) y_1 + 5 max(0, y_3) b), and
+    f(b) = T (q_0 + b_0) + (T + 10 k / G) ((q_0 + b_0 + 5) y_2 + 5 max(0, y_4) b), b newly granted users.
+
+    A price below 0 stands for a step that will be shorter than it looks now: it takes off nine tenths of L_e at most,
+    and a fee what the intermediates on the radio cost, so that no grant is worth taking for its own sake.
 
     Args:
         now: the system with the GPUs of now.
         sight: what is seen of the round.
-        says: (y_1, y_2), shape (..., 2).
+        says: (y_1, ..., y_4), shape (..., 4).
     """
     k, t = now.edge.slope_s / np.asarray(now.gpus), transmit_time(now, 1)
     b_0, waiting = np.asarray(sight.in_flight), np.asarray(sight.on_radio) + np.asarray(sight.in_flight)
+    fee_unit, rise = t + STEPS_PER_FEE * k, LEAST_COUNT * np.maximum(0.0, says[..., 2:])
     step = k * (b_0 + (b_0 + LEAST_COUNT) * says[..., 0])
-    fee = t * waiting + (t + STEPS_PER_FEE * k) * (waiting + LEAST_COUNT) * says[..., 1]
+    fee = t * waiting + fee_unit * (waiting + LEAST_COUNT) * says[..., 1]
     least_step, least_fee = -LARGEST_SUBSIDY * _step_now(now, sight), -t * np.asarray(sight.on_radio)
-    return Prices(step_s=np.maximum(step, least_step), grant_s=np.maximum(fee, least_fee))  # type: ignore[arg-type]
+    prices: dict[str, Any] = {  # arrays where there are several worlds
+        "step_s": np.maximum(step, least_step),
+        "step_rise_s": k * rise[..., 0],
+        "grant_s": np.maximum(fee, least_fee),
+        "grant_rise_s": fee_unit * rise[..., 1],
+    }
+    return Prices(**prices)
 
 
 class PricePolicyCard(Record):
@@ -117,7 +131,7 @@ class PricePolicyCard(Record):
         not_for: where it must not be used, in words.
         steps: number of learning steps.
         minutes: duration of the training.
-        scores: mean gain of the policy in held-out worlds of each kind as a share of that of the rule `price`.
+        scores: mean gain of the policy in held-out worlds of each random kind as a share of that of the rule `price`.
         provenance: date, versions and hyper-parameters.
     """
 
@@ -138,25 +152,29 @@ class PricePolicy:
     Attributes:
         weights: arrays of its network, by name.
         card: what is known of it; None in training.
+        fall_back: rule for what it cannot see: batches that queue.
     """
 
     weights: Weights
     card: PricePolicyCard | None = None
+    fall_back: Rule = price
 
     @property
     def digest(self) -> str:
-        """A digest of the weights."""
-        return sha256(b"".join(self.weights[name].tobytes() for name in sorted(self.weights))).hexdigest()
+        """What tells its decisions from those of another: a digest of the weights, and the rule to fall back on."""
+        weights = sha256(b"".join(self.weights[name].tobytes() for name in sorted(self.weights))).hexdigest()
+        return f"{weights} {self.fall_back}"
 
     def prices(self, now: Scenario, sight: Sight) -> Prices:
         """The prices of a round, or of one round of many worlds."""
         return prices_of(now, sight, outputs(self.weights, features(now, sight)))
 
     def terms(self, now: Scenario, load: Load, users: Users) -> Terms:
-        """The terms of a round; where batches queue, a grant waits for them besides."""
+        """The terms of a round; where its batch has to wait for others, those of the rule to fall back on."""
+        if load.queue_s:
+            return self.fall_back(now, load)
         sight = Sight(load.in_flight, load.on_radio, load.arrivals_per_s, len(users), users.step_latency_s.mean())
-        prices = self.prices(now, sight)
-        return charged(aware(now, load), replace(prices, step_s=float(prices.step_s), grant_s=float(prices.grant_s)))
+        return charged(aware(now, load), _as_numbers(self.prices(now, sight)))
 
     def plan(
         self,
@@ -174,6 +192,11 @@ class PricePolicy:
         return decide(scenario, load, users, rule, own_steps, images_each)
 
 
+def _as_numbers(prices: Prices) -> Prices:
+    """The prices of one round, as plain numbers."""
+    return Prices(float(prices.step_s), float(prices.step_rise_s), float(prices.grant_s), float(prices.grant_rise_s))
+
+
 def outputs(weights: Weights, x: Floats) -> Floats:
     """What the network says: layers with tanh between them."""
     return dense(weights, STACK, x, np.tanh)
@@ -184,13 +207,38 @@ def shapes() -> Shapes:
     return layer_shapes(STACK, (FEATURES, HIDDEN, HIDDEN, OUTPUTS))
 
 
-def load_price_policy(reference: str) -> PricePolicy:
+def load_price_policy(reference: str = DEFAULT_POLICY) -> PricePolicy:
     """Read a policy that prices rounds, by name or path.
 
     Raises:
-        InputError: for a file that is missing, cut short, no safetensors, or of another network.
+        InputError: for a file that is missing, cut short, no safetensors, or of another network or kind of policy.
     """
     path = find_policy(reference, FOLDER, "--policy")
     weights = read_weights(path, REMEDY)
+    card = read_record(path.with_suffix(".json"), PricePolicyCard)
     check_shapes(path, weights, shapes(), "the network of --method learned", REMEDY)
-    return PricePolicy(weights, read_record(path.with_suffix(".json"), PricePolicyCard))
+    return PricePolicy(weights, card, load_prices().rule())
+
+
+@cache
+def default_price_policy() -> PricePolicy:
+    """The policy that ships, read once."""
+    return load_price_policy()
+
+
+def priced(scenario: Scenario, users: Users, policy: PricePolicy | None = None) -> Plan:
+    """Plan every cell at a policy's prices, as if as many requests had come in every round of late; `plan`'s method.
+
+    Args:
+        scenario: the system, with the load of its edge.
+        users: users of one or more cells.
+        policy: the policy; None for `default_price_policy`.
+    """
+    own, granted = policy or default_price_policy(), np.zeros(len(users), bool)
+    idle, local_steps = Scenario(**numbers_of(scenario)), np.full(len(users), scenario.total_steps)
+    for cell in np.unique(users.cell):
+        here = np.flatnonzero(users.cell == cell)
+        load = Load(scenario.in_flight, scenario.on_radio, scenario.gpus, here.size / scenario.interval_s)
+        plan = own.plan(idle, load, users.take(here))
+        granted[here], local_steps[here] = plan.granted, plan.local_steps
+    return Plan(granted, local_steps, note="priced for requests of later rounds, which this round's optimum ignores")

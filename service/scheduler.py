@@ -9,7 +9,7 @@ of a grant. docs/time.md derives the prices.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -72,9 +72,13 @@ def aware_delay(scenario: Scenario, load: Load) -> Terms:
 
 def price(scenario: Scenario, load: Load) -> Terms:
     """Every step and every grant pays the seconds that it costs the others: p = (k / G) b_0, f = T (q_0 + b_0)."""
-    b_0, q_0 = load.in_flight, load.on_radio
-    prices = Prices(step_s=added_step(scenario) * b_0, grant_s=sending(scenario) * (q_0 + b_0))
-    return charged(aware(scenario, load), prices)
+    return charged(aware(scenario, load), formula(scenario, load.in_flight, load.on_radio))
+
+
+def formula(scenario: Scenario, in_flight: Any, on_radio: Any) -> Prices:
+    """The prices of the rule `price`; numbers, or arrays of shape (worlds,) as the scenario's may be."""
+    b_0, q_0 = in_flight, on_radio
+    return Prices(step_s=added_step(scenario) * b_0, grant_s=sending(scenario) * (q_0 + b_0))
 
 
 @dataclass(frozen=True)
@@ -108,15 +112,18 @@ class TrainedPrices:
 
     def __call__(self, scenario: Scenario, load: Load) -> Terms:
         """The terms of a round."""
-        b_0, q_0, rate = load.in_flight, load.on_radio, load.arrivals_per_s
+        return charged(aware(scenario, load), self.prices(scenario, load.in_flight, load.on_radio, load.arrivals_per_s))
+
+    def prices(self, scenario: Scenario, in_flight: Any, on_radio: Any, arrivals_per_s: Any) -> Prices:
+        """The prices; numbers, or arrays of shape (worlds,) as the scenario's may be."""
+        b_0, q_0, rate = in_flight, on_radio, arrivals_per_s
         k, t, p, f = added_step(scenario), sending(scenario), self.step, self.grant
-        prices = Prices(
+        return Prices(
             step_s=k * (p.load * b_0 + p.arrivals * rate) + p.base_s,
             step_rise_s=k * p.new,
             grant_s=t * (f.load * (q_0 + b_0) + f.arrivals * rate) + f.base_s,
             grant_rise_s=t * f.new,
         )
-        return charged(aware(scenario, load), prices)
 
 
 def charged(terms: Terms, prices: Prices) -> Terms:
@@ -133,9 +140,10 @@ def added_step(scenario: Scenario) -> float:
     return scenario.edge.slope_s / scenario.gpus
 
 
-def sending(scenario: Scenario) -> float:
-    """T: seconds that one prompt and one intermediate are on the radio alone."""
-    return float(transmit_time(scenario, 1))
+def sending(scenario: Scenario) -> Any:
+    """T: seconds that one prompt and one intermediate are on the radio alone; an array if the scenario has arrays."""
+    alone = transmit_time(scenario, 1)
+    return alone if np.ndim(alone) else float(alone)
 
 
 def decide(

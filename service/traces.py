@@ -18,7 +18,7 @@ from ..common.table_reader import TableForm, TextTable, plain_title, read_table
 from ..common.tables import Columns
 from .arrivals import MOST_IMAGES, MOST_STEPS, TRACE, times, whole_numbers
 
-MINUTE_S, HOUR_S = 60.0, 3600.0
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 
 
 @dataclass(frozen=True)

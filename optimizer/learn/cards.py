@@ -44,9 +44,13 @@ def new_card(task: Task, instances: Sequence[Instance], minutes: float) -> Polic
             "measured",
             f"plan train{one}",
             ("edgesplit", "torch", "numpy"),
-            [f"seed {task.seed}; {preset_words(preset)}"],
+            [f"seed {task.seed}; {preset_words(preset)}{_pool_words(task)}"],
         ),
     )
+
+
+def _pool_words(task: Task) -> str:
+    return "" if task.pool is None else f"; instances spread over what can be gained, of {task.pool} drawn"
 
 
 def preset_words(preset: Preset) -> str:

@@ -1,16 +1,18 @@
 """What policies are trained on: the shipped ones, and those of users for their own scenario."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
+from ...common.errors import InputError
 from ..agent.agents import AGENTS
 from ..agent.instances import Instance, Range, broad_instance, default_scenario, paper_instance, shipped_instance
 from ..agent.names import Scope
 from ..agent.paper_agent import PLACES
 from ..agent.policies import Case, RoundUsers
+from ..agent.scores import possible_gain
 from ..agent.settings import Draw, settings_of
 from ..methods.counts import most_granted
 from ..model.qoe import Scenario, Users
@@ -18,6 +20,8 @@ from .presets import PRESETS, PresetName
 
 MOST_GRANTED = 64
 """Largest number of users that a training instance of a `set` policy grants."""
+BINS, LEAST_GAIN_S = 20, 1e-6
+"""Parts of `spread`, and seconds of which a round has to offer more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Task:
         preset: a key of `PRESETS`.
         draw: draws one training instance.
         seeds: number of training instances.
+        pool: number of instances that these are chosen from with `spread`; None for taking the first ones drawn.
         steps: number of learning steps.
         seed: random seed of the instances, of the network's first weights, and of exploration.
         gpus: numbers of edge GPUs of the instances; None for any number.
@@ -47,6 +52,7 @@ class Task:
     gpus: list[int] | None = None
     case: Case | None = None
     held_out: int = 1000
+    pool: int | None = None
 
     @property
     def settings(self) -> Mapping[str, Draw]:
@@ -62,9 +68,16 @@ def shipped_tasks() -> list[Task]:
         name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=80_000
     )
     of_gpus = replace(general, seeds=1000, steps=80_000)
+    hard = {1: 100_000}  # where little can be gained in many rounds
     own = {gpus: specific_task(shipped_instance(gpus), "flat-gain") for gpus in (1, 2, 4, 8)}
     specific = [replace(own[gpus], name=f"specific-{gpus}") for gpus in (1, 2, 4)]
-    return [mixed, general, *specific, own[8], *(for_gpus(of_gpus, gpus, f"gpu-{gpus}") for gpus in (1, 2, 4, 8))]
+    return [
+        mixed,
+        general,
+        *specific,
+        own[8],
+        *(for_gpus(replace(of_gpus, pool=hard.get(gpus)), gpus, f"gpu-{gpus}") for gpus in (1, 2, 4, 8)),
+    ]
 
 
 def user_task(scope: Scope, preset: PresetName, scenario: Scenario, users: Users | None) -> Task:
@@ -121,4 +134,28 @@ def mixture(base: Scenario) -> Draw:
 
 def training_instances(task: Task) -> list[Instance]:
     """The instances that a policy learns from."""
-    return [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.seeds)]
+    drawn = [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.pool or task.seeds)]
+    return drawn if task.pool is None else spread(drawn, task.seeds, np.random.default_rng(task.seed))
+
+
+def spread(instances: Sequence[Instance], count: int, rng: np.random.Generator) -> list[Instance]:
+    """So many of the instances, rounds in which little can be gained as often as those in which much can.
+
+    The logarithm of what can be gained is cut into `BINS` equal parts, each as likely as the others. Rounds in which
+    nothing can be gained are left out: there is nothing to learn from their decisions but all local, which the guard
+    of a plan makes anyway.
+
+    Raises:
+        InputError: where in fewer of them something can be gained.
+    """
+    possible = np.array([possible_gain(instance) for instance in instances])
+    gainful = np.flatnonzero(possible > LEAST_GAIN_S)
+    if gainful.size < count:
+        raise InputError(
+            f"instances: found {gainful.size} in which something can be gained, accepted: {count}; draw more of them"
+        )
+    size = np.log(possible[gainful])
+    part = np.digitize(size, np.linspace(size.min(), size.max(), BINS + 1)[1:-1])
+    weight = 1 / np.bincount(part, minlength=BINS)[part]
+    chosen = rng.choice(gainful, count, replace=False, p=weight / weight.sum())
+    return [instances[place] for place in chosen.tolist()]

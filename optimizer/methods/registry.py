@@ -42,6 +42,9 @@ class MethodEntry:
         most_compared: most users for whom a comparison runs it, as it takes long for more; None for any number.
         prepare: modules to import, or functions to call as package.module:function, before planning is timed.
         servers: whether it is for several servers; all others but `all-local` know one alone.
+        compared: whether a comparison runs it.
+        reads_policy: place of the function that reads its policy from a name or a path, without one its default; empty
+            where it has none.
     """
 
     target: str
@@ -50,10 +53,13 @@ class MethodEntry:
     most_compared: int | None = None
     prepare: tuple[str, ...] = ()
     servers: bool = False
+    compared: bool = True
+    reads_policy: str = ""
 
 
 _AGENT = "edgesplit.optimizer.agent.decide"
 _METHODS = "edgesplit.optimizer.methods"
+_PRICING = "edgesplit.service.price_policy"  # this folder knows the service by name alone
 _ASSIGNMENT = f"{_METHODS}.assignment"
 _GENETIC: dict[str, Any] = {
     "options": ("population", "generations", "seed"),
@@ -69,6 +75,15 @@ BUILT_IN: Mapping[str, MethodEntry] = {
         "network; --policy paper-general is the paper's.",
         options=("policy", "orders"),
         prepare=(f"{_AGENT}:default_policy",),
+        reads_policy="edgesplit.optimizer.agent.policies:load_policy",
+    ),
+    "learned": MethodEntry(
+        f"{_PRICING}:priced",
+        "The exact plan at the prices of a small network, which leave room for requests of later rounds; see simulate.",
+        options=("policy",),
+        prepare=(f"{_PRICING}:default_price_policy",),
+        compared=False,
+        reads_policy=f"{_PRICING}:load_price_policy",
     ),
     "exact": MethodEntry(
         f"{_METHODS}.exact:optimum", "The proven optimum, in time proportional to users times max_batch."
@@ -165,7 +180,7 @@ ANYWHERE = ("all-local",)
 
 def methods_for(several: bool) -> dict[str, MethodEntry]:
     """The known methods that a comparison has, by name: those for several servers, or those for one."""
-    known = known_methods().items()
+    known = [(name, entry) for name, entry in known_methods().items() if entry.compared]
     return {name: entry for name, entry in known if entry.servers == several or (several and name in ANYWHERE)}
 
 

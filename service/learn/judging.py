@@ -1,6 +1,6 @@
 """How much a learnt policy gains where it has not been: paired differences in held-out worlds, with intervals.
 
-`python -m edgesplit.service.learn.judging [POLICY] [--worlds COUNT] [--ahead COUNT]` prints the tables of
+`python -m edgesplit.service.learn.judging [POLICY] [--worlds COUNT] [--ahead] [--trace FILE]` prints the tables of
 docs/learning.md. Every way to decide plays the same worlds, whose seeds no training sees. The difference of two ways in
 a world is taken as a share of what the rule `price` gains in worlds of that kind; its interval is Student's, over the
 worlds.
@@ -9,6 +9,7 @@ worlds.
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,19 +21,24 @@ from ...common.tables import plain_table, print_table
 from ...optimizer.inputs.scenario import overrides, resolve_scenario
 from ...optimizer.model.qoe import Plan, Scenario, Users
 from .. import outcome
+from ..arrivals import MovingGpus, parse_gpus, parse_process
 from ..comparison import LEARNED, TRAINED, Way, find_way
 from ..hindsight import hindsight
 from ..price_file import load_prices
-from ..price_policy import DEFAULT_POLICY
+from ..price_policy import DEFAULT_POLICY, PricePolicy, load_price_policy
 from ..scheduler import Load
 from ..simulator import Records, Simulation, World, decider
 from ..tuning import HELD_OUT_SEED, local_value
 from ..worlds import make_world, read_settings
-from .rollouts import Rollouts
+from .rollouts import Known, Law, Rollouts
 from .training import MOVING, SEED
+from .vector_simulation import tuned_pricing
+from .windows import Windows
 
 SECONDS = 60.0
-WAYS, AHEAD = ("price", TRAINED, LEARNED), ("rollouts", "foresight")
+WAYS = ("price", TRAINED, LEARNED)
+AHEAD = ("rollouts", "by the law", "from learned", "arrivals known", "GPUs known", "both known")
+"""Ways to look ahead, as `lookers` makes them."""
 Play = Callable[[World], Records]
 """A way to decide that plays a world to its end."""
 
@@ -50,19 +56,24 @@ class Judged:
         edge: profile of the edge; None for the scenario's.
         users: sample users, by the name of the shipped file; None for the paper's.
         misjudged: factor by which the scheduler takes the edge's step latency for longer than it is.
+        windows: a trace whose minutes the worlds are, in place of `arrivals`; None for random arrivals.
     """
 
     name: str
-    arrivals: str
+    arrivals: str = ""
     bandwidth_mhz: float = 20.0
     gpus_over_time: str | None = None
     physics: str = "continuous"
     edge: str | None = None
     users: str | None = None
     misjudged: float = 1.0
+    windows: Windows | None = None
 
     def worlds(self, count: int) -> list[World]:
-        """The first so many worlds."""
+        """So many worlds: the first ones, or of a trace ones that lie evenly in it, all at most."""
+        if self.windows:
+            every = self.windows.worlds(SEED + HELD_OUT_SEED + 1)
+            return [every[place] for place in np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
         changes = {"bandwidth_mhz": self.bandwidth_mhz} | ({"edge": self.edge} if self.edge else {})
         resolved = resolve_scenario("default", overrides(**changes))
         users = data.sample(self.users) if self.users else None
@@ -70,6 +81,13 @@ class Judged:
         settings = read_settings(resolved, self.arrivals, users, self.gpus_over_time, SECONDS, 1.0, seed=seed,
                                  physics=self.physics)  # fmt: skip
         return [make_world(settings, number) for number in range(count)]
+
+    @property
+    def law(self) -> Law | None:
+        """What its arrivals and GPUs are drawn by; None for a trace."""
+        process = parse_process(self.arrivals) if self.arrivals else None
+        moving = parse_gpus(self.gpus_over_time) if self.gpus_over_time else None
+        return Law(process, moving if isinstance(moving, MovingGpus) else None) if process else None
 
     def player(self, way: Way) -> Play:
         """The way to decide, with an edge that is misjudged here, as a function that plays a world."""
@@ -106,6 +124,18 @@ def grid() -> list[Judged]:
     ]
 
 
+def of_trace(path: Path, first_day: float) -> list[Judged]:
+    """Minutes of a trace from some day on, at mean loads of 1 to 12 requests a second."""
+    return [
+        Judged(
+            name=f"trace at {load}/s, {'2, 4 or 8' if moving else '8'} GPUs",
+            windows=Windows(path=path, load=load, gpus_over_time=moving, first_day=first_day),
+        )
+        for moving in (None, MOVING)
+        for load in (1, 2, 4, 8, 12)
+    ]
+
+
 def gains(world: World, plays: Sequence[Play], best: bool = False) -> list[float]:
     """What each way gains over all local in a world, seconds; with `best` also hindsight, from the best of them."""
     runs = [play(world) for play in plays]
@@ -134,7 +164,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="judging", description="Judge a policy that prices rounds.")
     parser.add_argument("policy", nargs="?", default=DEFAULT_POLICY)
     parser.add_argument("--worlds", type=int, default=48, metavar="COUNT", help="worlds of each kind")
-    parser.add_argument("--ahead", action="store_true", help="with rollouts, foresight and hindsight as well; slow")
+    parser.add_argument(
+        "--ahead", action="store_true", help="beside schedulers that look ahead, as shares of hindsight; slow"
+    )
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="in worlds cut from this trace instead")
+    parser.add_argument("--from-day", type=float, metavar="DAY", help="leave earlier days of it out")
     parser.add_argument("--only", default="", metavar="WORDS", help="kind of this name, or those that have the words")
     judge(parser.parse_args())
 
@@ -143,20 +177,43 @@ def judge(options: argparse.Namespace) -> None:
     """Judge as the options say.
 
     Raises:
-        InputError: for fewer than two worlds, a name that no kind has, or a policy that cannot be read.
+        InputError: for fewer than two worlds, a name that no kind has, a trace that cannot be read, or a policy that
+            cannot.
     """
-    kinds = [kind for kind in grid() if kind.name == options.only] or [k for k in grid() if options.only in k.name]
-    if options.worlds < 2 or not kinds:
-        found = f"--worlds {options.worlds}, --only {shown(options.only)}"
-        raise InputError(f"found {found}, accepted: 2 worlds or more, and words of a kind's name")
-    ways = [find_way(name, policy=options.policy) for name in WAYS]
+    kinds = asked_for(options)
+    ways, policy = [find_way(name, policy=options.policy) for name in WAYS], load_price_policy(options.policy)
     paired = ["price s", *WAYS[1:], f"{LEARNED} - {TRAINED}", f"{LEARNED} - price"]
     table = plain_table("worlds", *([*WAYS, *AHEAD] if options.ahead else paired))
     row = shares_of_hindsight if options.ahead else paired_differences
     for kind in kinds:
-        table.add_row(kind.name, *row(kind.worlds(options.worlds), [kind.player(way) for way in ways]))
+        plays = [kind.player(way) for way in ways] + (lookers(kind, policy) if options.ahead else [])
+        worlds = kind.worlds(options.worlds)
+        if len(worlds) < 2:
+            raise InputError(
+                f"{kind.name}: found a single minute with requests, accepted: two or more; take a longer trace"
+            )
+        table.add_row(kind.name, *row(worlds, plays))
         say(kind.name)
     print_table(table)
+
+
+def asked_for(options: argparse.Namespace) -> list[Judged]:
+    """The kinds of worlds that the options ask for.
+
+    Raises:
+        InputError: where there are none, or an option does not go with the others.
+    """
+    if options.from_day is not None and options.trace is None:
+        raise InputError("--from-day: found it without --trace, accepted: both, or neither")
+    known = of_trace(options.trace, options.from_day or 0.0) if options.trace else grid()
+    if options.ahead:  # the twin, which looks ahead, knows neither queues nor schedulers that are wrong about the edge
+        known = [kind for kind in known if kind.physics == "continuous" and kind.misjudged == 1]
+    kinds = [kind for kind in known if kind.name == options.only] or [k for k in known if options.only in k.name]
+    if options.worlds < 2 or not kinds:
+        found = f"--worlds {options.worlds}, --only {shown(options.only)}"
+        names = "; ".join(kind.name for kind in known)
+        raise InputError(f"found {found}, accepted: 2 worlds or more, and words of a kind's name, of {names}")
+    return kinds
 
 
 def paired_differences(worlds: Sequence[World], plays: Sequence[Play]) -> list[str]:
@@ -171,11 +228,23 @@ def paired_differences(worlds: Sequence[World], plays: Sequence[Play]) -> list[s
     return cells
 
 
+def lookers(kind: Judged, policy: PricePolicy) -> list[Play]:
+    """Schedulers that look ahead by multiples of prices, in the order of `AHEAD`.
+
+    Of the tuned prices in futures at the rate of late; in futures by the law; of the policy's prices in those; and of
+    the tuned prices where arrivals, GPUs or both are known, and the rest is by the law. Minutes of a trace have no law;
+    there the rate of late and the GPUs of now stand for it.
+    """
+    own = Rollouts(pricing=tuned_pricing(load_prices().rule()))
+    lawful = replace(own, law=kind.law)
+    known: tuple[tuple[Known, ...], ...] = (("arrivals",), ("gpus",), ("arrivals", "gpus"))
+    knowing = [replace(lawful, known=frozenset(names)) for names in known]
+    return [one.play for one in (own, lawful, replace(lawful, pricing=policy.prices), *knowing)]
+
+
 def shares_of_hindsight(worlds: Sequence[World], plays: Sequence[Play]) -> list[str]:
-    """Gains of the ways, of rollouts and of foresight as shares of hindsight's."""
-    rule = load_prices().rule()
-    ahead = [Rollouts(rule=rule).play, Rollouts(rule=rule, futures=0).play]
-    known = np.array([gains(world, [*plays, *ahead], best=True) for world in worlds]).sum(axis=0)
+    """Gains of the ways to decide as shares of hindsight's."""
+    known = np.array([gains(world, plays, best=True) for world in worlds]).sum(axis=0)
     return [f"{share:.2%}" for share in known[:-1] / known[-1]]
 
 

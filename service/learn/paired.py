@@ -1,19 +1,25 @@
 """Paired policy gradient: every world is played twice with opposite exploration, and only the difference counts.
 
 Both runs of a pair have the same arrivals, users and GPUs. In one the network's outputs of round r are moved by e_r, in
-the other by -e_r, e_r normal with deviation s. What differs in what the requests from round r on turn out to gain is
-due to exploration alone, where a usual policy gradient has to see through the chance of arrivals as well. So
+the other by -e_r. What differs in what the requests from round r on turn out to gain is due to exploration alone, where
+a usual policy gradient has to see through the chance of arrivals as well.
 
-    e_r / (2 s^2)  x  sum over r' >= r of  d^(r' - r) (gain of round r' in the one run - in the other)
+Exploration persists: e_r = m e_(r-1) + w_r, where w_r is normal and e_r has the deviation s. A single round's price
+hardly matters among all others; prices that stay high or low for a while do, and a network of slow inputs can only
+learn such. With D_r = sum over r' >= r of d^(r' - r) (gain of round r' in the one run - in the other),
 
-estimates the gradient of the gain by the outputs of round r; d forgets rounds that the images of round r cannot have
-met. A world's gains count as a share of what both runs gained in it, so that loads count alike.
+    (w_r D_r / s_r^2 - m w_(r+1) D_(r+1) / s_(r+1)^2) / 2
+
+estimates the gradient of the gain by the outputs of round r, with d = 1 without bias; s_r is the deviation of w_r, and
+a d below 1 forgets rounds that the images of round r cannot have met. A world's gains count as a share of what a run
+gained in it, so that loads count alike.
 """
 
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -40,6 +46,7 @@ class PairedSettings:
         steps: number of learning steps.
         learning_rate: of Adam at the start; it falls to a fiftieth, linearly.
         noise: deviation s of the exploration of each output.
+        persistence: m, the share of it that the next round keeps; below 1.
         forgetting: d, what a round later counts.
         averaging: weight of the past in the running mean of the weights that becomes the policy.
         worlds: worlds of each kind in a learning step.
@@ -48,9 +55,42 @@ class PairedSettings:
     steps: int = 2000
     learning_rate: float = 1e-2
     noise: float = 0.15
+    persistence: float = 0.9
     forgetting: float = 0.98
     averaging: float = 0.98
     worlds: int = 3
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Moves of outputs that persist; arrays of shape (worlds, rounds, outputs).
+
+    Attributes:
+        moves: e_r.
+        score: w_r over its variance.
+        persistence: m.
+    """
+
+    moves: Floats
+    score: Floats
+    persistence: float
+
+    def gradient(self, later: Floats) -> Floats:
+        """The derivative of the log-likelihood of every w_r by the outputs, each times its own D_r, `later`."""
+        term = self.score * later
+        term[:, :-1] -= self.persistence * term[:, 1:].copy()
+        return term
+
+
+def explore(shape: tuple[int, int, int], noise: float, persistence: float, rng: np.random.Generator) -> Exploration:
+    """Exploration of so many worlds, rounds and outputs, with this deviation."""
+    deviation = np.full((shape[1], 1), noise * np.sqrt(1 - persistence**2))
+    deviation[0] = noise
+    new = rng.normal(0, deviation, shape)
+    moves = new.copy()
+    for r in range(1, shape[1]):
+        moves[:, r] += persistence * moves[:, r - 1]
+    return Exploration(moves, new / deviation**2, persistence)
 
 
 class PricesNetwork(nn.Module):
@@ -64,7 +104,7 @@ class PricesNetwork(nn.Module):
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(y_1, y_2) of inputs of shape (..., features)."""
+        """y_1 to y_4 of inputs of shape (..., features)."""
         for layer in self.prices[:-1]:
             x = torch.tanh(layer(x))
         result: Tensor = self.prices[-1](x)
@@ -140,15 +180,15 @@ class PairedLearner:
 
     def _play_pairs(self, worlds: Sequence[World], rng: np.random.Generator) -> tuple[Floats, Floats, float]:
         """Inputs (2 worlds, rounds, features) of both runs, the estimated gradient by the outputs there, mean gain."""
-        rounds = 1 + max(int(world.round_of[-1]) for world in worlds)
-        noise = rng.normal(0, self.settings.noise, (len(worlds), rounds, OUTPUTS))
-        trial = Trial(self.network.weights(), np.concatenate([noise, -noise]), [])
         simulation = VectorSimulation([*worlds, *worlds])
+        shape = (len(worlds), simulation.rounds, OUTPUTS)
+        explored = explore(shape, self.settings.noise, self.settings.persistence, rng)
+        trial = Trial(self.network.weights(), np.concatenate([explored.moves, -explored.moves]), [])
         simulation.run(trial)
         one, other = np.split(simulation.gains_by_round(), 2)
         share = (one - other) / np.maximum(1.0, (one + other).sum(axis=1, keepdims=True) / 2)
         later = discounted(share, self.settings.forgetting)[:, :, None]
-        credit = later * noise / (2 * self.settings.noise**2) / 2  # both runs of a pair learn from it
+        credit = explored.gradient(later) / 4  # the two runs differ by twice the moves, and both learn
         gain = float((one + other).sum(axis=1).mean() / 2)
         return np.stack(trial.seen, axis=1), np.concatenate([credit, credit]), gain
 
@@ -164,7 +204,8 @@ class PairedLearner:
     @property
     def training(self) -> str:
         """What the training is, in words that a card and a checkpoint keep."""
-        return f"seed {self.seed}; {', '.join(f'{name} {value}' for name, value in asdict(self.settings).items())}"
+        settings = ", ".join(f"{name} {value}" for name, value in asdict(self.settings).items())
+        return f"seed {self.seed}; {settings}; worlds {_digest(self.kinds)}"
 
     def load(self, content: bytes, source: str = "the checkpoint") -> None:
         """Go on from what `dump` returned.
@@ -191,6 +232,15 @@ class PairedLearner:
     def _average(self) -> None:
         kept, now = self.settings.averaging, self.network.weights()
         self.mean = {name: kept * self.mean[name] + (1 - kept) * now[name] for name in now}
+
+
+def _digest(kinds: Sequence[Sequence[World]]) -> str:
+    """What tells training worlds from others: a digest of all times at which somebody asks or the GPUs change."""
+    digest = sha256()
+    for world in (world for kind in kinds for world in kind):
+        digest.update(world.requests.time_s.tobytes())
+        digest.update(repr([(float(time_s), gpus) for time_s, gpus in world.gpus_over_time]).encode())
+    return digest.hexdigest()[:8]
 
 
 def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

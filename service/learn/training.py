@@ -8,10 +8,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.numpy import save
 
 from ...common.console import say
+from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
 from ...common.interrupts import ctrl_c_waits
 from ...fitting.schemas import of_today
@@ -20,14 +22,15 @@ from ..price_policy import DEFAULT_POLICY, PricePolicy, PricePolicyCard
 from ..simulator import World
 from ..tuning import HELD_OUT_SEED, Kind, worlds_of
 from .paired import PairedLearner, PairedSettings
-from .vector_simulation import VectorSimulation, price
+from .vector_simulation import VectorSimulation, formula_pricing
+from .windows import Windows
 
 MOVING = "random:10,2,4,8"
 MIXTURE = (
     *(Kind(f"poisson:{rate}", 20) for rate in (1, 2, 4, 8, 12)),
-    *(Kind(f"bursts:{low},{7 * low},10", 20) for low in (1, 2, 3)),
-    *(Kind(f"poisson:{rate}", 20, None, MOVING) for rate in (4, 8, 12)),
-    *(Kind(f"bursts:{low},{7 * low},10", 20, None, MOVING) for low in (1, 2, 3)),
+    *(Kind(f"bursts:{low:g},{7 * low:g},10", 20) for low in (0.5, 1, 2, 3)),
+    *(Kind(f"poisson:{rate}", 20, None, MOVING) for rate in (2, 4, 8, 12)),
+    *(Kind(f"bursts:{low:g},{7 * low:g},10", 20, None, MOVING) for low in (0.5, 1, 2, 3)),
     *(Kind(f"poisson:{rate}", 1) for rate in (2, 4)),
     Kind("bursts:1,5,10", 1, None, MOVING),
 )
@@ -41,7 +44,14 @@ NOT_FOR = (
 )
 
 
-def train(folder: Path, name: str, settings: PairedSettings, seed: int, view: Callable[[int, float], None]) -> None:
+def train(
+    folder: Path,
+    name: str,
+    settings: PairedSettings,
+    seed: int,
+    view: Callable[[int, float], None],
+    windows: Sequence[Windows] = (),
+) -> None:
     """Train, score and write a policy: `NAME.safetensors` and `NAME.json`, the card, last.
 
     Args:
@@ -50,13 +60,16 @@ def train(folder: Path, name: str, settings: PairedSettings, seed: int, view: Ca
         settings: hyper-parameters.
         seed: of initial weights and exploration.
         view: function that is called after every learning step with their number and the mean gain, seconds.
+        windows: worlds of traces, each a kind of its own beside the mixture.
 
     Raises:
-        InputError: where the folder cannot be written.
+        InputError: where the folder cannot be written, a trace cannot be read or has nothing in its days, or the
+            checkpoint in the folder is of another training.
     """
     torch.set_num_threads(1)  # the network is small: more threads only wait for each other
     make_folder(folder)
-    learner = PairedLearner([worlds_of(kind, "default", SECONDS, SEED, WORLDS)[0] for kind in MIXTURE], settings, seed)
+    drawn = [worlds_of(kind, "default", SECONDS, SEED, WORLDS)[0] for kind in MIXTURE]
+    learner = PairedLearner([*drawn, *(one.worlds(SEED) for one in windows)], settings, seed)
     checkpoint = folder / f".{name}.checkpoint"
     if checkpoint.exists():
         learner.load(checkpoint.read_bytes(), str(checkpoint))
@@ -66,7 +79,8 @@ def train(folder: Path, name: str, settings: PairedSettings, seed: int, view: Ca
             _write(checkpoint, learner.dump())
         view(learner.done, gain)
     _write(folder / f"{name}.safetensors", save(dict(learner.mean)))
-    write_record(folder / f"{name}.json", new_card(name, learner, scores(learner.mean)))
+    kinds = [*map(words, MIXTURE), *map(str, windows)]
+    write_record(folder / f"{name}.json", new_card(name, kinds, learner, scores(learner.mean)))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -83,7 +97,7 @@ def held_out_worlds(kind: Kind, count: int = HELD_OUT) -> list[World]:
 def scores(weights: Weights, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
     """Gain in held-out worlds of each kind as a share of what the rule `price` gains there, by the kind's words."""
     worlds = [world for kind in kinds for world in held_out_worlds(kind)]
-    gains = [VectorSimulation(worlds).run(way) for way in (PricePolicy(weights).prices, price)]
+    gains = [VectorSimulation(worlds).run(way) for way in (PricePolicy(weights).prices, formula_pricing)]
     learned, formula = (gain.reshape(len(kinds), -1).sum(axis=1) for gain in gains)
     return {words(kind): round(float(share), 5) for kind, share in zip(kinds, learned / formula, strict=True)}
 
@@ -94,11 +108,11 @@ def words(kind: Kind) -> str:
     return f"{kind.arrivals}, {kind.bandwidth_mhz:g} MHz, {gpus}"
 
 
-def new_card(name: str, learner: PairedLearner, shares: dict[str, float]) -> PricePolicyCard:
-    """The card of a policy."""
+def new_card(name: str, kinds: list[str], learner: PairedLearner, shares: dict[str, float]) -> PricePolicyCard:
+    """The card of a policy that learned from these kinds of worlds, in words."""
     return PricePolicyCard(
         name=name,
-        trained_on=[words(kind) for kind in MIXTURE],
+        trained_on=kinds,
         not_for=NOT_FOR,
         steps=learner.done,
         minutes=round(learner.seconds / 60, 2),
@@ -113,16 +127,38 @@ def new_card(name: str, learner: PairedLearner, shares: dict[str, float]) -> Pri
 
 
 def main() -> None:
-    """Train the shipped policy into a folder."""
+    """Train the shipped policy, or one that has seen a trace as well, into a folder."""
     parser = argparse.ArgumentParser(prog="training", description="Train the shipped policy that prices rounds again.")
     parser.add_argument("folder", type=Path, help="folder for weights and card; a checkpoint there is gone on from")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="learn from minutes of this trace as well")
+    parser.add_argument("--to-day", type=float, metavar="DAY", help="its days before this one alone")
+    parser.add_argument("--name", help="name of the policy; default: mixed, or trace with --trace")
+    options = parser.parse_args()
+    name = options.name or (DEFAULT_POLICY if options.trace is None else "trace")
+    if options.to_day is not None and options.trace is None:
+        raise InputError("--to-day: found it without --trace, accepted: both, or neither")
+    to_day = np.inf if options.to_day is None else options.to_day
+    windows = windows_of(options.trace, to_day) if options.trace else []
 
     def view(done: int, gain: float) -> None:
         if done % BETWEEN == 0:
             say(f"{done:,} steps: a world gains {gain:.1f} s with exploration")
 
-    train(parser.parse_args().folder, DEFAULT_POLICY, PairedSettings(), 0, view)
+    train(options.folder, name, PairedSettings(), 0, view, windows)
+
+
+def windows_of(trace: Path, to_day: float) -> list[Windows]:
+    """Minutes of a trace's first days at mean loads of 2 to 12 requests a second, GPUs that stay and that change."""
+    return [
+        Windows(path=trace, load=load, gpus_over_time=moving, last_day=to_day)
+        for moving in (None, MOVING)
+        for load in (2, 4, 8, 12)
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        say(f"training: {error}")
+        raise SystemExit(2) from error

@@ -15,12 +15,12 @@ from ...common.arrays import Bools, Floats, Ints
 from ...common.errors import InputError
 from ...optimizer.methods.counts import Group
 from ...optimizer.methods.exact import best_decision
-from ...optimizer.model.qoe import BusyScenario, Scenario, numbers_of, transmit_time
+from ...optimizer.model.qoe import BusyScenario, Scenario, numbers_of
 from ...optimizer.model.split import pai_change
 from ...optimizer.model.terms import Prices, Terms
 from ..price_policy import Sight
 from ..resources import NEVER
-from ..scheduler import recent_rate, sending
+from ..scheduler import TrainedPrices, formula, recent_rate, sending
 from ..simulator import World
 
 FREE = 1 << 40
@@ -28,15 +28,25 @@ FREE = 1 << 40
 PLACES = 64
 """Places for images at an edge, and on a radio, at first."""
 
+STATE = (
+    "rate", "_left", "_waits", "_image", "_began_s", "_step_s", "_due",
+    "_sent", "_sent_end", "_head", "_tail", "_work", "_since_s", "_gpus", "_change",
+)  # fmt: skip
+BY_REQUEST = ("_decided_s", "local_steps", "gain")
+"""What a world's state consists of between two rounds, and of that what has an entry for each request."""
+
 Pricing = Callable[[Scenario, Sight], Prices]
 """The system with the GPUs of now and what is seen of a round, arrays of shape (worlds,) -> its prices, likewise."""
 
 
-def price(now: Scenario, sight: Sight) -> Prices:
-    """The rule `price` in all worlds: p = (k / G) b_0, f = T (q_0 + b_0)."""
-    k, t = now.edge.slope_s / np.asarray(now.gpus), transmit_time(now, 1)
-    b_0, q_0 = np.asarray(sight.in_flight), np.asarray(sight.on_radio)
-    return Prices(step_s=k * b_0, grant_s=t * (q_0 + b_0))
+def formula_pricing(now: Scenario, sight: Sight) -> Prices:
+    """The rule `price` in all worlds."""
+    return formula(now, sight.in_flight, sight.on_radio)
+
+
+def tuned_pricing(rule: TrainedPrices) -> Pricing:
+    """The rule `trained` in all worlds."""
+    return lambda now, sight: rule.prices(now, sight.in_flight, sight.on_radio, sight.arrivals_per_s)
 
 
 class VectorSimulation:
@@ -51,6 +61,7 @@ class VectorSimulation:
         gain: what each request of each world turned out to gain over all local, seconds, shape (worlds, requests);
             NaN while it is not known.
         local_steps: split of each request, the same shape.
+        rate: exponential mean of the requests per second until the last round, shape (worlds,).
     """
 
     def __init__(self, worlds: Sequence[World]) -> None:
@@ -65,7 +76,7 @@ class VectorSimulation:
         self._read_requests(worlds)
         self._read_gpus(worlds)
         count, most = self._latency.shape
-        self._rows, self._rate = np.arange(count), np.zeros(count)
+        self._rows, self.rate = np.arange(count), np.zeros(count)
         self._decided_s, self.local_steps = np.full((count, most), np.nan), np.zeros((count, most), np.int64)
         self.gain = np.full((count, most), np.nan)
         self._start_edge(count)
@@ -103,6 +114,11 @@ class VectorSimulation:
         self._head, self._tail = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self._work, self._since_s = np.zeros(count), np.zeros(count)
 
+    @property
+    def gpus(self) -> Ints:
+        """GPUs of now, shape (worlds,); where it is 0, nobody is granted whatever is decided."""
+        return self._gpus
+
     # -- rounds ---------------------------------------------------------------------------------------------
 
     def run(self, pricing: Pricing) -> Floats:
@@ -113,6 +129,21 @@ class VectorSimulation:
         self.advance(NEVER)
         total: Floats = self.gains_by_round().sum(axis=1)
         return total
+
+    def branch(self, worlds: Sequence[World]) -> "VectorSimulation":
+        """The first world at the end of its last round, going on as each of these worlds, whose past is the same."""
+        other, count = VectorSimulation(worlds), len(worlds)
+        for name in (*STATE, *BY_REQUEST):
+            now = np.repeat(getattr(self, name)[:1], count, axis=0)
+            if name in BY_REQUEST:  # worlds differ in the number of requests to come, of which nothing is known
+                fresh = getattr(other, name)
+                known = min(now.shape[1], fresh.shape[1])
+                fresh[:, :known] = now[:, :known]
+            else:
+                setattr(other, name, now)
+        other.round = self.round
+        other._change_s = np.array([row[at][0] for row, at in zip(other._changes, other._change, strict=True)])
+        return other
 
     def gains_by_round(self) -> Floats:
         """What the requests of each round turned out to gain, seconds, shape (worlds, rounds); unknown ones count 0."""
@@ -125,20 +156,26 @@ class VectorSimulation:
         delta = self.scenario.interval_s
         self.advance((self.round + 1) * delta)
         asked = self._first[:, self.round + 1] - self._first[:, self.round]
-        self._rate = recent_rate(self._rate, asked.astype(float), delta)
+        self.rate = recent_rate(self.rate, asked.astype(float), delta)
         self.asking = self._asking()
         mean = self.asking[1].latency.sum(axis=1) / np.maximum(1, asked)
         in_flight = (self._left < FREE).sum(axis=1) + (self._waits > 0).sum(axis=1)
-        sight = Sight(in_flight, self._tail - self._head, self._rate, asked, np.where(asked > 0, mean, 1.0))
+        sight = Sight(in_flight, self._tail - self._head, self.rate, asked, np.where(asked > 0, mean, 1.0))
         numbers = {**numbers_of(self.scenario), "gpus": np.maximum(self._gpus, 1), "bandwidth_hz": self._bandwidth_hz}
         return Scenario(**numbers), sight
 
     def end_round(self, now: Scenario, sight: Sight, prices: Prices) -> None:
         """Decide the round that `begin_round` began, at these prices, by the exact solver."""
-        request, group, there = self.asking
-        load = {"in_flight": sight.in_flight, "on_radio": sight.on_radio}
-        terms = Terms(BusyScenario(**numbers_of(now), **load), prices)  # type: ignore[arg-type]
-        granted, local_steps = best_decision(terms, group)
+        self._end(*best_decision(_terms(now, sight, prices), self.asking[1]))
+
+    def split_round(self, now: Scenario, sight: Sight, prices: Prices, granted: Bools) -> None:
+        """Decide it by granting these users, shape (worlds, places), each with the best split at that batch."""
+        terms, batch = _terms(now, sight, prices), granted.sum(axis=1)
+        local_steps, _ = self.asking[1].best_split(terms, terms.step_cost(batch)[:, None])
+        self._end(granted, local_steps)
+
+    def _end(self, granted: Bools, local_steps: Ints) -> None:
+        request, _, there = self.asking
         self._start(request, there, granted & there & (self._gpus > 0)[:, None], local_steps)
         self.round += 1
 
@@ -236,8 +273,9 @@ class VectorSimulation:
     def _make_room(self, most: int) -> None:
         """Give every edge room for so many more images."""
         used = (self._left < FREE) | (self._waits > 0)
-        if used.sum(axis=1).max() + most > used.shape[1]:
-            more = ((0, 0), (0, used.shape[1]))
+        missing = int(used.sum(axis=1).max()) + most - used.shape[1]
+        if missing > 0:
+            more = ((0, 0), (0, max(missing, used.shape[1])))
             self._left = np.pad(self._left, more, constant_values=FREE)
             self._waits, self._image = np.pad(self._waits, more), np.pad(self._image, more)
 
@@ -257,19 +295,20 @@ class VectorSimulation:
         if not rows.size:
             return
         self._work_until(rows, now)
-        if (self._tail - self._head).max() + np.bincount(rows).max() >= self._sent.shape[1]:
-            self._widen_radio()
+        missing = int((self._tail - self._head).max() + np.bincount(rows).max()) + 1 - self._sent.shape[1]
+        if missing > 0:
+            self._widen_radio(missing)
         order = np.arange(rows.size) - np.searchsorted(rows, rows)  # rows come sorted
         spot = (self._tail[rows] + order) % self._sent.shape[1]
         self._sent[rows, spot], self._sent_end[rows, spot] = requests, self._work[rows] + self._alone_s[rows]
         np.add.at(self._tail, rows, 1)
 
-    def _widen_radio(self) -> None:
-        """Twice the places of every ring, its first one in the first place."""
+    def _widen_radio(self, missing: int) -> None:
+        """At least so many more places in every ring, and twice those there are; its first one in the first place."""
         size = self._sent.shape[1]
-        places = (self._head[:, None] + np.arange(size)) % size
-        self._sent = np.pad(np.take_along_axis(self._sent, places, axis=1), ((0, 0), (0, size)))
-        self._sent_end = np.pad(np.take_along_axis(self._sent_end, places, axis=1), ((0, 0), (0, size)))
+        places, more = (self._head[:, None] + np.arange(size)) % size, ((0, 0), (0, max(missing, size)))
+        self._sent = np.pad(np.take_along_axis(self._sent, places, axis=1), more)
+        self._sent_end = np.pad(np.take_along_axis(self._sent_end, places, axis=1), more)
         self._tail, self._head = self._tail - self._head, np.zeros_like(self._head)
 
     def _work_until(self, rows: Ints, now: Floats) -> None:
@@ -295,6 +334,12 @@ class VectorSimulation:
         saved = (self.scenario.total_steps - n) * self._latency[rows, requests]
         away = now - self._decided_s[rows, requests]
         self.gain[rows, requests] = self._alpha[rows, requests] * pai_change(self.scenario)[n] + saved - away
+
+
+def _terms(now: Scenario, sight: Sight, prices: Prices) -> Terms:
+    """The terms of a round in every world."""
+    load = {"in_flight": sight.in_flight, "on_radio": sight.on_radio}
+    return Terms(BusyScenario(**numbers_of(now), **load), prices)  # type: ignore[arg-type]
 
 
 def _padded(rows: Sequence[Floats], most: int) -> Floats:

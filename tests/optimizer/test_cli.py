@@ -17,8 +17,12 @@ from rich.cells import cell_len
 from edgesplit import data
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
+from edgesplit.optimizer.inputs.scenario import load_scenario
+from edgesplit.optimizer.inputs.users import read_users
 from edgesplit.optimizer.methods.exact import optimum
 from edgesplit.optimizer.methods.registry import BUILT_IN
+from edgesplit.service.price_policy import load_price_policy
+from edgesplit.service.scheduler import Load
 
 USERS = data.sample("users.csv")
 PROGRAMS = ["ilp-fixed", "ilp-products", "ilp-rlt", "ilp-joint"]
@@ -130,6 +134,30 @@ def test_every_method_runs_and_none_beats_the_optimum():
     assert {row["local_steps"] for row in other["users"]} == {120}
 
 
+def test_a_policy_that_prices_rounds_plans_one_beside_others(tmp_path):
+    policy = load_price_policy("mixed")
+    result = plan_json("--users", USERS, "--method", "learned", "--policy", "mixed", "--in-flight", "30")
+    scenario = load_scenario("default")
+    users = read_users(USERS, scenario)
+    load = Load(in_flight=30, gpus=scenario.gpus, arrivals_per_s=len(users) / scenario.interval_s)
+    plan = policy.plan(scenario, load, users)
+    assert result["policy"] == plan_json("--users", USERS, "--method", "learned")["policy"] == "mixed"
+    assert result["gap"] > 0  # room is left for those who come next
+    assert [row["local_steps"] for row in result["users"]] == plan.local_steps.tolist()
+    assert "priced for requests of later rounds" in result["note"]
+    line = refused(call("plan", "--users", USERS, "--method", "learned", "--policy", "paper-general"))
+    assert "--policy: found 'paper-general', accepted: a name or a .safetensors file" in line
+    line = refused(call("plan", "--users", USERS, "--method", "exact", "--policy", "mixed"))
+    assert line == "plan: --policy: found --method exact, accepted: --method drl or --method learned or --compare\n"
+    line = refused(call("plan", "--users", USERS, "--method", "learned", "--compare"))
+    assert "--compare: found --method learned, which is not compared, accepted: another method" in line
+    sweep = call(
+        "plan", "--users", USERS, "--method", "learned", "--gpu-sweep", "1:3", "--json", "-o", tmp_path / "g.png"
+    )
+    assert json.loads(sweep.stdout)["policy"] == "mixed"
+    assert sweep.stderr.count("priced for requests of later rounds") == 1
+
+
 @pytest.mark.parametrize("method", PROGRAMS)
 def test_a_solver_says_its_status_and_bound_in_plain_plans_too(method, tmp_path):
     words = f"plan: {method}: optimal for its form, gap 0: gain "
@@ -157,7 +185,9 @@ def test_an_option_that_the_method_does_not_read_is_refused(option, method, acce
 def test_compare_lists_all_methods():
     few = ["--population", "20", "--generations", "10"]
     methods = plan_json("--users", USERS, "--compare", *few)["methods"]
-    assert [entry["method"] for entry in methods] == [name for name, entry in BUILT_IN.items() if not entry.servers]
+    assert [entry["method"] for entry in methods] == [
+        name for name, entry in BUILT_IN.items() if entry.compared and not entry.servers
+    ]
     notes = {entry["method"]: entry.pop("note", None) for entry in methods}
     assert {name for name, note in notes.items() if note} == set(PROGRAMS)
     assert all(list(entry) == ["method", *TOTALS, "planning_s"] for entry in methods)

@@ -30,7 +30,7 @@ from edgesplit.optimizer.agent.decide import drl_convex
 from edgesplit.optimizer.agent.instances import Range, paper_instance
 from edgesplit.optimizer.agent.policies import load_policy
 from edgesplit.optimizer.agent.ranges import training_range
-from edgesplit.optimizer.agent.scores import HeldOutRounds, gain, held_out, score_policy
+from edgesplit.optimizer.agent.scores import HeldOutRounds, gain, held_out, possible_gain, score_policy
 from edgesplit.optimizer.agent.settings import SETTINGS, settings_of
 from edgesplit.optimizer.inputs.scenario import overrides, resolve_scenario
 from edgesplit.optimizer.inputs.users import read_users
@@ -39,7 +39,7 @@ from edgesplit.optimizer.learn.cards import preset_words
 from edgesplit.optimizer.learn.curve import CURVE
 from edgesplit.optimizer.learn.logs import tensorboard
 from edgesplit.optimizer.learn.presets import PRESETS
-from edgesplit.optimizer.learn.tasks import Task, shipped_tasks, training_instances, user_task
+from edgesplit.optimizer.learn.tasks import Task, shipped_tasks, spread, training_instances, user_task
 from edgesplit.optimizer.learn.training import train
 from edgesplit.optimizer.methods.exact import optimum
 
@@ -490,10 +490,29 @@ def test_the_specific_policies_reach_the_optimum_of_the_committed_round(name, gp
 def test_cards_have_the_ranges_of_their_training_instances(name):
     task = next(task for task in shipped_tasks() if task.name == name)
     card = load_policy(name).card
-    few = training_instances(replace(task, seeds=min(task.seeds, 100)))
+    few = training_instances(replace(task, seeds=min(task.seeds, 100), pool=None))
     own = training_range((instance.scenario, instance.users) for instance in few)
-    assert all(card.range[n][0] <= low <= high <= card.range[n][1] for n, (low, high) in own.items())
+    slack = {n: 0.1 * (high - low) if task.pool else 0.0 for n, (low, high) in card.range.items()}  # others are chosen
+    assert all(
+        card.range[n][0] - slack[n] <= low <= high <= card.range[n][1] + slack[n] for n, (low, high) in own.items()
+    )
     assert task.seeds > 1 or card.range == own
+
+
+def test_instances_are_spread_over_what_can_be_gained():
+    task = replace(next(task for task in shipped_tasks() if task.name == "gpu-1"), seeds=60, pool=1500)
+    chosen = training_instances(task)
+    first = [task.draw(np.random.default_rng([task.seed, number])) for number in range(task.pool)]
+    gains, all_gains = (np.array([possible_gain(one) for one in some]) for some in (chosen, first))
+    assert len(chosen) == 60
+    assert set(gains.tolist()) <= set(all_gains.tolist())
+    assert gains.min() > 0
+    few = np.quantile(all_gains, 0.1)
+    assert (gains < few).mean() > 2 * (all_gains < few).mean()
+    with pytest.raises(InputError, match="in which something can be gained, accepted: 60; draw more of them"):
+        spread(chosen[:50], 60, np.random.default_rng(0))
+    again = training_instances(task)
+    assert all(np.array_equal(one.users.alpha, same.users.alpha) for one, same in zip(chosen, again, strict=True))
 
 
 def table_rows(page, columns):

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from edgesplit.common.errors import InputError
-from edgesplit.service.learn.judging import grid, interval, main
-from edgesplit.service.learn.paired import PairedLearner, PairedSettings, Trial, discounted
-from edgesplit.service.learn.rollouts import Rollouts
+from edgesplit.service.arrivals import parse_gpus, parse_process
+from edgesplit.service.learn.judging import AHEAD, grid, interval, lookers, main
+from edgesplit.service.learn.paired import PairedLearner, PairedSettings, Trial, discounted, explore
+from edgesplit.service.learn.rollouts import Law, Rollouts, burst_probability
 from edgesplit.service.learn.training import MIXTURE, held_out_worlds, scores, train, words
-from edgesplit.service.learn.vector_simulation import VectorSimulation, price
+from edgesplit.service.learn.vector_simulation import VectorSimulation, formula_pricing, tuned_pricing
 from edgesplit.service.price_file import load_prices
 from edgesplit.service.price_policy import OUTPUTS, PricePolicy, load_price_policy, shapes
 from edgesplit.service.scheduler import decide
@@ -38,7 +41,7 @@ def test_the_network_has_the_shapes_of_the_policy_and_begins_as_the_rule_price()
     assert {name: list(value.shape) for name, value in weights.items()} == shapes()
     worlds = kinds()[0]
     untrained = VectorSimulation(worlds).run(PricePolicy(weights).prices)
-    assert untrained == pytest.approx(VectorSimulation(worlds).run(price), rel=1e-2)
+    assert untrained == pytest.approx(VectorSimulation(worlds).run(formula_pricing), rel=1e-2)
 
 
 def test_a_trial_without_exploration_is_the_policy():
@@ -55,6 +58,30 @@ def test_later_gains_are_discounted(forgetting):
     for r in range(7):
         slow = sum(forgetting ** (later - r) * values[:, later] for later in range(r, 7))
         assert np.allclose(discounted(values, forgetting)[:, r], slow)
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.9])
+def test_the_credit_is_the_derivative_of_the_likelihood_of_the_moves(persistence):
+    rounds, noise, rng = 12, 0.3, np.random.default_rng(5)
+    explored = explore((2, rounds, OUTPUTS), noise, persistence, rng)
+    covariance = noise**2 * persistence ** np.abs(np.subtract.outer(np.arange(rounds), np.arange(rounds)))
+    whole = np.linalg.solve(covariance, explored.moves)  # of a gain that comes at the very end, for all rounds alike
+    assert np.allclose(explored.gradient(np.ones((2, rounds, 1))), whole)
+
+
+def test_moves_have_the_deviation_and_the_persistence_that_are_asked_for():
+    moves = explore((4000, 8, 1), 0.2, 0.9, np.random.default_rng(6)).moves[:, :, 0]
+    assert np.allclose(moves.std(axis=0), 0.2, rtol=0.05)
+    assert np.corrcoef(moves[:, 3], moves[:, 4])[0, 1] == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_estimate_is_the_gradient_on_average():
+    rng, rounds = np.random.default_rng(7), 6
+    effect = np.tril(rng.normal(size=(rounds, rounds)))  # of every move on the gain of its round and of later ones
+    explored = explore((200_000, rounds, 1), 0.2, 0.9, rng)
+    later = discounted(2 * explored.moves[:, :, 0] @ effect.T, 1.0)[:, :, None]
+    estimate = (explored.gradient(later) / 2).mean(axis=0)[:, 0]
+    assert estimate == pytest.approx(effect.sum(axis=0), abs=0.15)
 
 
 def test_equal_seeds_learn_equal_weights_and_others_do_not():
@@ -182,22 +209,78 @@ def test_the_interval_is_students():
     assert (mean - half, mean + half) == pytest.approx((low, high))
 
 
-def test_rollouts_of_one_multiple_are_the_rule_itself(monkeypatch):
-    monkeypatch.setattr("edgesplit.service.learn.rollouts.FACTORS", (1.0,))
-    rule = load_prices().rule()
+LAW = Law(parse_process("bursts:2,14,10"), parse_gpus("random:10,2,4,8"))
+TUNED = load_prices().rule()
+
+
+@pytest.mark.parametrize("more", [{}, {"law": LAW}, {"known": frozenset(["arrivals", "gpus"])}])
+def test_rollouts_of_one_multiple_are_the_rule_itself(more, monkeypatch):
+    monkeypatch.setattr("edgesplit.service.learn.rollouts.FACTORS", np.array([1.0]))
     world = worlds_of(MIXTURE[-4], "default", 15, 3, 1)[0][0]
-    plain = Simulation(world).run(decider(world, partial(decide, rule=rule)))
-    for futures in (0, 2):
-        ahead = Rollouts(rule=rule, futures=futures).play(world)
-        assert np.array_equal(ahead.local_steps, plain.local_steps)
-        assert np.array_equal(ahead.ended_s, plain.ended_s)
+    plain = Simulation(world).run(decider(world, partial(decide, rule=TUNED)))
+    ahead = Rollouts(pricing=tuned_pricing(TUNED), futures=2, **more).play(world)
+    assert np.array_equal(ahead.local_steps, plain.local_steps)
+    assert np.array_equal(ahead.ended_s, plain.ended_s)
 
 
-def test_rollouts_see_nothing_of_what_comes():
-    rule = load_prices().rule()
+@pytest.mark.parametrize(
+    ("words", "accepted"),
+    [
+        (["--worlds", "1"], "2 worlds or more"),
+        (["--only", "no such"], "words of a kind's name, of poisson:1, 8 GPUs; "),
+        (["--ahead", "--only", "batches queue"], "words of a kind's name"),
+        (["--from-day", "3"], "--from-day: found it without --trace"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_anything_is_played(words, accepted, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["judging", *words])
+    with pytest.raises(InputError, match=accepted):
+        main()
+
+
+def test_the_table_of_those_who_look_ahead_has_a_column_for_each():
+    kind = next(entry for entry in grid() if entry.gpus_over_time)
+    found = lookers(kind, load_price_policy("mixed"))
+    assert len(found) == len(AHEAD)
+    assert kind.law == Law(parse_process(kind.arrivals), parse_gpus(kind.gpus_over_time))
+
+
+@pytest.mark.parametrize("law", [None, LAW])
+@pytest.mark.parametrize("known", [(), ("arrivals",), ("gpus",)])
+def test_rollouts_see_nothing_of_what_comes_but_what_they_are_told(law, known):
     world = worlds_of(MIXTURE[-4], "default", 20, 3, 1)[0][0]
     seen = int(np.searchsorted(world.round_of, 7))
     before = [change for change in world.gpus_over_time if change[0] <= 7]
-    cut = replace(world, requests=world.requests.take(slice(0, seen + 5)), gpus_over_time=before)
-    whole, short = (Rollouts(rule=rule, futures=1, horizon_s=3).play(played) for played in (world, cut))
+    cut = replace(
+        world,
+        requests=world.requests if "arrivals" in known else world.requests.take(slice(0, seen + 5)),
+        gpus_over_time=world.gpus_over_time if "gpus" in known else before,
+    )
+    looker = Rollouts(pricing=tuned_pricing(TUNED), futures=1, horizon_s=3, law=law, known=frozenset(known))
+    whole, short = (looker.play(played) for played in (world, cut))
     assert np.array_equal(whole.local_steps[:seen], short.local_steps[:seen])
+
+
+def test_the_filter_of_bursts_is_bayes_over_all_paths():
+    process, counts = parse_process("bursts:1,4,3"), (0, 5, 1, 3)
+    past = np.concatenate([round_ + np.linspace(0.1, 0.9, count) for round_, count in enumerate(counts)])
+    other, weight = (1 - np.exp(-2 / 3)) / 2, np.zeros(2)
+    for path in product((0, 1), repeat=len(counts) + 1):  # the rate of each round, and of the moment after them
+        chance = 0.5 * np.prod([other if a != b else 1 - other for a, b in pairwise(path)])
+        rates = [(1.0, 4.0)[state] for state in path[:-1]]
+        weight[path[-1]] += chance * poisson.pmf(counts, rates).prod()
+    assert burst_probability(process, past, float(len(counts))) == pytest.approx(weight[1] / weight.sum())
+    assert burst_probability(parse_process("poisson:5"), past, 4.0) == 0
+
+
+def test_a_law_draws_what_the_worlds_draw():
+    rng, law = np.random.default_rng(8), Law(parse_process("bursts:0,20,1000"), parse_gpus("random:5,2,4"))
+    busy = np.sort(rng.uniform(0, 10, 200))
+    times = [law.arrivals(busy, 10.0, 15.0, rng) for _ in range(50)]
+    assert np.mean([one.size for one in times]) == pytest.approx(300, rel=0.05)
+    assert all(one[0] >= 10 and one[-1] <= 25 and (np.diff(one) >= 0).all() for one in times)
+    changes = [law.changes(10.0, 15.0, rng) for _ in range(400)]
+    assert np.mean([len(one) for one in changes]) == pytest.approx(3, rel=0.1)
+    assert {gpus for one in changes for _, gpus in one} == {2, 4}
+    assert all(10 < time_s < 25 for one in changes for time_s, _ in one)
+    assert Law(parse_process("poisson:2")).changes(0.0, 15.0, rng) == []

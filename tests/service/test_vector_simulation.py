@@ -11,10 +11,12 @@ from edgesplit.optimizer.model.terms import FREE
 from edgesplit.service import outcome
 from edgesplit.service.learn import vector_simulation
 from edgesplit.service.learn.vector_simulation import VectorSimulation
-from edgesplit.service.price_policy import FEATURES, PricePolicy, Sight, features, prices_of, shapes
-from edgesplit.service.scheduler import aware, decide, price, sending
+from edgesplit.service.price_file import load_prices
+from edgesplit.service.price_policy import FEATURES, OUTPUTS, PricePolicy, Sight, features, prices_of, shapes
+from edgesplit.service.scheduler import Load, aware, decide, price, sending
 from edgesplit.service.simulator import Simulation, decider, fixed
 from edgesplit.service.tuning import Kind, worlds_of
+from edgesplit.service.worlds import draw_world
 
 MOVING = "random:10,2,4,8"
 KINDS = [
@@ -42,11 +44,12 @@ def random_policy(seed):
     return PricePolicy({name: rng.normal(0, 0.3, shape) for name, shape in shapes().items()})
 
 
-POLICY = random_policy(0)
+POLICY, TUNED = random_policy(0), load_prices().rule()
 WAYS = {
-    "price": (vector_simulation.price, partial(decide, rule=price)),
+    "price": (vector_simulation.formula_pricing, partial(decide, rule=price)),
     "aware": (lambda now, sight: FREE, partial(decide, rule=aware)),
     "learned": (POLICY.prices, POLICY.plan),
+    "trained": (vector_simulation.tuned_pricing(TUNED), partial(decide, rule=TUNED)),
 }
 
 
@@ -85,6 +88,34 @@ def test_more_images_than_there_are_places_at_first():
     assert np.array_equal(twin.local_steps[0], records.local_steps)
 
 
+@pytest.mark.parametrize("after", [0, 1, 17])
+def test_a_branch_goes_on_as_the_world_it_left(after):
+    pricing = vector_simulation.formula_pricing
+    for world in worlds(25, seed=3, count=1):
+        play = VectorSimulation([world])
+        while play.round < min(after, play.rounds - 1):
+            now, sight = play.begin_round()
+            play.end_round(now, sight, pricing(now, sight))
+        end = max(1, int(np.searchsorted(world.round_of, play.round, side="right")))
+        shorter = replace(world, requests=world.requests.take(slice(0, end)))
+        branch = play.branch([world, shorter, world])
+        whole, short, again = branch.run(pricing)
+        assert whole == again == VectorSimulation([world]).run(pricing)[0]
+        assert short == VectorSimulation([shorter]).run(pricing)[0]
+        assert play.run(pricing)[0] == whole  # its own way is left alone
+
+
+def test_a_crowd_finds_room_at_edge_and_radio():
+    scenario = replace(worlds(2)[0].scenario, max_batch=400)
+    for arrivals in ("poisson:200", "bursts:40,400,2"):
+        world = draw_world(scenario, arrivals, rounds=3, seed=1)
+        twin = VectorSimulation([world])
+        twin.run(vector_simulation.formula_pricing)
+        records = Simulation(world).run(decider(world, partial(decide, rule=price)))
+        assert np.array_equal(twin.local_steps[0], records.local_steps)
+        assert np.allclose(twin.gain[0], gain_of(world, records), atol=1e-9)
+
+
 def test_worlds_that_the_twin_does_not_know_are_refused():
     world, *_ = worlds(5)
     for other in (
@@ -100,7 +131,8 @@ def test_worlds_that_the_twin_does_not_know_are_refused():
 def test_a_network_that_says_nothing_is_the_rule_price():
     silent = PricePolicy({name: np.zeros(shape) for name, shape in shapes().items()})
     played = worlds(20)
-    says_nothing, formula = (VectorSimulation(played).run(way) for way in (silent.prices, vector_simulation.price))
+    ways = (silent.prices, vector_simulation.formula_pricing)
+    says_nothing, formula = (VectorSimulation(played).run(way) for way in ways)
     assert np.array_equal(says_nothing, formula)
 
 
@@ -112,12 +144,13 @@ def test_prices_never_make_a_step_or_a_grant_worth_taking_for_nothing():
     now = replace(scenario, gpus=rng.integers(1, 17, 500))
     assert features(now, sight).shape == (500, FEATURES)
     assert np.isfinite(features(now, sight)).all()
-    prices = prices_of(now, sight, rng.normal(0, 1e6, (500, 2)))
+    prices = prices_of(now, sight, rng.normal(0, 1e6, (500, OUTPUTS)))
     step = now.edge.step_latency(sight.in_flight / now.gpus)
     assert (prices.step_s + step > 0).all()
     assert (prices.grant_s + sending(scenario) * (q_0 + 1) > 0).all()
-    assert np.isfinite(prices.step_s).all()
-    assert np.isfinite(prices.grant_s).all()
+    assert all(np.isfinite(value).all() for value in vars(prices).values() if value is not None)
+    assert (prices.step_rise_s >= 0).all()
+    assert (prices.grant_rise_s >= 0).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -130,3 +163,14 @@ def test_whatever_the_network_says_plans_keep_the_constraints(seed):
         assert (np.bincount(world.round_of, granted) <= world.scenario.max_batch).all()
         assert (n[granted] >= world.scenario.min_local_steps).all()
         assert (n[~granted] == world.scenario.total_steps).all()
+
+
+def test_where_its_batch_has_to_wait_the_rule_to_fall_back_on_decides():
+    rng, world = np.random.default_rng(2), worlds(1)[0]
+    wild = PricePolicy({name: rng.normal(0, 1, shape) for name, shape in shapes().items()}, fall_back=aware)
+    load, users = Load(30, 2, 8, 6.0, queue_s=1.5), world.users.take(np.arange(12))
+    plan, other = wild.plan(world.scenario, load, users), decide(world.scenario, load, users, aware)
+    assert np.array_equal(plan.local_steps, other.local_steps)
+    beside = replace(load, queue_s=0.0)
+    assert not np.array_equal(wild.plan(world.scenario, beside, users).local_steps,
+                              decide(world.scenario, beside, users, aware).local_steps)  # fmt: skip
