@@ -67,17 +67,12 @@ def shipped_tasks() -> list[Task]:
     general = Task(
         name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=80_000
     )
-    of_gpus = replace(general, seeds=1000, steps=80_000)
-    hard = {1: 100_000}  # where little can be gained in many rounds
+    of_gpus = dict.fromkeys((1, 2, 4, 8), replace(general, seeds=1000, steps=80_000))
+    of_gpus[1] = replace(of_gpus[1], seeds=3000, pool=200_000)  # at one GPU little can be gained in many rounds
     own = {gpus: specific_task(shipped_instance(gpus), "flat-gain") for gpus in (1, 2, 4, 8)}
     specific = [replace(own[gpus], name=f"specific-{gpus}") for gpus in (1, 2, 4)]
-    return [
-        mixed,
-        general,
-        *specific,
-        own[8],
-        *(for_gpus(replace(of_gpus, pool=hard.get(gpus)), gpus, f"gpu-{gpus}") for gpus in (1, 2, 4, 8)),
-    ]
+    constrained = [for_gpus(task, gpus, f"gpu-{gpus}") for gpus, task in of_gpus.items()]
+    return [mixed, general, *specific, own[8], *constrained]
 
 
 def user_task(scope: Scope, preset: PresetName, scenario: Scenario, users: Users | None) -> Task:
