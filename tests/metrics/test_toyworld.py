@@ -53,7 +53,10 @@ def test_the_shipped_curve_is_the_fit_of_the_shipped_measurements(tmp_path):
     result = run_here(main, "fit", table, "-o", tmp_path / "again.json")
     assert result.returncode == 0, result.stderr
     again, shipped = (read_record(path, PaiCurveFile) for path in (tmp_path / "again.json", SHIPPED))
-    assert again.points == shipped.points
+    for own, other in zip(again.points, shipped.points, strict=True):
+        assert own.local_steps == other.local_steps
+        for name, value in own.model_dump().items():
+            np.testing.assert_allclose(value, getattr(other, name), rtol=1e-12)  # processors differ in the last digit
     for name in ("steepness", "midpoint", "steepness_ci", "midpoint_ci"):
         np.testing.assert_allclose(getattr(again.fit, name), getattr(shipped.fit, name), rtol=1e-4)
     assert again.min_local_steps == shipped.min_local_steps
