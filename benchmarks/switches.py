@@ -8,6 +8,7 @@ training nor the held-out ones. The paper's preset stands beside.
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -53,9 +54,9 @@ def drawn(seed: int, count: int) -> list[Instance]:
     return [paper_instance(np.random.default_rng([seed, number])) for number in range(count)]
 
 
-def tables_for(name: str) -> PaperTables:
-    """What a switch trains on."""
-    spread_out = name == SPREAD
+@cache
+def training_tables(spread_out: bool) -> PaperTables:
+    """What the switches train on; instances as they come, or spread over what can be gained."""
     instances = spread(drawn(0, POOL), TRAINING, np.random.default_rng(0)) if spread_out else drawn(0, TRAINING)
     return paper_tables(instances)
 
@@ -76,7 +77,7 @@ def main(names: Sequence[str]) -> None:
     validation, possible = paper_tables(rounds), np.array([possible_gain(one) for one in rounds])
     table = plain_table("switch", "mean of each seed", "5th percentile")
     for name in names or SWITCHES:
-        shares, training = [], tables_for(name)
+        shares, training = [], training_tables(name == SPREAD)
         for seed in SEEDS:
             gains = np.maximum(0, roll_out(trained(name, training, seed), validation, SWITCHES[name].deciding))
             shares.append(np.where(possible > 1e-9, gains / np.maximum(possible, 1e-9), 1.0))

@@ -11,7 +11,7 @@ import threading
 import traceback
 import warnings
 from _thread import interrupt_main
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
@@ -107,6 +107,15 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     with _interruptions_noted():
         code = _exit_code(app, name)
     sys.exit(code)
+
+
+def run_module(main: Callable[[], None], name: str) -> None:
+    """Run what a module does under `python -m`; wrong input is told in one line, with exit code 2."""
+    try:
+        main()
+    except InputError as error:
+        say(f"{name}: {error}")
+        raise SystemExit(2) from error
 
 
 def _silence_libraries() -> None:

@@ -267,8 +267,9 @@ def _sweep(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings
         result | ({"policy": settings["policy"].card.name} if "policy" in settings else {}),
     )
     notes = {f"{request.method}, G = {point.gpus}": point.note for point in points}
-    same = set(notes.values())
-    return _notes(notes if len(same) > 1 else dict.fromkeys([request.method], *same))
+    if len(set(notes.values())) == 1:  # what holds for all numbers is said once
+        notes = {request.method: points[0].note}
+    return _notes(notes)
 
 
 def _sweep_memory(request: PlanRequest, resolved: Resolved, users: NamedUsers, settings: dict[str, Any]) -> list[str]:

@@ -68,7 +68,7 @@ def shipped_tasks() -> list[Task]:
         name="paper-general", scope="general", preset="flat-gain", draw=paper_instance, seeds=2000, steps=80_000
     )
     of_gpus = dict.fromkeys((1, 2, 4, 8), replace(general, seeds=1000, steps=80_000))
-    of_gpus[1] = replace(of_gpus[1], seeds=3000, pool=200_000)  # at one GPU little can be gained in many rounds
+    of_gpus[1] = replace(of_gpus[1], seeds=3000, pool=200_000)  # rounds in which little can be gained are rare
     own = {gpus: specific_task(shipped_instance(gpus), "flat-gain") for gpus in (1, 2, 4, 8)}
     specific = [replace(own[gpus], name=f"specific-{gpus}") for gpus in (1, 2, 4)]
     constrained = [for_gpus(task, gpus, f"gpu-{gpus}") for gpus, task in of_gpus.items()]

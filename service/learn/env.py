@@ -170,10 +170,10 @@ class ServiceUsersEnv(_OneWorld):
             ValueError: for another action than 0 and 1.
             gymnasium.error.ResetNeeded: before the first `reset`, and after the end of a world.
         """
-        if np.ndim(action) or int(action) not in {DENY, GRANT}:
+        if np.ndim(action) or action not in (DENY, GRANT):  # an array of no dimensions has no hash
             raise ValueError(f"action: found {action!r}, accepted: {DENY} (deny) or {GRANT} (grant)")
         self._check_begun()
-        self._granted.append(int(action) == GRANT)
+        self._granted.append(bool(action == GRANT))
         full = sum(self._granted) == self.played.now.max_batch
         return self._result(self._end_round() if full or not self._pending else 0.0)
 
@@ -244,7 +244,8 @@ class ServiceVectorEnv(gymnasium.vector.VectorEnv[Seen, np.ndarray, np.ndarray])
         if self._over is None:
             raise gymnasium.error.ResetNeeded("no world has begun: call reset()")
         if self._over:
-            return *self.reset()[:1], np.zeros(self.num_envs), none, none, {}
+            seen, _ = self.reset()
+            return seen, np.zeros(self.num_envs), none, none, {}
         reward = self.played.decide_at(prices_of(self.played.now, self.played.sight, says))
         self._over = self.played.ended
         info: Info = {"gain": self.played.paid.copy(), "_gain": ~none} if self._over else {}

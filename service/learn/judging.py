@@ -15,7 +15,7 @@ import numpy as np
 
 from ... import data
 from ...common.arrays import Floats
-from ...common.console import say
+from ...common.console import run_module, say
 from ...common.errors import InputError, shown
 from ...common.tables import plain_table, print_table
 from ...optimizer.inputs.scenario import overrides, resolve_scenario
@@ -249,8 +249,4 @@ def shares_of_hindsight(worlds: Sequence[World], plays: Sequence[Play]) -> list[
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        say(f"judging: {error}")
-        raise SystemExit(2) from error
+    run_module(main, "judging")

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from ...common.arrays import Floats
-from ...common.console import say
-from ...common.errors import InputError
+from ...common.console import run_module, say
 from ...common.figures import check_picture, save_figure
 from ...optimizer.inputs.scenario import load_scenario
 from ...optimizer.model.qoe import Scenario
-from ...optimizer.model.terms import Prices
 from ..price_file import load_prices
 from ..price_policy import DEFAULT_POLICY, PricePolicy, Sight, load_price_policy
-from ..scheduler import Load, Rule, price
+from ..scheduler import added_step
+from .vector_simulation import Pricing, formula_pricing, tuned_pricing
 
 IN_FLIGHT = np.arange(0, 61)
 GPUS, RATES, NEW = (8, 2), (2, 12), 4
@@ -29,20 +28,10 @@ STEP_LATENCY_S = 0.1
 """Mean L_i(1) of the users, about that of the paper's."""
 
 
-def of_rule(now: Scenario, rule: Rule, rate: float) -> Floats:
-    """p(b) of a rule in multiples of k / G, against the images in flight."""
-    loads = (Load(in_flight=count, gpus=now.gpus, arrivals_per_s=rate) for count in IN_FLIGHT.tolist())
-    return np.array([_counted(now, rule(now, load).prices) for load in loads]).ravel()
-
-
-def of_policy(now: Scenario, policy: PricePolicy, rate: float) -> Floats:
-    """The same of a policy, where as many requests come in a second as of late."""
+def counted_price(now: Scenario, pricing: Pricing, rate: float) -> Floats:
+    """p(b) in multiples of k / G against the images in flight, where as many requests come in a second as of late."""
     sight = Sight(IN_FLIGHT, np.zeros(IN_FLIGHT.size), rate, rate * now.interval_s, STEP_LATENCY_S)
-    return _counted(now, policy.prices(now, sight))
-
-
-def _counted(now: Scenario, prices: Prices) -> Floats:
-    return prices.step_price(NEW) / (now.edge.slope_s / now.gpus)
+    return pricing(now, sight).step_price(NEW) / added_step(now)
 
 
 @dataclass(frozen=True)
@@ -57,11 +46,11 @@ class Curve:
 
 def curves(policy: PricePolicy, gpus: int) -> Iterator[Curve]:
     """The lines of one column."""
-    now, tuned = load_scenario("default").with_gpus(gpus), load_prices().rule()
-    yield Curve("formula", ":", "0.4", of_rule(now, price, 0.0))
+    now, tuned = load_scenario("default").with_gpus(gpus), tuned_pricing(load_prices().rule())
+    yield Curve("formula", ":", "0.4", counted_price(now, formula_pricing, 0.0))
     for number, rate in enumerate(RATES):
-        yield Curve(f"tuned, {rate} requests/s", "--", f"C{number}", of_rule(now, tuned, rate))
-        yield Curve(f"learned, {rate} requests/s", "-", f"C{number}", of_policy(now, policy, rate))
+        yield Curve(f"tuned, {rate} requests/s", "--", f"C{number}", counted_price(now, tuned, rate))
+        yield Curve(f"learned, {rate} requests/s", "-", f"C{number}", counted_price(now, policy.prices, rate))
 
 
 def draw(policy: PricePolicy) -> Any:
@@ -93,8 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        say(f"picture: {error}")
-        raise SystemExit(2) from error
+    run_module(main, "picture")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from ...common.console import say
+from ...common.console import run_module, say
 from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
 from ...common.interrupts import ctrl_c_waits
@@ -40,7 +40,8 @@ WORLDS, HELD_OUT, SECONDS, SEED = 48, 24, 60.0, 7
 BETWEEN = 100
 """Learning steps between two checkpoints."""
 NOT_FOR = (
-    "batches that queue; several servers; own numbers of steps far from 200; loads, radios, GPUs unlike those above"
+    "several servers; own numbers of steps far from 200; loads, radios, GPUs unlike those above; "
+    "where batches queue, the tuned prices decide"
 )
 
 
@@ -157,8 +158,4 @@ def windows_of(trace: Path, to_day: float) -> list[Windows]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        say(f"training: {error}")
-        raise SystemExit(2) from error
+    run_module(main, "training")

@@ -492,10 +492,7 @@ def test_cards_have_the_ranges_of_their_training_instances(name):
     card = load_policy(name).card
     few = training_instances(replace(task, seeds=min(task.seeds, 100), pool=None))
     own = training_range((instance.scenario, instance.users) for instance in few)
-    slack = {n: 0.1 * (high - low) if task.pool else 0.0 for n, (low, high) in card.range.items()}  # others are chosen
-    assert all(
-        card.range[n][0] - slack[n] <= low <= high <= card.range[n][1] + slack[n] for n, (low, high) in own.items()
-    )
+    assert all(card.range[n][0] <= low <= high <= card.range[n][1] for n, (low, high) in own.items())
     assert task.seeds > 1 or card.range == own
 
 
