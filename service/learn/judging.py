@@ -203,16 +203,17 @@ def asked_for(options: argparse.Namespace) -> list[Judged]:
     Raises:
         InputError: where there are none, or an option does not go with the others.
     """
+    if options.worlds < 2:
+        raise InputError(f"--worlds: found {options.worlds}, accepted: 2 worlds or more")
     if options.from_day is not None and options.trace is None:
         raise InputError("--from-day: found it without --trace, accepted: both, or neither")
     known = of_trace(options.trace, options.from_day or 0.0) if options.trace else grid()
     if options.ahead:  # the twin, which looks ahead, knows neither queues nor schedulers that are wrong about the edge
         known = [kind for kind in known if kind.physics == "continuous" and kind.misjudged == 1]
     kinds = [kind for kind in known if kind.name == options.only] or [k for k in known if options.only in k.name]
-    if options.worlds < 2 or not kinds:
-        found = f"--worlds {options.worlds}, --only {shown(options.only)}"
+    if not kinds:
         names = "; ".join(kind.name for kind in known)
-        raise InputError(f"found {found}, accepted: 2 worlds or more, and words of a kind's name, of {names}")
+        raise InputError(f"--only: found {shown(options.only)}, accepted: words of a kind's name, of {names}")
     return kinds
 
 
