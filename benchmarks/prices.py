@@ -58,7 +58,7 @@ class Twin(VecEnv):
         """Other worlds."""
         worlds = [kind[n] for kind in self.kinds for n in self.rng.permutation(len(kind))[:AT_ONCE]]
         self.unit = VectorSimulation(worlds).run(formula_pricing) / 100
-        self.played = PlayedWorlds(worlds)
+        self.played = PlayedWorlds(worlds, revises=True)
         return self._seen()
 
     def _seen(self) -> Floats:
@@ -105,10 +105,10 @@ class Scores:
         self.worlds = [
             w for kind in MIXTURE for w in worlds_of(kind, "default", SECONDS, VALIDATION_SEED, VALIDATION)[0]
         ]
-        self.unit = self._by_kind(formula_pricing)
+        self.unit = self._by_kind(formula_pricing, revises=False)
 
-    def _by_kind(self, pricing: Pricing) -> Floats:
-        gain: Floats = VectorSimulation(self.worlds).run(pricing).reshape(len(MIXTURE), -1).sum(axis=1)
+    def _by_kind(self, pricing: Pricing, revises: bool = True) -> Floats:
+        gain: Floats = VectorSimulation(self.worlds, revises).run(pricing).reshape(len(MIXTURE), -1).sum(axis=1)
         return gain
 
     def of(self, pricing: Pricing) -> float:
@@ -180,7 +180,7 @@ def peers(kinds: list[list[World]]) -> dict[str, BaseAlgorithm]:
     same: dict[str, Any] = {"gamma": 0.98, "device": "cpu", "seed": 0}
     begins = {**network, "log_std_init": float(np.log(0.15))}
     return {
-        "PPO": PPO("MlpPolicy", Twin(kinds, 0), n_steps=60, batch_size=1020, policy_kwargs=begins, **same),
+        "PPO": PPO("MlpPolicy", Twin(kinds, 0), n_steps=60, batch_size=1200, policy_kwargs=begins, **same),
         "DQN": DQN(
             "MlpPolicy",
             Twin(kinds, 0, discrete=True),

@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..common.arrays import Ints
 from ..common.errors import InputError
-from ..fitting.latency import LatencyModel
-from ..optimizer.model.qoe import Plan, Scenario, Users
+from ..optimizer.model.qoe import Plan
 from .price_policy import DEFAULT_POLICY
 from .protocol import scenario_of
+from .round_call import RoundCall
 from .rounds import RoundSettings
-from .scheduler import Load
 
 
 class CallLog:
@@ -62,19 +60,24 @@ def replay(path: Path, plan: Callable[..., Plan]) -> list[tuple[dict[str, Any], 
     Returns:
         Every call as it was logged, and the plan of now.
     """
+    return [(call, made) for call, made, _ in replay_revised(path, plan, None)]
+
+
+def replay_revised(
+    path: Path, plan: Callable[..., Plan], revise: Callable[..., Ints] | None
+) -> list[tuple[dict[str, Any], Plan, Ints]]:
+    """The same with the new splits of the images in flight.
+
+    Args:
+        path: a log of `serve --log`.
+        plan: how the server decided.
+        revise: how it gave images in flight new splits; None where splits stayed.
+
+    Returns:
+        Every call as it was logged, the plan of now, and the splits of now.
+    """
     lines = path.read_text(encoding="utf-8").splitlines()
     shared = json.loads(lines[0])
-    scenario = scenario_of(shared["scenario"])
-    return [(call, _again(call, scenario, shared["images_each"], plan)) for call in map(json.loads, lines[1:])]
-
-
-def _again(call: dict[str, Any], scenario: Scenario, images_each: int | None, plan: Callable[..., Plan]) -> Plan:
-    now = replace(scenario, edge=LatencyModel(**call["edge"]), bandwidth_hz=call["bandwidth_hz"])
-    count = len(call["requests"])
-    users = Users(
-        np.array(call["step_latency_s"]),
-        np.array(call["alpha"]),
-        np.full(count, now.slots),
-        np.zeros(count, np.int64),
-    )
-    return plan(now, Load(**call["load"]), users, images_each=images_each)
+    scenario, calls = scenario_of(shared["scenario"]), [json.loads(line) for line in lines[1:]]
+    each = shared["images_each"]
+    return [(call, *RoundCall.logged(scenario, call).decided(plan, revise, each)) for call in calls]

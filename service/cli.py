@@ -87,6 +87,7 @@ from .options import (
     TraceOutput,
     TracePicture,
     TunedArrivals,
+    TunedRevise,
     TunedWorlds,
     UserColumn,
     Users,
@@ -172,6 +173,7 @@ def tune(
     worlds: TunedWorlds = 4,
     evaluations: Evaluations = 400,
     seed: Seed = 0,
+    revise: TunedRevise = False,
     output: PriceOutput = Path("prices.json"),
 ) -> None:
     """Tune prices."""
@@ -179,7 +181,7 @@ def tune(
 
     run_tune(TuneRequest(arrivals=arrivals or [], scenario=scenario, gpus=gpus, gpus_over_time=gpus_over_time,
                          bandwidth_mhz=bandwidth_mhz, rounds=rounds, worlds=worlds, evaluations=evaluations, seed=seed,
-                         output=output))  # fmt: skip
+                         revise=revise, output=output))  # fmt: skip
 
 
 serve_app = console.make_app(

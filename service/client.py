@@ -8,7 +8,7 @@ import ssl
 import uuid
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from .protocol import (
     AGAIN_HEADER,
     DIGEST_HEADER,
     KEY_HEADER,
+    SPLIT_HEADER,
     WAIT_HEADER,
     Ask,
     Decision,
@@ -51,6 +52,20 @@ class NotReadyError(EdgeError):
     def __init__(self, message: str, expected_s: float) -> None:
         super().__init__(message)
         self.expected_s = expected_s
+
+
+class HandedOff(NamedTuple):
+    """A hand-off.
+
+    Attributes:
+        payload: the message.
+        edge_s: seconds that its image was at the edge, as the server measured them.
+        local_steps: steps n that it leaves to the device; None where the server does not say.
+    """
+
+    payload: bytes
+    edge_s: float
+    local_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,8 @@ class EdgeClient:
         answer = await self._call("POST", "/v1/requests", wait_s, json=ask.model_dump(), headers=headers)
         return _record(Decision, answer)
 
-    async def handoff(self, name: str, wait_s: float, word_s: int | None = None) -> tuple[bytes, float]:
-        """Wait for a hand-off; returns it, checked against its digest, and the seconds that it was at the edge.
+    async def handoff(self, name: str, wait_s: float, word_s: int | None = None) -> HandedOff:
+        """Wait for a hand-off, which is checked against its digest.
 
         Args:
             name: name of the request.
@@ -136,7 +151,8 @@ class EdgeClient:
         if answer.headers.get(DIGEST_HEADER) != f"sha-256=:{digest}:":
             raise EdgeError("the hand-off was damaged on its way")
         found = re.search(r"edge;dur=([0-9.]+)", answer.headers.get("Server-Timing", ""))
-        return answer.content, float(found[1]) / 1e3 if found else 0.0
+        n = answer.headers.get(SPLIT_HEADER, "")
+        return HandedOff(answer.content, float(found[1]) / 1e3 if found else 0.0, int(n[:9]) if n.isdecimal() else None)
 
     async def report(self, name: str, measured: LatencyParts) -> None:
         """Tell what was measured."""
@@ -178,7 +194,7 @@ class PlainClient:
         """Ask for the first steps of an image."""
         return self._run(self._client.ask(ask, wait_s, key))
 
-    def handoff(self, name: str, wait_s: float) -> tuple[bytes, float]:
+    def handoff(self, name: str, wait_s: float) -> HandedOff:
         """Wait for a hand-off."""
         return self._run(self._client.handoff(name, wait_s))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ..common.arrays import Ints
 from ..common.errors import InputError, nearest, require, shown
 from ..common.progress import Progress
 from ..optimizer.methods.registry import find_method, known_methods, methods_for
@@ -12,12 +13,15 @@ from .hindsight import SWEEPS, hindsight
 from .price_file import DEFAULT, load_prices
 from .price_policy import DEFAULT_POLICY, load_price_policy
 from .runs import Run, play
-from .scheduler import RULES, Rule, aware, by_method, decide, decide_several
-from .simulator import Decide, Simulation, World, decider, fixed
+from .scheduler import RULES, Rule, aware, by_load, by_method, decide, decide_several, revise
+from .simulator import Decide, Revise, Simulation, World, decider, fixed, reviser
 from .store import RunFiles
 from .summary import ALL_LOCAL, HINDSIGHT
 
 TRAINED, LEARNED = "trained", "learned"  # the second is a method of the registry as well
+REVISED = "+revise"
+"""What follows the name of a price rule under which images in flight get new splits at the end of every round."""
+REVISABLE = ("aware", "price", TRAINED)
 MOST_HINDSIGHT = 1500
 """Requests of a world up to which hindsight is looked for; its time rises with their square."""
 
@@ -30,6 +34,7 @@ class Way:
         name: its name.
         plan: function as `scheduler.decide`, without its rule.
         plan_several: function as `scheduler.decide_several`, without its rule; None where it knows one server alone.
+        revise: function as `scheduler.revise`, without its prices; None where splits stay.
         counts_steps: whether it needs the steps left of every image.
         own_steps: whether it can serve images with own numbers of steps.
         numbers: what stands for the numbers that it was trained to; empty where it has none.
@@ -38,6 +43,7 @@ class Way:
     name: str
     plan: Callable[..., Plan]
     plan_several: Callable[..., Plan] | None = None
+    revise: Callable[..., Ints] | None = None
     counts_steps: bool = False
     own_steps: bool = True
     numbers: str = ""
@@ -59,6 +65,8 @@ def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> 
     Raises:
         InputError: for an unknown name, or prices or a policy that cannot be read.
     """
+    if name.endswith(REVISED):
+        return _revised_way(name, prices, policy)
     if name in RULES:
         return by_rule(name, RULES[name], counts_steps=name == "aware-delay")
     if name == TRAINED:
@@ -66,13 +74,14 @@ def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> 
         return replace(by_rule(name, rule), numbers=str(rule))
     if name == LEARNED:
         learned = load_price_policy(policy)
-        return Way(name, learned.plan, numbers=learned.digest)
+        own = partial(revise, terms_of=learned.terms) if learned.revises else None
+        return Way(name, learned.plan, revise=own, numbers=learned.digest)
     if name == ALL_LOCAL:
         return Way(name, by_method(all_local), all_local)
     if name == HINDSIGHT:
         raise InputError("--compare: found 'hindsight', which is added by itself; leave it out, or see --no-hindsight")
     if ":" not in name and name not in known_methods():
-        known = list(dict.fromkeys([*RULES, TRAINED, LEARNED, *known_methods()]))
+        known = list(dict.fromkeys([*_rules(), LEARNED, *known_methods()]))
         raise InputError(
             f"--method, --compare: found {shown(name)}, accepted: a price rule or a method; {nearest(name, known)}"
         )
@@ -81,9 +90,33 @@ def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> 
     return Way(name, by_method(method), several, own_steps=False)
 
 
+def _rules() -> list[str]:
+    """The names of all price rules."""
+    return [*RULES, TRAINED, *(f"{name}{REVISED}" for name in REVISABLE)]
+
+
+def _revised_way(name: str, prices: str, policy: str) -> Way:
+    """A price rule under which images in flight get new splits.
+
+    Raises:
+        InputError: for a name that is no such rule, or prices that cannot be read.
+    """
+    plain = name.removesuffix(REVISED)
+    if plain not in REVISABLE:
+        accepted = ", ".join(f"{one}{REVISED}" for one in REVISABLE)
+        raise InputError(
+            f"--method, --compare: found {shown(name)}, accepted with {REVISED}: {accepted}; {LEARNED} revises as its "
+            "card says"
+        )
+    terms_of = by_load(load_prices(prices).rule() if plain == TRAINED else RULES[plain])
+    own = partial(revise, terms_of=terms_of)
+    return replace(find_way(plain, prices, policy), name=name, plan_several=None, revise=own)
+
+
 def by_rule(name: str, rule: Rule, counts_steps: bool = False) -> Way:
     """A price rule as a way to decide."""
-    return Way(name, partial(decide, rule=rule), partial(decide_several, rule=rule), counts_steps)
+    several = partial(decide_several, rule=rule)
+    return Way(name, partial(decide, rule=rule), several, counts_steps=counts_steps)
 
 
 def check_way(way: Way, world: World) -> None:
@@ -95,12 +128,16 @@ def check_way(way: Way, world: World) -> None:
     if world.requests.own_steps is not None and not way.own_steps:
         raise InputError(
             f"--method {way.name}: found images with own numbers of steps, accepted: a price rule "
-            f"({', '.join([*RULES, TRAINED, LEARNED])}); or leave total_steps out of the trace"
+            f"({', '.join([*_rules(), LEARNED])}); or leave total_steps out of the trace"
         )
     if world.several and way.plan_several is None:
         raise InputError(
             f"--method {way.name}: found several servers, accepted: a price rule or a method for several "
             f"({', '.join([*RULES, TRAINED, *methods_for(True)])})"
+        )
+    if way.name.endswith(REVISED) and world.physics == "queue":
+        raise InputError(
+            f"--method {way.name}: found --physics queue, accepted: continuous; batches that wait keep their splits"
         )
 
 
@@ -110,9 +147,16 @@ def play_way(
     """One run of a world."""
     plan = way.plan_several if world.several and way.plan_several else way.plan
     choose: Decide = decider(world, plan) if way.name != ALL_LOCAL else _deny_all(world)
+    new_splits = revising(world, way)
     return play(
-        world, choose, method=way.name, number=number, log=log, counts_steps=way.counts_steps, progress=progress
-    )
+        world, choose, method=way.name, number=number, log=log, counts_steps=way.counts_steps, progress=progress,
+        revise=new_splits,
+    )  # fmt: skip
+
+
+def revising(world: World, way: Way) -> Revise | None:
+    """What gives a world's images in flight new splits; None where splits stay, as they do where batches queue."""
+    return reviser(world, way.revise) if way.revise and world.physics == "continuous" else None
 
 
 def _deny_all(world: World) -> Decide:

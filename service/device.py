@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ..common.errors import InputError
-from .client import EdgeClient, EdgeError, NotReadyError
+from .client import EdgeClient, EdgeError, HandedOff, NotReadyError
 from .protocol import Ask, Decision, LatencyParts
 
 MARGIN = 2.0
@@ -32,12 +32,14 @@ class DeviceResult:
         decision: the server's decision; None where there was none.
         granted: whether its first steps ran at the edge.
         measured: the parts of its latency, seconds.
+        local_steps: steps that ran on the device, n; N where all did.
         reason: why the device went on by itself where the edge had not denied it; "" else.
     """
 
     decision: Decision | None
     granted: bool
     measured: LatencyParts
+    local_steps: int
     reason: str = ""
 
 
@@ -50,6 +52,7 @@ class Received:
         payload: the hand-off; None where all steps are to run on the device.
         decided_s: seconds until the decision.
         edge_s: seconds that the image was at the edge, as the server measured them.
+        local_steps: steps that the hand-off leaves to the device.
         reason: why there is no hand-off where the edge had not denied it; "" else.
     """
 
@@ -57,6 +60,7 @@ class Received:
     payload: bytes | None = None
     decided_s: float = 0.0
     edge_s: float = 0.0
+    local_steps: int = 0
     reason: str = ""
 
 
@@ -100,8 +104,11 @@ def longest_wait(interval_s: float, all_local_s: float) -> float:
 
 
 def longest_fetch(ask: Ask, decision: Decision) -> float:
-    """Seconds that a device waits for a hand-off: after (N - n) L_i it saves nothing any more."""
-    return decision.offloaded_steps * ask.step_latency_s
+    """Seconds that a device waits for a hand-off: after (N - n) L_i it saves nothing any more.
+
+    Where the edge revises its splits, n is the least that it may become.
+    """
+    return (decision.most_offloaded_steps or decision.offloaded_steps) * ask.step_latency_s
 
 
 async def _from_edge(client: EdgeClient, ask: Ask, interval_s: float) -> Received:
@@ -116,15 +123,15 @@ async def _from_edge(client: EdgeClient, ask: Ask, interval_s: float) -> Receive
     if decision.decision == "deny":
         return Received(decision=decision, decided_s=decided_s, reason=decision.reason or "")
     try:
-        payload, edge_s = await _handed_off(client, ask, decision)
+        payload, edge_s, n = await _handed_off(client, ask, decision)
     except EdgeError as error:
         await _last_words(client.cancel(decision.id))
         return Received(decision=decision, decided_s=decided_s, reason=str(error))
-    return Received(decision=decision, payload=payload, decided_s=decided_s, edge_s=edge_s)
+    return Received(decision=decision, payload=payload, decided_s=decided_s, edge_s=edge_s, local_steps=n)
 
 
-async def _handed_off(client: EdgeClient, ask: Ask, decision: Decision) -> tuple[bytes, float]:
-    """Wait for a hand-off as long as it can pay; returns it, and the seconds that it was at the edge.
+async def _handed_off(client: EdgeClient, ask: Ask, decision: Decision) -> tuple[bytes, float, int]:
+    """Wait for a hand-off as long as it can pay; returns it, the seconds that it was at the edge, and its split n.
 
     A plan cannot know who joins later, so the edge may well be later than planned. It is asked again what it expects,
     and given up where that does not pay, or where it does not answer.
@@ -138,12 +145,25 @@ async def _handed_off(client: EdgeClient, ask: Ask, decision: Decision) -> tuple
         word_s, left_s = math.ceil(MARGIN * expected_s) + 1, end - time.monotonic()
         try:
             if word_s + ANSWER_S > left_s:
-                return await client.handoff(decision.id, left_s)
-            return await client.handoff(decision.id, word_s + ANSWER_S, word_s)
+                return _checked(await client.handoff(decision.id, left_s), ask, decision)
+            return _checked(await client.handoff(decision.id, word_s + ANSWER_S, word_s), ask, decision)
         except NotReadyError as late:
             expected_s = late.expected_s
             if time.monotonic() + expected_s > end:
                 raise
+
+
+def _checked(handed: HandedOff, ask: Ask, decision: Decision) -> tuple[bytes, float, int]:
+    """A hand-off with its split: that of the decision, unless the edge may revise it.
+
+    Raises:
+        EdgeError: where it is another.
+    """
+    n = decision.local_steps if handed.local_steps is None else handed.local_steps
+    most = decision.most_offloaded_steps
+    if n != decision.local_steps and not (most and ask.total_steps - most <= n < ask.total_steps):
+        raise EdgeError(f"the server handed off at {n} steps left, which it had not granted; it is wrong")
+    return handed.payload, handed.edge_s, n
 
 
 def _check_decision(ask: Ask, decision: Decision) -> None:
@@ -153,7 +173,9 @@ def _check_decision(ask: Ask, decision: Decision) -> None:
         EdgeError: naming them.
     """
     n, offloaded, total = decision.local_steps, decision.offloaded_steps, ask.total_steps
-    if decision.decision == "grant" and not (0 <= n < total and n + offloaded == total):
+    most = decision.most_offloaded_steps
+    right = 0 <= n < total and n + offloaded == total and (most is None or offloaded <= most <= total)
+    if decision.decision == "grant" and not right:
         raise EdgeError(f"the server granted {offloaded} + {n} steps of {total}; it is wrong")
 
 
@@ -164,13 +186,19 @@ async def _finished(
     payload, reason = received.payload, received.reason
     if payload is not None and received.decision is not None:
         try:
-            await finish(payload, received.decision.local_steps)
+            await finish(payload, received.local_steps)
         except InputError as error:
             payload, reason = None, str(error)
     if payload is None:
         await finish(None, ask.total_steps)
     measured = _parts(received, received_s - start, time.monotonic() - received_s, payload is not None)
-    return DeviceResult(decision=received.decision, granted=payload is not None, measured=measured, reason=reason)
+    return DeviceResult(
+        decision=received.decision,
+        granted=payload is not None,
+        measured=measured,
+        local_steps=ask.total_steps if payload is None else received.local_steps,
+        reason=reason,
+    )
 
 
 def _parts(received: Received, remote_s: float, local_s: float, granted: bool) -> LatencyParts:

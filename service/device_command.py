@@ -225,7 +225,7 @@ async def _one(request: DeviceRequest, device: "PersonalDevice", decode_s: float
 
 def _report(request: DeviceRequest, device: "PersonalDevice", template: str, made: "OwnPicture") -> dict[str, Any]:
     result, total = made.result, device.own.sampling.total_steps
-    n = result.decision.local_steps if result.granted and result.decision else total
+    n = result.local_steps
     return {
         "prompt_template": template,
         "seed": request.seed,

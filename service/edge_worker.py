@@ -113,9 +113,12 @@ class EdgeWorker:
                 send(pipe, *told)
 
     def obey(self, message: dict[str, Any]) -> None:
-        """Add and cancel images, as a message says."""
+        """Add, revise and cancel images, as a message says."""
         for image in message.get("add", ()):
             self._add(image)
+        for name, n in message.get("revise", {}).items():
+            if name in self._asked:
+                self._asked[name]["local_steps"] = self.engine.revise(name, n)
         for name in message.get("cancel", ()):
             self.engine.cancel(name)
             self._asked.pop(name, None)
@@ -141,10 +144,12 @@ class EdgeWorker:
             self._wait()
         ended = time.monotonic()
         self._begun_s = ended if len(self.engine) else None
-        handoffs = {}
+        handoffs, splits = {}, {}
         for name, latents in done.items():
+            split = self._asked[str(name)]["local_steps"]
             try:
                 handoffs[str(name)] = self._handoff(str(name), latents)
+                splits[str(name)] = split
             except InputError as error:  # latents that are not finite, or too large for the message
                 self._failed[str(name)] = str(error)
         joined, failed = self._new, self._failed
@@ -152,7 +157,8 @@ class EdgeWorker:
         if not batch and not failed:
             return None
         seconds = ended - start if batch else 0.0
-        return {"ended_s": ended, "seconds": seconds, "batch": batch, "joined": joined, "failed": failed}, handoffs
+        told = {"ended_s": ended, "seconds": seconds, "batch": batch, "joined": joined, "failed": failed}
+        return told | {"splits": splits}, handoffs
 
     def _handoff(self, name: str, latents: Any) -> bytes:
         from ..diffusion.inference.handoff import Handoff

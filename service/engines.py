@@ -11,7 +11,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ class Tick:
         joined: images that took their first step.
         done: image -> its hand-off as bytes, of those that left.
         failed: image -> why it cannot be served.
+        splits: image -> local steps n with which it left, of those that left.
     """
 
     ended_s: float
@@ -57,6 +58,7 @@ class Tick:
     joined: Sequence[str]
     done: dict[str, bytes] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
 
 
 STOP_S = 5.0
@@ -79,6 +81,9 @@ class EdgeEngine(Protocol):
     def add(self, images: Sequence[EdgeImage]) -> None:
         """Let images join before the next tick."""
 
+    def revise(self, splits: Mapping[str, int]) -> None:
+        """Let images leave at other local steps n; one that is past its own leaves with the next tick."""
+
     def cancel(self, names: Sequence[str]) -> None:
         """Let images go."""
 
@@ -92,6 +97,7 @@ class EmulatedEngine:
     def __init__(self, latency: LatencyModel, gpus: int = 1, payload: bytes = b"emulated") -> None:
         self.latency, self.gpus, self.payload = latency, gpus, payload
         self._left: dict[str, int] = {}
+        self._split: dict[str, int] = {}
         self._new: list[str] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,14 +110,23 @@ class EmulatedEngine:
     def add(self, images: Sequence[EdgeImage]) -> None:
         """Let images join."""
         for image in images:
-            self._left[image.name] = image.total_steps - image.local_steps
+            self._left[image.name], self._split[image.name] = image.total_steps - image.local_steps, image.local_steps
             self._new.append(image.name)
         self._wake.set()
+
+    def revise(self, splits: Mapping[str, int]) -> None:
+        """Let images leave at other splits."""
+        for name, n in splits.items():
+            if name in self._left:
+                to_go = self._split[name] + self._left[name]
+                self._left[name] = max(1, to_go - n)
+                self._split[name] = to_go - self._left[name]
 
     def cancel(self, names: Sequence[str]) -> None:
         """Let images go."""
         for name in names:
             self._left.pop(name, None)
+            self._split.pop(name, None)
 
     async def stop(self) -> None:
         """End."""
@@ -121,7 +136,7 @@ class EmulatedEngine:
                 await self._task
 
     async def _run(self, on_tick: OnTick) -> None:
-        next_end = 0.0
+        next_end = time.monotonic()
         while True:
             if not self._left:
                 self._wake.clear()
@@ -136,9 +151,13 @@ class EmulatedEngine:
                 if name in self._left:
                     self._left[name] -= 1
             done = {name: self.payload for name in batch if self._left.get(name) == 0}
+            splits = {name: self._split.pop(name) for name in done}
             for name in done:
                 del self._left[name]
-            on_tick(Tick(ended_s=next_end, seconds=next_end - start, batch=len(batch), joined=joined, done=done))
+            on_tick(
+                Tick(ended_s=next_end, seconds=next_end - start, batch=len(batch), joined=joined, done=done,
+                     splits=splits)
+            )  # fmt: skip
 
 
 class ProcessEngine:
@@ -180,6 +199,10 @@ class ProcessEngine:
     def add(self, images: Sequence[EdgeImage]) -> None:
         """Let images join."""
         self._send({"add": [asdict(image) for image in images]})
+
+    def revise(self, splits: Mapping[str, int]) -> None:
+        """Let images leave at other splits."""
+        self._send({"revise": dict(splits)})
 
     def cancel(self, names: Sequence[str]) -> None:
         """Let images go."""

@@ -280,7 +280,7 @@ def _way(made: OwnPicture, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "granted": result.granted,
-        "local_steps": result.decision.local_steps if result.granted and result.decision else None,
+        "local_steps": result.local_steps if result.granted else None,
         "reason": result.reason,
         "planned": planned,
         "measured": result.measured.model_dump(),

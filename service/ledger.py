@@ -29,6 +29,7 @@ class Entry:
         handoff: its hand-off as bytes, or a problem; set once it is on the device's side of the radio.
         key: its Idempotency-Key, where it has one.
         made: what was decided; set at the end of its round.
+        local_steps: its split n; where splits are revised, the last one.
         steps_left: steps left at the edge; 0 before it is granted and after it has left.
         decided_s: when it was decided.
         left_s: when it left the edge.
@@ -56,6 +57,7 @@ class Entry:
     stepping: bool = False
     waiting: int = 0
     reported: bool = False
+    local_steps: int = 0
 
     @property
     def edge_s(self) -> float:
@@ -83,6 +85,7 @@ class Past(NamedTuple):
     sent_s: float | None
     over_s: float
     reported: bool
+    local_steps: int
 
 
 EXPIRED = ProblemError(410, "expired", "this hand-off was not fetched in time; run all steps locally")
@@ -175,6 +178,7 @@ def _past(entry: Entry, now: float) -> Past:
         entry.handoff.result() if problem is None else None,
         _plain(problem) if isinstance(problem, ProblemError) else None,
         entry.key, entry.decided_s, entry.left_s, entry.sent_s, now, entry.reported,
+        entry.local_steps,
     )  # fmt: skip
 
 
@@ -190,7 +194,7 @@ def _revived(past: Past) -> Entry:
     return Entry(
         past.name, Ask.model_validate_json(past.ask), past.asked_s, _answered(made, problem),
         _answered(past.handoff, problem), past.key, made, 0, past.decided_s, past.left_s, past.sent_s, past.over_s,
-        reported=past.reported,
+        reported=past.reported, local_steps=past.local_steps,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from ..optimizer.inputs.scenario import overrides, resolve_scenario
 from ..optimizer.model.qoe import Scenario
 from . import outcome
 from .client import EdgeClient, EdgeError
-from .comparison import find_way
+from .comparison import find_way, revising
 from .device import DeviceResult, run_device, sleep_locally
 from .load_report import Rows, load_page, load_rows, load_totals, print_load, relative_errors
 from .protocol import Ask, Facts
@@ -154,7 +154,8 @@ async def _one(request: LoadRequest, client: EdgeClient, facts: Facts, world: Wo
 def _simulated(request: LoadRequest, world: World) -> Floats:
     """Everybody's latency as the simulator predicts it for the same arrivals, seconds."""
     way = find_way(request.method, request.prices, request.policy)
-    records = Simulation(world, counts_steps=way.counts_steps).run(decider(world, way.plan))
+    simulation = Simulation(world, counts_steps=way.counts_steps, revise=revising(world, way))
+    records = simulation.run(decider(world, way.plan))
     return outcome.latency(world, records)
 
 

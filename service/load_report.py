@@ -28,7 +28,8 @@ def load_rows(world: World, results: Sequence[DeviceResult]) -> Rows:
         "time_s": world.requests.time_s,
         "granted": granted,
         "denied": np.array([r.decision is not None and r.decision.decision == "deny" for r in results], bool),
-        "local_steps": np.array([r.decision.local_steps if r.granted and r.decision else total for r in results]),
+        "local_steps": np.array([result.local_steps for result in results]),
+        "planned_local_steps": np.array([r.decision.local_steps if r.decision else total for r in results]),
         "reason": np.array([result.reason for result in results], object),
         "latency_s": np.array([result.measured.latency_s for result in results]),
         "planned_latency_s": np.array([r.decision.planned.latency_s if r.decision else np.nan for r in results]),
@@ -37,8 +38,10 @@ def load_rows(world: World, results: Sequence[DeviceResult]) -> Rows:
         columns[part] = np.array([getattr(result.measured, part) for result in results])
         planned = [getattr(r.decision.planned, part) if r.decision else np.nan for r in results]
         columns[f"planned_{part}"] = np.array(planned)
-    worth = world.alpha * world.scenario.pai.value(columns["local_steps"])
-    return columns | {"qoe": worth - columns["latency_s"], "planned_qoe": worth - columns["planned_latency_s"]}
+    for prefix in ("", "planned_"):
+        worth = world.alpha * world.scenario.pai.value(columns[f"{prefix}local_steps"])
+        columns[f"{prefix}qoe"] = worth - columns[f"{prefix}latency_s"]
+    return columns
 
 
 def load_totals(world: World, rows: Rows, simulated: Floats) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def load_totals(world: World, rows: Rows, simulated: Floats) -> dict[str, Any]:
         "granted": int(granted.sum()),
         "denied": int(rows["denied"].sum()),
         "fell_back": len(reasons),
+        "revised": int(np.count_nonzero(granted & (rows["local_steps"] != rows["planned_local_steps"]))),
         "reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
         "planned_against_measured": {name: _errors(rows, name, granted) for name in ("latency_s", *PARTS)},
         "simulated": {"p50_relative_error": off_50, "p95_relative_error": off_95},
@@ -91,7 +95,10 @@ def print_load(report: Mapping[str, Any]) -> None:
     """The report for a person."""
     asked, granted, denied = report["requests"], report["granted"], report["denied"]
     fell_back = report["fell_back"]
-    print(f"{counted(asked, 'request')}: {granted} granted, {denied} denied, {fell_back} went on by themselves")
+    revised = f"; {report['revised']} got another split on the way" if report["revised"] else ""
+    print(
+        f"{counted(asked, 'request')}: {granted} granted, {denied} denied, {fell_back} went on by themselves{revised}"
+    )
     table = plain_table("planned against measured", "median error", "95th percentile", "planned - measured")
     for part, errors in report["planned_against_measured"].items():
         table.add_row(part.removesuffix("_s"), *_error_cells(errors))

@@ -22,7 +22,8 @@ MethodName = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="How rounds are decided: blind, aware, aware-delay, price, trained, learned, or a method of `plan`.",
+        help="How rounds are decided: blind, aware, aware-delay, price, trained, learned, or a method of `plan`. With "
+        "+revise behind aware, price or trained, images in flight get new splits every round; learned does that too.",
     ),
 ]
 Compare = Annotated[
@@ -81,6 +82,9 @@ TunedArrivals = Annotated[
     ),
 ]
 TunedWorlds = Annotated[int, typer.Option("--worlds", min=1, max=1000, help="Number of training worlds of each kind.")]
+TunedRevise = Annotated[
+    bool, typer.Option("--revise", help="Tune for trained+revise: images in flight get new splits every round.")
+]
 Evaluations = Annotated[int, typer.Option(min=10, help="Number of prices to try, about.")]
 PriceOutput = Annotated[Path, typer.Option("-o", "--output", help="File for the prices.")]
 

@@ -40,7 +40,7 @@ def realised(world: World, records: Records) -> Parts:
 
 def planned(world: World, records: Records) -> Parts:
     """The parts as the paper's formulas predict them at the load of the decision, eqs. (6) to (10)."""
-    n = records.local_steps
+    n = records.planned_steps
     edge, transmit = np.zeros((2, len(world.requests)))
     for m, server, here in _by_server(world, records):
         step = server.step_latency(records.turns[here], records.batch[here])

@@ -60,6 +60,8 @@ class Sight:
 
 
 FEATURES = 10
+NOBODY_S = 1.0
+"""Step latency that counts as the mean of a round without users, seconds."""
 LEAST_S = 1e-6
 """Seconds below which an edge counts as no faster."""
 
@@ -129,6 +131,7 @@ class PricePolicyCard(Record):
         name: name of the policy.
         trained_on: kinds of worlds that it learned from, in words.
         not_for: where it must not be used, in words.
+        revises: whether it has learned to give images in flight new splits at the end of every round.
         steps: number of learning steps.
         minutes: duration of the training.
         scores: mean gain of the policy in held-out worlds of each random kind as a share of that of the rule `price`.
@@ -139,6 +142,7 @@ class PricePolicyCard(Record):
     name: Text
     trained_on: list[Text]
     not_for: Text
+    revises: bool = False
     steps: Annotated[int, Field(ge=1)]
     minutes: Annotated[float, Field(ge=0)]
     scores: dict[str, float]
@@ -160,10 +164,15 @@ class PricePolicy:
     fall_back: Rule = price
 
     @property
+    def revises(self) -> bool:
+        """Whether images in flight get new splits at its prices at the end of every round."""
+        return self.card is not None and self.card.revises
+
+    @property
     def digest(self) -> str:
-        """What tells its decisions from those of another: a digest of the weights, and the rule to fall back on."""
+        """What tells its decisions from those of another: weights, the rule to fall back on, whether it revises."""
         weights = sha256(b"".join(self.weights[name].tobytes() for name in sorted(self.weights))).hexdigest()
-        return f"{weights} {self.fall_back}"
+        return f"{weights} {self.fall_back} {self.revises}"
 
     def prices(self, now: Scenario, sight: Sight) -> Prices:
         """The prices of a round, or of one round of many worlds."""
@@ -173,7 +182,8 @@ class PricePolicy:
         """The terms of a round; where its batch has to wait for others, those of the rule to fall back on."""
         if load.queue_s:
             return self.fall_back(now, load)
-        sight = Sight(load.in_flight, load.on_radio, load.arrivals_per_s, len(users), users.step_latency_s.mean())
+        mean_s = users.step_latency_s.mean() if len(users) else NOBODY_S
+        sight = Sight(load.in_flight, load.on_radio, load.arrivals_per_s, len(users), mean_s)
         return charged(aware(now, load), _as_numbers(self.prices(now, sight)))
 
     def plan(

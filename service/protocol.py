@@ -16,6 +16,8 @@ MEDIA_PROBLEM = "application/problem+json"
 KEY_HEADER, DIGEST_HEADER = "Idempotency-Key", "Repr-Digest"
 WAIT_HEADER, AGAIN_HEADER = "Prefer", "Retry-After"
 """How long a device wants to wait (RFC 7240), and after how many seconds the hand-off is expected."""
+SPLIT_HEADER = "Edgesplit-Local-Steps"
+"""The local steps n that a hand-off leaves to the device."""
 MOST_BODY = 64 * 1024
 """Bytes of a request's body at most."""
 
@@ -85,6 +87,8 @@ class Decision(Answered):
         offloaded_steps: N - n.
         planned: the latency that the plan predicts, from the request on.
         reason: why a request is denied that no plan has denied; null else.
+        most_offloaded_steps: steps that may run at the edge at most, where it gives images in flight new splits; null
+            where N - n stays.
     """
 
     id: str
@@ -93,6 +97,7 @@ class Decision(Answered):
     offloaded_steps: int
     planned: LatencyParts
     reason: str | None = None
+    most_offloaded_steps: int | None = None
 
 
 class Facts(Answered):

@@ -8,7 +8,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -54,7 +54,7 @@ class RayEdgeEngine:
         self._actors: list[Any] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._inside: list[set[str]] = []  # images of each actor
-        self._messages: list[dict[str, list[Any]]] = []  # what each actor is told with its next tick
+        self._messages: list[dict[str, Any]] = []  # what each actor is told with its next tick
 
     async def start(self, on_tick: OnTick, on_death: OnDeath) -> dict[str, Any]:
         """Start the actors, and wait until all have their model."""
@@ -67,7 +67,7 @@ class RayEdgeEngine:
                 signal.signal(number, handler)
         facts: list[dict[str, Any]] = list(await asyncio.gather(*(actor.facts.remote() for actor in self._actors)))
         self._inside = [set() for _ in self._actors]
-        self._messages = [{"add": [], "cancel": []} for _ in self._actors]
+        self._messages = [_no_news() for _ in self._actors]
         self._tasks = [loop.create_task(self._drive(number, on_tick, on_death)) for number in range(self.gpus)]
         return facts[0]
 
@@ -86,7 +86,7 @@ class RayEdgeEngine:
         import ray
 
         while True:
-            message, self._messages[number] = self._messages[number], {"add": [], "cancel": []}
+            message, self._messages[number] = self._messages[number], _no_news()
             if not self._inside[number] and not message["add"]:
                 await asyncio.sleep(IDLE_S)
                 continue
@@ -110,6 +110,11 @@ class RayEdgeEngine:
             self._inside[number].add(image.name)
             self._messages[number]["add"].append(asdict(image))
 
+    def revise(self, splits: Mapping[str, int]) -> None:
+        """Let images leave at other splits."""
+        for inside, message in zip(self._inside, self._messages, strict=True):
+            message["revise"] |= {name: n for name, n in splits.items() if name in inside}
+
     def cancel(self, names: Sequence[str]) -> None:
         """Let images go."""
         for inside, message in zip(self._inside, self._messages, strict=True):
@@ -126,3 +131,8 @@ class RayEdgeEngine:
                 await task
         for actor in self._actors:
             ray.kill(actor)
+
+
+def _no_news() -> dict[str, Any]:
+    """A message that says nothing."""
+    return {"add": [], "revise": {}, "cancel": []}

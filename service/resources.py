@@ -30,7 +30,7 @@ class Edge:
         self.last: dict[int, int] = {}
         self.model: dict[int, int] = {}
         self.busy_s = 0.0
-        self._ends: list[tuple[int, int]] = []  # (last step, image), a heap with entries of images that have left
+        self._ends: list[tuple[int, int]] = []  # (last step, image), a heap; entries may have ceased to be true
         self._waiting: deque[dict[int, int]] = deque()  # batches of images that have not stepped yet, with their steps
         self._step, self._start, self._latency = 0, 0.0, NEVER  # steps done, when the next began, how long it takes
         self._due: int | None = None  # number of steps after which somebody joins or leaves, or the GPUs change
@@ -97,13 +97,30 @@ class Edge:
             self._wake(now)
         self._drop(image)
 
-    def steps_left(self, now: float) -> list[int]:
+    def steps_left(self, now: float) -> dict[int, int]:
         """Steps that are left of every image that is here, the one under way included."""
-        done = self._step
-        if self.last and self._latency != NEVER:
-            done += int((now - self._start) / self._latency + 1e-9)
-        waiting = [steps for batch in self._waiting for steps in batch.values()]
-        return [last - done for last in self.last.values()] + waiting
+        done = self._steps_done(now)
+        left = {image: last - done for image, last in self.last.items()}
+        for batch in self._waiting:
+            left |= batch
+        return left
+
+    def change_steps(self, now: float, steps_left: Mapping[int, int]) -> None:
+        """Let images leave after other numbers of steps than so far, at least one each, the one under way included."""
+        done = self._steps_done(now)
+        for image, steps in steps_left.items():
+            if image in self.last:
+                self.last[image] = done + steps
+                heappush(self._ends, (done + steps, image))
+            else:
+                next(batch for batch in self._waiting if image in batch)[image] = steps
+        self._forget_ends()
+
+    def _steps_done(self, now: float) -> int:
+        """Steps that are done now."""
+        if not self.last or self._latency == NEVER:
+            return self._step
+        return self._step + int((now - self._start) / self._latency + 1e-9)
 
     def queue_s(self, now: float) -> float:
         """Seconds until a new batch may start with the GPUs of now; 0 where new images join those in flight."""
@@ -153,10 +170,14 @@ class Edge:
             for image, steps in self._waiting.popleft().items():
                 self.last[image] = self._step + steps
                 heappush(self._ends, (self._step + steps, image))
-        while self._ends and self._ends[0][1] not in self.last:
-            heappop(self._ends)
+        self._forget_ends()
         self._start, self._due = now, None
         self._latency = self._step_s(self.last) if self.gpus and self.last else NEVER
+
+    def _forget_ends(self) -> None:
+        """Drop the first entries of the heap that are no longer true."""
+        while self._ends and self.last.get(self._ends[0][1]) != self._ends[0][0]:
+            heappop(self._ends)
 
 
 class SharedRadio:

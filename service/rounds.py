@@ -13,20 +13,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-
+from ..common.arrays import Ints
 from ..common.console import say
 from ..common.errors import reason_of
-from ..optimizer.model.qoe import Plan, Scenario, Users, edge_step_latency, transmit_time
+from ..optimizer.model.qoe import Plan, Scenario, edge_step_latency, transmit_time
 from .engines import EdgeEngine, EdgeImage, EngineError, Tick
 from .estimates import BandwidthEstimate, LatencyEstimate
 from .ledger import Entry, Ledger, refuse
 from .protocol import Ask, Decision, LatencyParts, ProblemError
 from .resources import NEVER, SharedRadio
+from .round_call import RoundCall
 from .scheduler import Load, added_arrivals, decide
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ class RoundSettings:
     Attributes:
         scenario: the system.
         plan: function as `scheduler.decide` without its rule.
+        revise: function as `scheduler.revise` without its prices; None where splits stay.
         counts_steps: whether it needs the steps left of every image.
         images_each: images that the memory of one GPU holds; None if that is not known.
         emulate_radio: whether hand-offs are paced as on the paper's radio.
@@ -55,6 +56,7 @@ class RoundSettings:
 
     scenario: Scenario
     plan: Callable[..., Plan] = decide
+    revise: Callable[..., Ints] | None = None
     counts_steps: bool = False
     images_each: int | None = None
     emulate_radio: bool = False
@@ -73,6 +75,7 @@ class Counters:
     failed: int = 0
     expired: int = 0
     rejected: int = 0
+    revised: int = 0
     rounds: int = 0
     deaths: int = 0
 
@@ -325,7 +328,7 @@ class Rounds:
         )
         self._last_round = number
         self.counters.rounds += 1
-        if not requests:
+        if not requests and not (self.settings.revise and self._in_flight):
             return
         self._deciding = requests
         try:
@@ -339,17 +342,14 @@ class Rounds:
         self._deciding = []
 
     async def _decide(self, requests: list[Entry], end_s: float) -> None:
-        """Plan a round beside the event loop, and tell its devices."""
-        scenario, load = self.scenario(), self.load()
-        users = Users(
-            np.array([entry.ask.step_latency_s for entry in requests]),
-            np.array([entry.ask.alpha for entry in requests]),
-            np.full(len(requests), scenario.slots),
-            np.zeros(len(requests), np.int64),
-        )
-        plan = await beside(partial(self.settings.plan, scenario, load, users, images_each=self.settings.images_each))
+        """Plan a round beside the event loop, and tell its devices and the engine."""
+        scenario, load, flying = self.scenario(), self.load(), list(self._in_flight.values())
+        call = RoundCall.of(scenario, load, requests, flying)
+        own = self.settings
+        plan, splits = await beside(partial(call.decided, own.plan, own.revise, own.images_each))
         granted, steps = plan.granted.tolist(), plan.local_steps.tolist()
-        self._log(end_s, requests, scenario, load, granted, steps)
+        self._log(end_s, requests, call, plan, splits)
+        self._revise(flying, splits.tolist())
         b = sum(granted)
         step_s = float(edge_step_latency(scenario, load.in_flight + b))
         transmit_s = float(transmit_time(scenario, load.on_radio + b))
@@ -367,10 +367,21 @@ class Rounds:
             self.engine.add(images)
         await _tell(told)
 
+    def _revise(self, flying: list[Entry], splits: list[int]) -> None:
+        """Let images that are still in flight leave at other splits, as far as the engine has not passed them."""
+        changed = {}
+        for entry, n in zip(flying, splits, strict=True):
+            if entry.name in self._in_flight and n != entry.local_steps:
+                entry.steps_left = max(1, entry.steps_left + entry.local_steps - n)
+                entry.local_steps = changed[entry.name] = n
+        if changed:
+            self.counters.revised += len(changed)
+            self.engine.revise(changed)
+
     def _grant(self, entry: Entry, n: int, step_s: float, transmit_s: float) -> None:
         offloaded = entry.ask.total_steps - n
         entry.decided_s = time.monotonic()
-        entry.steps_left = offloaded
+        entry.steps_left, entry.local_steps = offloaded, n
         self._in_flight[entry.name] = entry
         self.counters.granted += 1
         planned = LatencyParts(
@@ -379,8 +390,14 @@ class Rounds:
             transmit_s=transmit_s,
             local_s=n * entry.ask.step_latency_s,
         )
+        least = self.settings.scenario.min_local_steps
         entry.made = Decision(
-            id=entry.name, decision="grant", local_steps=n, offloaded_steps=offloaded, planned=planned
+            id=entry.name,
+            decision="grant",
+            local_steps=n,
+            offloaded_steps=offloaded,
+            planned=planned,
+            most_offloaded_steps=entry.ask.total_steps - least if self.settings.revise else None,
         )
 
     def _deny(self, entry: Entry, reason: str | None) -> None:
@@ -403,25 +420,16 @@ class Rounds:
         refuse(entry.handoff, problem)
         self.ledger.over(entry, time.monotonic())
 
-    def _log(
-        self, end_s: float, requests: list[Entry], scenario: Scenario, load: Load, granted: list[bool], steps: list[int]
-    ) -> None:
-        """Tell the listeners of this call, with everything that `decide` got."""
+    def _log(self, end_s: float, requests: list[Entry], call: RoundCall, plan: Plan, splits: Ints) -> None:
+        """Tell the listeners of this call."""
         if not self.calls:
             return
-        call = {
-            "time_s": end_s - self._start_s,
-            "requests": [entry.name for entry in requests],
-            "step_latency_s": [entry.ask.step_latency_s for entry in requests],
-            "alpha": [entry.ask.alpha for entry in requests],
-            "edge": asdict(scenario.edge),
-            "bandwidth_hz": scenario.bandwidth_hz,
-            "load": asdict(load),
-            "granted": granted,
-            "local_steps": steps,
-        }
+        names = [entry.name for entry in requests]
+        told = {"time_s": end_s - self._start_s, "requests": names, **call.record(plan)}
+        if self.settings.revise:
+            told |= call.record_of_images(splits)
         for listener in self.calls:
-            listener(call)
+            listener(told)
 
     # -- the engine -----------------------------------------------------------------------------------------
 
@@ -432,7 +440,7 @@ class Rounds:
         for name, payload in tick.done.items():
             if name in self._in_flight:
                 entry = self._in_flight.pop(name)
-                entry.left_s = tick.ended_s
+                entry.left_s, entry.local_steps = tick.ended_s, tick.splits.get(name, entry.local_steps)
                 self._send(entry, payload)
         for name, reason in tick.failed.items():
             if name in self._in_flight:

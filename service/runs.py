@@ -10,7 +10,7 @@ from ..optimizer.inputs.users import named
 from ..optimizer.model.servers import Fleet, place_names
 from . import outcome
 from .outcome import Parts
-from .simulator import Call, Decide, Records, Simulation, World
+from .simulator import Call, Decide, Records, Revise, Simulation, World
 
 Rows = Mapping[str, NDArray[np.generic]]
 """One entry per request under each column's name."""
@@ -48,6 +48,7 @@ def play(
     log: bool = False,
     counts_steps: bool = False,
     progress: Callable[[int], None] | None = None,
+    revise: Revise | None = None,
 ) -> Run:
     """Play a world to its end.
 
@@ -59,8 +60,9 @@ def play(
         log: whether the scheduler's calls are kept.
         counts_steps: whether the way to decide needs the steps left of every image in flight.
         progress: function that is called with the number of decided requests.
+        revise: new splits of images in flight; None where splits stay.
     """
-    simulation = Simulation(world, log, progress, counts_steps)
+    simulation = Simulation(world, log, progress, counts_steps, revise)
     records = simulation.run(decide)
     state = simulation.state
     ended = float(np.max(records.ended_s, initial=0.0))
@@ -82,6 +84,7 @@ def request_rows(world: World, records: Records) -> Rows:
         "given_up": records.given_up,
         "total_steps": world.total_steps,
         "local_steps": records.local_steps,
+        "planned_local_steps": records.planned_steps,
         **_columns("", happened),
         **_columns("planned_", planned),
         "latency_s": outcome.latency(world, records),

@@ -1,7 +1,8 @@
 """Who offloads how many steps in a round of an edge that is still at work: pure functions, no clock, no files.
 
 The server calls `decide` on the real clock and the simulator on a virtual one; equal arrivals give equal decisions.
-With several servers each has a load and prices of its own: `decide_several`.
+With several servers each has a load and prices of its own: `decide_several`. Images in flight may get other splits
+at the end of every round: `revise`.
 b_0: images in flight. q_0: intermediates on the radio. b: newly granted users. k: seconds that an image adds to a step
 on one GPU. G: GPUs now. T: seconds that one intermediate is on the radio alone. p: price of an offloaded step. f: fee
 of a grant. docs/time.md derives the prices.
@@ -47,9 +48,30 @@ class Load:
     models: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Images:
+    """Images in flight, whose splits may still change; arrays of shape (images,).
+
+    Attributes:
+        step_latency_s: seconds of one step on the user's own device, L_i(1).
+        alpha: seconds that a PAI of 1 is worth to the user.
+        local_steps: their splits n so far.
+        steps_left: steps until they leave the edge at these splits, the one under way included; at least 1.
+        own_steps: steps N of every image; None where all have the scenario's.
+    """
+
+    step_latency_s: Floats
+    alpha: Floats
+    local_steps: Ints
+    steps_left: Ints
+    own_steps: Ints | None = None
+
+
 Rate = TypeVar("Rate", float, Floats)
 Rule = Callable[[Scenario, Load], Terms]
 """A way of pricing: a scenario with the GPUs of now, and a load -> what the exact solver plans under."""
+TermsOf = Callable[[Scenario, Load, Users], Terms]
+"""The same where it looks at the users of the round as well."""
 
 
 def blind(scenario: Scenario, load: Load) -> Terms:  # noqa: ARG001 - it does not look
@@ -131,6 +153,11 @@ def charged(terms: Terms, prices: Prices) -> Terms:
     return Terms(terms.scenario, replace(prices, grant_s=terms.prices.grant_s + prices.grant_s))
 
 
+def by_load(rule: Rule) -> TermsOf:
+    """A price rule, which looks at the load alone."""
+    return lambda scenario, load, users: rule(scenario, load)  # noqa: ARG005 - whoever asks
+
+
 RULES: Mapping[str, Rule] = {"blind": blind, "aware": aware, "aware-delay": aware_delay, "price": price}
 """The price rules by name; `trained` has a file of numbers."""
 
@@ -170,6 +197,42 @@ def decide(
     group = Group(users.step_latency_s[None], users.alpha[None], None if own_steps is None else own_steps[None])
     granted, local_steps = best_decision(rule(now, load), group)
     return Plan(granted[0], local_steps[0])
+
+
+def revise(scenario: Scenario, load: Load, users: Users, newly: int, images: Images, terms_of: TermsOf) -> Ints:
+    """The splits of images in flight at the end of a round, at its prices.
+
+    Args:
+        scenario: the system, without its load.
+        load: what it is at work on.
+        users: users of the round; there may be none.
+        newly: how many of them are granted, b.
+        images: the images in flight.
+        terms_of: how steps are priced; of a price rule `by_load(rule)`.
+
+    Returns:
+        n of every image, shape (images,); none leaves before its step under way ends.
+    """
+    if load.gpus < 1:
+        return images.local_steps
+    now = replace(scenario, gpus=load.gpus)
+    return revised_split(now, images, revision_cost(terms_of(now, load, users), newly))
+
+
+def revision_cost(terms: Terms, newly: Any) -> Floats:
+    """L_e(b_0 + b) + p(b) + (k / G) (b - 1): what a step of an image in flight costs, seconds; of the shape of `newly`.
+
+    It delays the b new images as well, and pays nothing for itself, whom the b_0 in the price count.
+    """
+    cost: Floats = terms.step_cost(newly) + added_step(terms.scenario) * (np.asarray(newly) - 1)
+    return cost
+
+
+def revised_split(scenario: Scenario, images: Images, step_cost_s: Floats) -> Ints:
+    """(P2) again where a step costs so much, for images that have come some way; n, of their shape."""
+    best, _ = Terms(scenario).best_split(images.alpha, images.step_latency_s - step_cost_s, images.own_steps)
+    latest: Ints = np.minimum(best, images.local_steps + images.steps_left - 1)
+    return latest
 
 
 def decide_several(

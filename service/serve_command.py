@@ -153,6 +153,7 @@ def round_settings(request: ServeRequest, resolved: Resolved, way: Way, facts: d
     return RoundSettings(
         scenario=scenario,
         plan=way.plan,
+        revise=way.revise,
         counts_steps=way.counts_steps,
         images_each=resolved.edge.max_batch,
         emulate_radio=request.emulate_radio,

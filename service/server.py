@@ -31,6 +31,7 @@ from .protocol import (
     KEY_HEADER,
     MEDIA_HANDOFF,
     MEDIA_PROBLEM,
+    SPLIT_HEADER,
     WAIT_HEADER,
     Ask,
     Decision,
@@ -175,7 +176,11 @@ def _add_handoff_route(app: FastAPI) -> None:
         served.telemetry.sent(len(payload))
         digest = base64.b64encode(hashlib.sha256(payload).digest()).decode()
         timing = f"edge;dur={1e3 * entry.edge_s:.3f}"
-        headers = {DIGEST_HEADER: f"sha-256=:{digest}:", "Server-Timing": timing}
+        headers = {
+            DIGEST_HEADER: f"sha-256=:{digest}:",
+            "Server-Timing": timing,
+            SPLIT_HEADER: str(entry.local_steps),
+        }
         return Response(payload, media_type=MEDIA_HANDOFF, headers=headers)
 
 

@@ -7,7 +7,7 @@ plan predicts is kept beside what then happens. All times are in seconds since t
 world holds what was drawn.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heappop, heappush
@@ -30,7 +30,7 @@ from ..optimizer.model.servers import (
 )
 from ..optimizer.model.terms import with_steps
 from .resources import NEVER, Devices, Edge, SharedRadio
-from .scheduler import Load, added_arrivals
+from .scheduler import Images, Load, added_arrivals
 
 Physics = Literal["continuous", "queue"]
 """How images of several rounds share the edge: they step together, or a round's batch waits for the one before."""
@@ -215,6 +215,9 @@ Decisions = tuple[Sequence[bool], Sequence[int]] | tuple[Sequence[bool], Sequenc
 """Of the requests of one round: granted, and local steps n; with several servers the numbers of server and model."""
 Decide = Callable[[Ints, Any], Decisions]
 """Numbers of the requests of one round, and the `Load` at its end, of several servers a tuple -> decisions."""
+Revise = Callable[[Ints, Load, int, Images], Ints]
+"""Numbers of the requests of one round, the load at its end, how many of them are granted, and the images in flight ->
+their new splits."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ class Call:
         local_steps: split of each.
         server: with several servers number of the server of each.
         model: likewise of the model of each.
+        revised: new splits of images in flight, by request; those that changed.
     """
 
     time_s: float
@@ -238,6 +242,7 @@ class Call:
     local_steps: Sequence[int]
     server: Sequence[int] | None = None
     model: Sequence[int] | None = None
+    revised: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -246,7 +251,8 @@ class Records:
 
     Attributes:
         granted: whether it was offloaded.
-        local_steps: split n.
+        local_steps: split n; where splits are revised, the last one.
+        planned_steps: split as it was decided at the end of its round.
         decided_s: end of its round, or when it was given up before that.
         left_s: when it left the edge.
         arrived_s: when its intermediate was on the device.
@@ -263,6 +269,7 @@ class Records:
 
     granted: Bools
     local_steps: Ints
+    planned_steps: Ints
     decided_s: Floats
     left_s: Floats
     arrived_s: Floats
@@ -279,12 +286,12 @@ class Records:
     @staticmethod
     def empty(requests: int) -> "Records":
         """Records of so many requests, to be filled in."""
-        whole, times = np.zeros((6, requests), np.int64), np.full((4, requests), np.nan)
+        whole, times = np.zeros((7, requests), np.int64), np.full((4, requests), np.nan)
         yes, place = np.zeros((2, requests), bool), np.full((2, requests), NOWHERE)
         return Records(
             granted=yes[0], local_steps=whole[0], decided_s=times[0], left_s=times[1], arrived_s=times[2],
             ended_s=times[3], given_up=yes[1], batch=whole[1], sending=whole[2], met=whole[3], gpus=whole[4],
-            server=place[0], model=place[1], turns=whole[5],
+            server=place[0], model=place[1], turns=whole[5], planned_steps=whole[6],
         )  # fmt: skip
 
     def copy(self) -> "Records":
@@ -332,6 +339,8 @@ class Simulation:
         calls: calls of the scheduler; None where they are not kept.
         progress: function that is called with the number of decided requests.
         counts_steps: whether a load has the steps left of every image, which costs time.
+        revise: new splits of the images in flight at the end of every round until the last that has requests; None
+            where splits stay.
     """
 
     def __init__(
@@ -340,8 +349,10 @@ class Simulation:
         log: bool = False,
         progress: Callable[[int], None] | None = None,
         counts_steps: bool = False,
+        revise: Revise | None = None,
     ) -> None:
         self.world, self.progress, self.counts_steps = world, progress, counts_steps or log
+        self.revise = revise
         self.records = Records.empty(len(world.requests))
         self.calls: list[Call] | None = [] if log else None
         servers, queue = world.fleet.servers, world.physics == "queue"
@@ -353,6 +364,8 @@ class Simulation:
     def run(self, decide: Decide) -> Records:
         """Play the world to its end."""
         for number, first, end in self.world.rounds:
+            if self.revise:
+                self._play_empty_rounds(number)
             self.play_round(number, first, end, decide)
             if self.progress:
                 self.progress(end)
@@ -365,10 +378,59 @@ class Simulation:
         self.advance(now)
         waiting = self._still_waiting(now, np.arange(first, end))
         self._count_arrivals(number, end - first)
-        if waiting.size:
-            loads = self.loads()
-            load = loads if self.world.several else loads[0]
-            self.start(now, waiting, load, *decide(waiting, load))
+        if not waiting.size:
+            self._revise(now, waiting, [])
+            return
+        loads = self.loads()
+        load = loads if self.world.several else loads[0]
+        decisions = decide(waiting, load)
+        revised = self._revise(now, waiting, decisions[0])
+        self.start(now, waiting, load, *decisions)
+        self._log(now, waiting, load, decisions, revised)
+
+    def _play_empty_rounds(self, before: int) -> None:
+        """Rounds without requests until some round, as long as images are in flight, which may get new splits."""
+        delta, nobody = self.world.scenario.interval_s, np.zeros(0, np.int64)
+        for number in range(self.state.last_round + 1, before):
+            now = (number + 1) * delta
+            self.advance(now)
+            if not len(self.state.edges[0]):
+                return
+            self._count_arrivals(number, 0)
+            load, revised = self.load(), self._revise(now, nobody, [])
+            if revised:
+                self._log(now, nobody, load, ([], []), revised)
+
+    def _log(
+        self, now: float, requests: Ints, load: Load | tuple[Load, ...], decisions: Decisions, revised: dict[int, int]
+    ) -> None:
+        """Keep a call of the scheduler, where they are kept."""
+        if self.calls is not None:
+            granted, local_steps, *places = (list(part) for part in decisions)
+            server, model = places or (None, None)
+            call = Call(now, requests.tolist(), load, granted, local_steps, server, model, revised)  # type: ignore[arg-type]
+            self.calls.append(call)
+
+    def _images(self, requests: Ints, steps_left: Ints) -> Images:
+        """The images of some requests as the scheduler sees them."""
+        world = self.world
+        own = None if world.requests.own_steps is None else world.total_steps[requests]
+        n = self.records.local_steps[requests]
+        return Images(world.step_latency_s[requests], world.alpha[requests], n, steps_left, own)
+
+    def _revise(self, now: float, requests: Ints, granted: Sequence[bool]) -> dict[int, int]:
+        """Give images in flight new splits at the end of a round; returns those that change, by request."""
+        edge, n = self.state.edges[0], self.records.local_steps
+        left = edge.steps_left(now) if self.revise else {}
+        if not left or not self.revise:
+            return {}
+        images, steps = np.array([*left]), np.array([*left.values()])
+        new = self.revise(requests, self.load(), sum(granted), self._images(images, steps))
+        changed = images[new != n[images]].tolist()
+        later = dict(zip(images.tolist(), (steps + n[images] - new).tolist(), strict=True))
+        edge.change_steps(now, {image: later[image] for image in changed})
+        n[images] = new
+        return {image: int(n[image]) for image in changed}
 
     def load(self) -> Load:
         """What the first server, of one the whole system, is at work on now."""
@@ -380,7 +442,7 @@ class Simulation:
 
     def _load(self, edge: Edge, radio: SharedRadio) -> Load:
         now = self.state.clock_s
-        left = tuple(edge.steps_left(now)) if self.counts_steps else ()
+        left = tuple(edge.steps_left(now).values()) if self.counts_steps else ()
         rate = self.state.rate / len(self.state.edges)  # nobody knows yet who goes where
         return Load(len(edge), len(radio), edge.gpus, rate, edge.queue_s(now), left, edge.models())
 
@@ -405,8 +467,6 @@ class Simulation:
             server: number of the server of each granted request; None where there is one.
             model: likewise number of the model.
         """
-        if self.calls is not None:
-            self.calls.append(Call(now, requests.tolist(), load, list(granted), list(local_steps), server, model))
         at = _span(requests)
         self._note(at, granted, local_steps, server, model)
         self._note_loads(now, at, load)
@@ -459,7 +519,7 @@ class Simulation:
         if gone.size:
             records, deadline = self.records, self.world.deadline_s[gone]
             records.given_up[gone] = True
-            records.local_steps[gone] = self.world.total_steps[gone]
+            records.local_steps[gone] = records.planned_steps[gone] = self.world.total_steps[gone]
             records.decided_s[gone] = records.arrived_s[gone] = records.ended_s[gone] = deadline
         return requests if not gone.size else np.setdiff1d(requests, gone)
 
@@ -478,7 +538,7 @@ class Simulation:
     ) -> None:
         """Keep the decisions."""
         records = self.records
-        records.granted[at], records.local_steps[at] = granted, local_steps
+        records.granted[at], records.local_steps[at], records.planned_steps[at] = granted, local_steps, local_steps
         home = [int(offloads) + NOWHERE for offloads in granted] if server is None else server
         records.server[at], records.model[at] = home, home if model is None else model
 
@@ -573,6 +633,16 @@ def _step_table(server: FleetServer) -> Callable[[int, int, int], float]:
         return known[key]
 
     return latency
+
+
+def reviser(world: World, revise: Callable[..., Ints]) -> Revise:
+    """What gives a world's images in flight new splits, by a function as `scheduler.revise` without its prices."""
+    asking, scenario = world.asking, world.real_scenario
+
+    def revise_images(requests: Ints, load: Load, newly: int, images: Images) -> Ints:
+        return revise(scenario, load, asking.take(requests), newly, images)
+
+    return revise_images
 
 
 def fixed(*decisions: Sequence[Any]) -> Decide:

@@ -85,6 +85,8 @@ class ServerTelemetry:
         }
 
     def _called(self, call: dict[str, Any]) -> None:
+        if not call["requests"]:
+            return  # it gave images in flight new splits alone
         granted = sum(call["granted"])
         self._calls.append({"time_s": call["time_s"], "requests": len(call["requests"]), "granted": granted,
                             "in_flight": call["load"]["in_flight"]})  # fmt: skip
@@ -108,6 +110,7 @@ class ServerTelemetry:
             ("pending", self._rounds.pending),
             ("ready", self._rounds.ready),
             ("rounds", self._rounds.counters.rounds),
+            ("revised_splits", self._rounds.counters.revised),
             ("engine_deaths", self._rounds.counters.deaths),
         ):
             self._gauges[name].set(value)
@@ -120,5 +123,6 @@ GAUGES = {
     "pending": "Requests that wait for the end of their round.",
     "ready": "Whether images can be taken.",
     "rounds": "Rounds since the start.",
+    "revised_splits": "New splits of images in flight since the start.",
     "engine_deaths": "How often the process with the model ended.",
 }

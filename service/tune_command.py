@@ -11,6 +11,7 @@ from ..common.locks import only_run
 from ..common.progress import progress_bar
 from ..common.tables import plain_table, print_table
 from ..fitting.schemas import Provenance, of_today
+from .comparison import REVISED, TRAINED
 from .price_file import PriceRecord
 from .tuning import MIXTURE, Kind, WorldGroup, make_group, record_of, tune, worlds_of, worth
 
@@ -30,6 +31,7 @@ class TuneRequest:
     worlds: int
     evaluations: int
     seed: int
+    revise: bool
     output: Path
 
 
@@ -51,7 +53,8 @@ def run_tune(request: TuneRequest) -> None:
         record = record.model_copy(update={"provenance": _provenance(request, worth(training, prices))})
         write_record(request.output, record)
     _print(record)
-    say(f"wrote {request.output}; now: edgesplit simulate --method trained --prices {request.output}")
+    method = f"{TRAINED}{REVISED}" if request.revise else TRAINED
+    say(f"wrote {request.output}; now: edgesplit simulate --method {method} --prices {request.output}")
 
 
 def _groups(request: TuneRequest) -> tuple[list[WorldGroup], list[WorldGroup]]:
@@ -62,15 +65,16 @@ def _groups(request: TuneRequest) -> tuple[list[WorldGroup], list[WorldGroup]]:
     for kind in own or MIXTURE:
         seconds = float(request.rounds or ROUNDS) if ":" in kind.arrivals else None
         seen, unseen = worlds_of(kind, request.scenario, seconds, request.seed, request.worlds)
-        training.append(make_group(kind, seen))
-        held_out.append(make_group(kind, unseen))
+        training.append(make_group(kind, seen, request.revise))
+        held_out.append(make_group(kind, unseen, request.revise))
     return training, held_out
 
 
 def _provenance(request: TuneRequest, trained_worth: float) -> Provenance:
     source = (
-        f"edgesplit simulate tune: {request.evaluations} prices tried in {request.worlds} training worlds of each "
-        f"kind, seed {request.seed}; there they gain {trained_worth:.4f} of what the rule price does, on average"
+        f"edgesplit simulate tune{' --revise' * request.revise}: {request.evaluations} prices tried in "
+        f"{request.worlds} training worlds of each kind, seed {request.seed}; there they gain "
+        f"{trained_worth:.4f} of what the rule price does, on average"
     )
     return of_today("estimated", source, ("edgesplit",))
 

@@ -15,8 +15,8 @@ from ..common.errors import InputError
 from ..optimizer.inputs.scenario import overrides, resolve_scenario
 from . import outcome
 from .price_file import PriceRecord, Setting, SlopesRecord
-from .scheduler import Rule, Slopes, TrainedPrices, decide, price
-from .simulator import Simulation, World, decider, fixed
+from .scheduler import Rule, Slopes, TrainedPrices, by_load, decide, price, revise
+from .simulator import Simulation, World, decider, fixed, reviser
 from .worlds import WorldSettings, make_world, read_settings
 
 HELD_OUT_SEED = 1_000_000
@@ -68,17 +68,19 @@ class WorldGroup:
         kind: the kind.
         worlds: the worlds.
         local: summed QoE of every world with all requests denied, seconds.
-        yardstick: summed gain of every world under the rule `price`, seconds.
+        yardstick: summed gain of every world under the rule `price`, whose splits stay, seconds.
+        revises: whether images in flight get new splits under the rules that are tried.
     """
 
     kind: Kind
     worlds: Sequence[World]
     local: Floats
     yardstick: Floats
+    revises: bool = False
 
     def gains(self, rule: Rule) -> Floats:
         """The summed gain over all local of every world under a rule, seconds."""
-        return np.array([_value(world, rule) for world in self.worlds]) - self.local
+        return np.array([_value(world, rule, self.revises) for world in self.worlds]) - self.local
 
     @property
     def requests(self) -> int:
@@ -86,14 +88,15 @@ class WorldGroup:
         return sum(len(world.requests) for world in self.worlds)
 
 
-def make_group(kind: Kind, worlds: Sequence[World]) -> WorldGroup:
+def make_group(kind: Kind, worlds: Sequence[World], revises: bool = False) -> WorldGroup:
     """Worlds of one kind with their yardsticks."""
     local = np.array([local_value(world) for world in worlds])
-    return WorldGroup(kind, worlds, local, np.array([_value(world, price) for world in worlds]) - local)
+    return WorldGroup(kind, worlds, local, np.array([_value(world, price) for world in worlds]) - local, revises)
 
 
-def _value(world: World, rule: Rule) -> float:
-    records = Simulation(world).run(decider(world, partial(decide, rule=rule)))
+def _value(world: World, rule: Rule, revises: bool = False) -> float:
+    own = reviser(world, partial(revise, terms_of=by_load(rule))) if revises else None
+    records = Simulation(world, revise=own).run(decider(world, partial(decide, rule=rule)))
     return float(outcome.quality_of_experience(world, records).sum())
 
 

@@ -143,6 +143,25 @@ class InFlight:
             self.shared += 1
             known.leaving[image.name] = image.to_step
 
+    def revise(self, name: Hashable, to_step: int) -> int:
+        """Let an image leave with other steps left; one that has fewer already leaves with the next tick.
+
+        Args:
+            name: its name.
+            to_step: n, the steps that are left when it leaves.
+
+        Returns:
+            the steps that will be left.
+
+        Raises:
+            KeyError: where the image is not here.
+        """
+        for trajectory in self._trajectories:
+            if name in trajectory.leaving:
+                trajectory.leaving[name] = min(max(0, to_step), trajectory.left)
+                return trajectory.leaving[name]
+        raise KeyError(name)
+
     def cancel(self, name: Hashable) -> None:
         """Let an image go, if it is here; others that share its trajectory go on."""
         for trajectory in self._trajectories:

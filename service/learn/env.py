@@ -54,8 +54,8 @@ class _OneWorld(gymnasium.Env[Seen, Any]):
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own form
     played: PlayedWorlds
 
-    def __init__(self, worlds: DrawWorld | None = None) -> None:
-        self._draw, self._over = worlds or steady_world, True
+    def __init__(self, worlds: DrawWorld | None = None, revises: bool = False) -> None:
+        self._draw, self._revises, self._over = worlds or steady_world, revises, True
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Seen, Info]:
         """Begin a world.
@@ -65,7 +65,7 @@ class _OneWorld(gymnasium.Env[Seen, Any]):
             ValueError: for a world without requests.
         """
         super().reset(seed=seed)
-        self.played = PlayedWorlds([(options or {}).get("world") or self._draw(self.np_random)])
+        self.played = PlayedWorlds([(options or {}).get("world") or self._draw(self.np_random)], self._revises)
         self._over = False
         self._skip()
         return self._seen(), {}
@@ -117,10 +117,11 @@ class ServiceEnv(_OneWorld):
 
     Args:
         worlds: function that draws a world; None for steady arrivals of a minute.
+        revises: whether images in flight get new splits at the end of every round, as under the shipped policy.
     """
 
-    def __init__(self, worlds: DrawWorld | None = None) -> None:
-        super().__init__(worlds)
+    def __init__(self, worlds: DrawWorld | None = None, revises: bool = False) -> None:
+        super().__init__(worlds, revises)
         self.observation_space, self.action_space = _seen_space(), _prices_space()
 
     def step(self, action: np.ndarray) -> tuple[Seen, float, bool, bool, Info]:
@@ -150,10 +151,11 @@ class ServiceUsersEnv(_OneWorld):
 
     Args:
         worlds: function that draws a world; None for steady arrivals of a minute.
+        revises: whether images in flight get new splits at the end of every round, as under the shipped policy.
     """
 
-    def __init__(self, worlds: DrawWorld | None = None) -> None:
-        super().__init__(worlds)
+    def __init__(self, worlds: DrawWorld | None = None, revises: bool = False) -> None:
+        super().__init__(worlds, revises)
         self.observation_space = _seen_space(current=gymnasium.spaces.Box(0, np.inf, (6,)))
         self.action_space: Space = gymnasium.spaces.Discrete(2)
         self._granted: list[bool] = []
@@ -212,8 +214,8 @@ class ServiceVectorEnv(gymnasium.vector.VectorEnv[Seen, np.ndarray, np.ndarray])
     played: PlayedWorlds
     _over: bool | None
 
-    def __init__(self, num_envs: int = 1, worlds: DrawWorld | None = None) -> None:
-        self.num_envs, self._draw, self._over = num_envs, worlds or steady_world, None
+    def __init__(self, num_envs: int = 1, worlds: DrawWorld | None = None, revises: bool = False) -> None:
+        self.num_envs, self._draw, self._revises, self._over = num_envs, worlds or steady_world, revises, None
         self.single_observation_space, self.single_action_space = _seen_space(), _prices_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -230,7 +232,7 @@ class ServiceVectorEnv(gymnasium.vector.VectorEnv[Seen, np.ndarray, np.ndarray])
         worlds = [self._draw(self.np_random) for _ in range(self.num_envs)] if given is None else given
         if len(worlds) != self.num_envs:
             raise ValueError(f"worlds: found {len(worlds)}, accepted: {self.num_envs}")
-        self.played, self._over = PlayedWorlds(worlds), False
+        self.played, self._over = PlayedWorlds(worlds, self._revises), False
         return self.played.seen(), {}
 
     def step(self, actions: np.ndarray) -> tuple[Seen, np.ndarray, np.ndarray, np.ndarray, Info]:

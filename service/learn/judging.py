@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,14 +20,13 @@ from ...common.console import run_module, say
 from ...common.errors import InputError, shown
 from ...common.tables import plain_table, print_table
 from ...optimizer.inputs.scenario import overrides, resolve_scenario
-from ...optimizer.model.qoe import Plan, Scenario, Users
+from ...optimizer.model.qoe import Scenario
 from .. import outcome
 from ..arrivals import MovingGpus, parse_gpus, parse_process
-from ..comparison import LEARNED, TRAINED, Way, find_way
+from ..comparison import LEARNED, REVISED, TRAINED, Way, find_way, revising
 from ..hindsight import hindsight
 from ..price_file import load_prices
 from ..price_policy import DEFAULT_POLICY, PricePolicy, load_price_policy
-from ..scheduler import Load
 from ..simulator import Records, Simulation, World, decider
 from ..tuning import HELD_OUT_SEED, local_value
 from ..worlds import make_world, read_settings
@@ -36,9 +36,13 @@ from .vector_simulation import tuned_pricing
 from .windows import Windows
 
 SECONDS = 60.0
-WAYS = ("price", TRAINED, LEARNED)
+WAYS = ("price", TRAINED, f"price{REVISED}", f"{TRAINED}{REVISED}", LEARNED)
+RIVALS = (TRAINED, "price", f"{TRAINED}{REVISED}")
+"""Ways that `learned` is compared with world by world."""
 AHEAD = ("rollouts", "by the law", "from learned", "arrivals known", "GPUs known", "both known")
 """Ways to look ahead, as `lookers` makes them."""
+EDGE_SECONDS = ("slope_s", "intercept_s", "floor_s")
+T = TypeVar("T")
 Play = Callable[[World], Records]
 """A way to decide that plays a world to its end."""
 
@@ -91,17 +95,23 @@ class Judged:
 
     def player(self, way: Way) -> Play:
         """The way to decide, with an edge that is misjudged here, as a function that plays a world."""
-        plan = way.plan if self.misjudged == 1 else self._misjudging(way)
-        return lambda world: Simulation(world).run(decider(world, plan))
+        own = way if self.misjudged == 1 else self._misjudging(way)
+        return lambda world: Simulation(world, revise=revising(world, own)).run(decider(world, own.plan))
 
-    def _misjudging(self, way: Way) -> Callable[..., Plan]:
-        def misjudging(scenario: Scenario, load: Load, users: Users, **rest: object) -> Plan:
-            k, h, floor = (getattr(scenario.edge, name) for name in ("slope_s", "intercept_s", "floor_s"))
-            factor = self.misjudged
-            edge = replace(scenario.edge, slope_s=k * factor, intercept_s=h * factor, floor_s=floor * factor)
-            return way.plan(replace(scenario, edge=edge), load, users, **rest)
+    def _misjudging(self, way: Way) -> Way:
+        """The same way to decide, which takes the edge for slower or faster than it is."""
+        changed = replace(way, plan=self._misled(way.plan))
+        return changed if way.revise is None else replace(changed, revise=self._misled(way.revise))
 
-        return misjudging
+    def _misled(self, function: Callable[..., T]) -> Callable[..., T]:
+        """A function whose first argument, the system, is not what it gets."""
+
+        def misled(scenario: Scenario, *rest: object, **more: object) -> T:
+            k, h, floor = (self.misjudged * getattr(scenario.edge, name) for name in EDGE_SECONDS)
+            edge = replace(scenario.edge, slope_s=k, intercept_s=h, floor_s=floor)
+            return function(replace(scenario, edge=edge), *rest, **more)
+
+        return misled
 
 
 def grid() -> list[Judged]:
@@ -182,7 +192,7 @@ def judge(options: argparse.Namespace) -> None:
     """
     kinds = asked_for(options)
     ways, policy = [find_way(name, policy=options.policy) for name in WAYS], load_price_policy(options.policy)
-    paired = ["price s", *WAYS[1:], f"{LEARNED} - {TRAINED}", f"{LEARNED} - price"]
+    paired = ["price s", *WAYS[1:], *(f"{LEARNED} - {way}" for way in RIVALS)]
     table = plain_table("worlds", *([*WAYS, *AHEAD] if options.ahead else paired))
     row = shares_of_hindsight if options.ahead else paired_differences
     for kind in kinds:
@@ -218,13 +228,16 @@ def asked_for(options: argparse.Namespace) -> list[Judged]:
 
 
 def paired_differences(worlds: Sequence[World], plays: Sequence[Play]) -> list[str]:
-    """Gain of `price` per request, the others' as a share of it, and how much more the last way gains than each."""
+    """Gain of `price` per request, the others' as a share of it, and how much more the last way gains than its rivals.
+
+    Where batches queue, splits stay, and the rules that revise are those that do not.
+    """
     found = np.array([gains(world, plays) for world in worlds])
     unit, requests = found[:, 0].mean(), np.mean([len(world.requests) for world in worlds])
-    formula, trained, learned = found.T / unit
-    cells = [f"{unit / requests:.3f}", f"{trained.mean():.2%}", f"{learned.mean():.2%}"]
-    for other in (trained, formula):
-        mean, half = interval(learned - other)
+    shares = dict(zip(WAYS, found.T / unit, strict=True))
+    cells = [f"{unit / requests:.3f}", *(f"{shares[way].mean():.2%}" for way in WAYS[1:])]
+    for rival in RIVALS:
+        mean, half = interval(shares[LEARNED] - shares[rival])
         cells.append(f"{mean:+.2%} +- {half:.2%}")
     return cells
 
@@ -233,10 +246,11 @@ def lookers(kind: Judged, policy: PricePolicy) -> list[Play]:
     """Schedulers that look ahead by multiples of prices, in the order of `AHEAD`.
 
     Of the tuned prices in futures at the rate of late; in futures by the law; of the policy's prices in those; and of
-    the tuned prices where arrivals, GPUs or both are known, and the rest is by the law. Minutes of a trace have no law;
+    the tuned prices where arrivals, GPUs or both are known, and the rest is by the law. They give images in flight new
+    splits if the policy does. Minutes of a trace have no law;
     there the rate of late and the GPUs of now stand for it.
     """
-    own = Rollouts(pricing=tuned_pricing(load_prices().rule()))
+    own = Rollouts(pricing=tuned_pricing(load_prices().rule()), revises=policy.revises)
     lawful = replace(own, law=kind.law)
     known: tuple[tuple[Known, ...], ...] = (("arrivals",), ("gpus",), ("arrivals", "gpus"))
     knowing = [replace(lawful, known=frozenset(names)) for names in known]

@@ -1,18 +1,20 @@
 """Paired policy gradient: every world is played twice with opposite exploration, and only the difference counts.
 
 Both runs of a pair have the same arrivals, users and GPUs. In one the network's outputs of round r are moved by e_r, in
-the other by -e_r. What differs in what the requests from round r on turn out to gain is due to exploration alone, where
-a usual policy gradient has to see through the chance of arrivals as well.
+the other by -e_r. What differs in the gains that become known from round r on is due to exploration alone, where a
+usual policy gradient has to see through the chance of arrivals as well. A gain counts when it becomes known, because
+the prices of a round move those of images in flight as well: these step more slowly, and may get new splits.
 
 Exploration persists: e_r = m e_(r-1) + w_r, where w_r is normal and e_r has the deviation s. A single round's price
 hardly matters among all others; prices that stay high or low for a while do, and a network of slow inputs can only
-learn such. With D_r = sum over r' >= r of d^(r' - r) (gain of round r' in the one run - in the other),
+learn such. With D_r = sum over r' >= r of d^(r' - r) (gain that becomes known after round r' in the one run - in the
+other),
 
     (w_r D_r / s_r^2 - m w_(r+1) D_(r+1) / s_(r+1)^2) / 2
 
 estimates the gradient of the gain by the outputs of round r, with d = 1 without bias; s_r is the deviation of w_r, and
-a d below 1 forgets rounds that the images of round r cannot have met. A world's gains count as a share of what a run
-gained in it, so that loads count alike.
+a d below 1 forgets what round r can hardly have moved. A world's gains count as a share of what a run gained in it, so
+that loads count alike.
 """
 
 import json
@@ -50,6 +52,7 @@ class PairedSettings:
         forgetting: d, what a round later counts.
         averaging: weight of the past in the running mean of the weights that becomes the policy.
         worlds: worlds of each kind in a learning step.
+        revises: whether images in flight get new splits at the end of every round.
     """
 
     steps: int = 2000
@@ -59,6 +62,7 @@ class PairedSettings:
     forgetting: float = 0.98
     averaging: float = 0.98
     worlds: int = 3
+    revises: bool = True
 
 
 @dataclass(frozen=True)
@@ -180,12 +184,12 @@ class PairedLearner:
 
     def _play_pairs(self, worlds: Sequence[World], rng: np.random.Generator) -> tuple[Floats, Floats, float]:
         """Inputs (2 worlds, rounds, features) of both runs, the estimated gradient by the outputs there, mean gain."""
-        simulation = VectorSimulation([*worlds, *worlds])
+        simulation = VectorSimulation([*worlds, *worlds], self.settings.revises)
         shape = (len(worlds), simulation.rounds, OUTPUTS)
         explored = explore(shape, self.settings.noise, self.settings.persistence, rng)
         trial = Trial(self.network.weights(), np.concatenate([explored.moves, -explored.moves]), [])
         simulation.run(trial)
-        one, other = np.split(simulation.gains_by_round(), 2)
+        one, other = np.split(simulation.gains_by_time(), 2)
         share = (one - other) / np.maximum(1.0, (one + other).sum(axis=1, keepdims=True) / 2)
         later = discounted(share, self.settings.forgetting)[:, :, None]
         credit = explored.gradient(later) / 4  # the two runs differ by twice the moves, and both learn

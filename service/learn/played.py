@@ -31,8 +31,12 @@ class PlayedWorlds:
         paid: what has become known so far of each world's gain, seconds, shape (worlds,).
     """
 
-    def __init__(self, worlds: Sequence[World]) -> None:
+    def __init__(self, worlds: Sequence[World], revises: bool = False) -> None:
         """Worlds at the end of their first round.
+
+        Args:
+            worlds: the worlds.
+            revises: whether images in flight get new splits at the end of every round.
 
         Raises:
             InputError: for worlds that the vectorised twin cannot play.
@@ -40,7 +44,7 @@ class PlayedWorlds:
         """
         if not any(len(world.requests) for world in worlds):
             raise ValueError("world: found no requests, accepted: at least one")
-        self.play, self.paid, self.ended = VectorSimulation(worlds), np.zeros(len(worlds)), False
+        self.play, self.paid, self.ended = VectorSimulation(worlds, revises), np.zeros(len(worlds)), False
         self._mean_gpus = np.array([float(world.scenario.gpus) for world in worlds])
         self._begin()
 

@@ -82,6 +82,7 @@ class Rollouts:
         seed: of the draw.
         known: what is seen as it really comes.
         law: what is drawn by the world's own law; None for arrivals at the rate of late and the GPUs of now.
+        revises: whether images in flight get new splits at the end of every round, at the same prices.
     """
 
     pricing: Pricing
@@ -90,10 +91,11 @@ class Rollouts:
     seed: int = 0
     known: frozenset[Known] = frozenset()
     law: Law | None = None
+    revises: bool = False
 
     def play(self, world: World) -> Records:
         """Play a world to its end."""
-        play = VectorSimulation([world])
+        play = VectorSimulation([world], self.revises)
         asking = {number: end for number, _, end in world.rounds}
         while play.round < play.rounds:
             end = asking.get(play.round)

@@ -81,7 +81,7 @@ def train(
         view(learner.done, gain)
     _write(folder / f"{name}.safetensors", save(dict(learner.mean)))
     kinds = [*map(words, MIXTURE), *map(str, windows)]
-    write_record(folder / f"{name}.json", new_card(name, kinds, learner, scores(learner.mean)))
+    write_record(folder / f"{name}.json", new_card(name, kinds, learner, scores(learner.mean, settings.revises)))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -95,10 +95,19 @@ def held_out_worlds(kind: Kind, count: int = HELD_OUT) -> list[World]:
     return worlds_of(kind, "default", SECONDS, SEED, count)[1]
 
 
-def scores(weights: Weights, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
-    """Gain in held-out worlds of each kind as a share of what the rule `price` gains there, by the kind's words."""
+def scores(weights: Weights, revises: bool, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
+    """Gain in held-out worlds of each kind as a share of what the rule `price` gains there, by the kind's words.
+
+    Args:
+        weights: the network.
+        revises: whether the policy gives images in flight new splits; the rule does not.
+        kinds: the kinds.
+    """
     worlds = [world for kind in kinds for world in held_out_worlds(kind)]
-    gains = [VectorSimulation(worlds).run(way) for way in (PricePolicy(weights).prices, formula_pricing)]
+    gains = [
+        VectorSimulation(worlds, revises).run(PricePolicy(weights).prices),
+        VectorSimulation(worlds).run(formula_pricing),
+    ]
     learned, formula = (gain.reshape(len(kinds), -1).sum(axis=1) for gain in gains)
     return {words(kind): round(float(share), 5) for kind, share in zip(kinds, learned / formula, strict=True)}
 
@@ -115,6 +124,7 @@ def new_card(name: str, kinds: list[str], learner: PairedLearner, shares: dict[s
         name=name,
         trained_on=kinds,
         not_for=NOT_FOR,
+        revises=learner.settings.revises,
         steps=learner.done,
         minutes=round(learner.seconds / 60, 2),
         scores=shares,

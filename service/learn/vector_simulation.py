@@ -18,9 +18,9 @@ from ...optimizer.methods.exact import best_decision
 from ...optimizer.model.qoe import BusyScenario, Scenario, numbers_of
 from ...optimizer.model.split import pai_change
 from ...optimizer.model.terms import Prices, Terms
-from ..price_policy import Sight
+from ..price_policy import NOBODY_S, Sight
 from ..resources import NEVER
-from ..scheduler import TrainedPrices, formula, recent_rate, sending
+from ..scheduler import Images, TrainedPrices, formula, recent_rate, revised_split, revision_cost, sending
 from ..simulator import World
 
 FREE = 1 << 40
@@ -32,7 +32,7 @@ STATE = (
     "rate", "_left", "_waits", "_image", "_began_s", "_step_s", "_due",
     "_sent", "_sent_end", "_head", "_tail", "_work", "_since_s", "_gpus", "_change",
 )  # fmt: skip
-BY_REQUEST = ("_decided_s", "local_steps", "gain")
+BY_REQUEST = ("_decided_s", "_known", "local_steps", "gain")
 """What a world's state consists of between two rounds, and of that what has an entry for each request."""
 
 Pricing = Callable[[Scenario, Sight], Prices]
@@ -62,9 +62,10 @@ class VectorSimulation:
             NaN while it is not known.
         local_steps: split of each request, the same shape.
         rate: exponential mean of the requests per second until the last round, shape (worlds,).
+        revises: whether images in flight get new splits at the end of every round.
     """
 
-    def __init__(self, worlds: Sequence[World]) -> None:
+    def __init__(self, worlds: Sequence[World], revises: bool = False) -> None:
         """Worlds at their start.
 
         Raises:
@@ -72,13 +73,14 @@ class VectorSimulation:
         """
         for world in worlds:
             _check(world, worlds[0])
-        self.worlds, self.scenario, self.round = worlds, worlds[0].real_scenario, 0
+        self.worlds, self.scenario, self.round, self.revises = worlds, worlds[0].real_scenario, 0, revises
         self._read_requests(worlds)
         self._read_gpus(worlds)
         count, most = self._latency.shape
         self._rows, self.rate = np.arange(count), np.zeros(count)
         self._decided_s, self.local_steps = np.full((count, most), np.nan), np.zeros((count, most), np.int64)
-        self.gain = np.full((count, most), np.nan)
+        self.gain, self._known = np.full((count, most), np.nan), np.zeros((count, most), np.int64)
+        self._decided = -1  # the round that was decided last
         self._start_edge(count)
         self._start_radio(count)
 
@@ -89,6 +91,7 @@ class VectorSimulation:
         self._alpha = _padded([world.alpha for world in worlds], most)
         self.rounds = 1 + max(int(world.round_of.max(initial=0)) for world in worlds)
         self._first = np.array([np.searchsorted(world.round_of, np.arange(self.rounds + 1)) for world in worlds])
+        self._last_round = np.array([world.round_of.max(initial=-1) for world in worlds])
 
     def _read_gpus(self, worlds: Sequence[World]) -> None:
         """Bandwidth, and the changes of the number of GPUs."""
@@ -132,7 +135,7 @@ class VectorSimulation:
 
     def branch(self, worlds: Sequence[World]) -> "VectorSimulation":
         """The first world at the end of its last round, going on as each of these worlds, whose past is the same."""
-        other, count = VectorSimulation(worlds), len(worlds)
+        other, count = VectorSimulation(worlds, self.revises), len(worlds)
         for name in (*STATE, *BY_REQUEST):
             now = np.repeat(getattr(self, name)[:1], count, axis=0)
             if name in BY_REQUEST:  # worlds differ in the number of requests to come, of which nothing is known
@@ -141,7 +144,7 @@ class VectorSimulation:
                 fresh[:, :known] = now[:, :known]
             else:
                 setattr(other, name, now)
-        other.round = self.round
+        other.round, other._decided = self.round, self._decided
         other._change_s = np.array([row[at][0] for row, at in zip(other._changes, other._change, strict=True)])
         return other
 
@@ -150,6 +153,15 @@ class VectorSimulation:
         sums = np.zeros((len(self.worlds), self.gain.shape[1] + 1))
         np.cumsum(np.nan_to_num(self.gain), axis=1, out=sums[:, 1:])
         return np.diff(np.take_along_axis(sums, self._first, axis=1), axis=1)
+
+    def gains_by_time(self) -> Floats:
+        """What became known of the gains after the decision of each round and until that of the next, likewise.
+
+        All that the decision of a round changes, for those in flight as well, stands there or later.
+        """
+        sums = np.zeros((len(self.worlds), self.rounds))
+        np.add.at(sums, (self._rows[:, None], self._known), np.nan_to_num(self.gain))
+        return sums
 
     def begin_round(self) -> tuple[Scenario, Sight]:
         """Go on to the end of the next round; returns the system of now, and what is seen, of all worlds."""
@@ -160,23 +172,27 @@ class VectorSimulation:
         self.asking = self._asking()
         mean = self.asking[1].latency.sum(axis=1) / np.maximum(1, asked)
         in_flight = (self._left < FREE).sum(axis=1) + (self._waits > 0).sum(axis=1)
-        sight = Sight(in_flight, self._tail - self._head, self.rate, asked, np.where(asked > 0, mean, 1.0))
+        sight = Sight(in_flight, self._tail - self._head, self.rate, asked, np.where(asked > 0, mean, NOBODY_S))
         numbers = {**numbers_of(self.scenario), "gpus": np.maximum(self._gpus, 1), "bandwidth_hz": self._bandwidth_hz}
         return Scenario(**numbers), sight
 
     def end_round(self, now: Scenario, sight: Sight, prices: Prices) -> None:
         """Decide the round that `begin_round` began, at these prices, by the exact solver."""
-        self._end(*best_decision(_terms(now, sight, prices), self.asking[1]))
+        terms = _terms(now, sight, prices)
+        self._end(terms, *best_decision(terms, self.asking[1]))
 
     def split_round(self, now: Scenario, sight: Sight, prices: Prices, granted: Bools) -> None:
         """Decide it by granting these users, shape (worlds, places), each with the best split at that batch."""
         terms, batch = _terms(now, sight, prices), granted.sum(axis=1)
         local_steps, _ = self.asking[1].best_split(terms, terms.step_cost(batch)[:, None])
-        self._end(granted, local_steps)
+        self._end(terms, granted, local_steps)
 
-    def _end(self, granted: Bools, local_steps: Ints) -> None:
+    def _end(self, terms: Terms, granted: Bools, local_steps: Ints) -> None:
         request, _, there = self.asking
-        self._start(request, there, granted & there & (self._gpus > 0)[:, None], local_steps)
+        granted, self._decided = granted & there & (self._gpus > 0)[:, None], self.round
+        if self.revises:
+            self._revise(revision_cost(terms, granted.sum(axis=1)))
+        self._start(request, there, granted, local_steps)
         self.round += 1
 
     def _asking(self) -> tuple[Ints, Group, Bools]:
@@ -194,6 +210,20 @@ class VectorSimulation:
         steps = np.maximum(0, (now - self._began_s) / self._step_s) + 1e-9  # none where nothing steps: by infinity
         left = self._left - steps.astype(np.int64)[:, None]
         return np.where(self._left < FREE, left, self._waits)
+
+    def _revise(self, step_cost_s: Floats) -> None:
+        """Give images in flight the splits that are best where a step costs so much, shape (worlds,)."""
+        left, goes_on = self.steps_left(), (self._last_round >= self.round) & (self._gpus > 0)
+        at, place = np.nonzero((left > 0) & goes_on[:, None])
+        request, m = self._image[at, place], left[at, place]
+        n = self.local_steps[at, request]
+        images = Images(self._latency[at, request], self._alpha[at, request], n, m)
+        new = revised_split(self.scenario, images, step_cost_s[at])
+        self.local_steps[at, request] = new
+        stepping = self._left[at, place] < FREE
+        for steps, here in ((self._left, stepping), (self._waits, ~stepping)):
+            steps[at[here], place[here]] += (n - new)[here]
+        self._due = np.minimum(self._due, self._left.min(axis=1))
 
     def _start(self, request: Ints, there: Bools, granted: Bools, local_steps: Ints) -> None:
         """Do what was decided for the requests of the round, arrays of shape (worlds, places)."""
@@ -333,6 +363,7 @@ class VectorSimulation:
         n = self.local_steps[rows, requests]
         saved = (self.scenario.total_steps - n) * self._latency[rows, requests]
         away = now - self._decided_s[rows, requests]
+        self._known[rows, requests] = self._decided
         self.gain[rows, requests] = self._alpha[rows, requests] * pai_change(self.scenario)[n] + saved - away
 
 

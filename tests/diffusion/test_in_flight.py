@@ -1,5 +1,7 @@
 """The batch engine of a running edge: no image can tell who else is in flight."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -188,3 +190,37 @@ def test_what_an_image_leaves_with_and_the_prompt_of_one_that_stays_keep_no_othe
     assert (len(done), len(texts)) == (2, 1)
     for kept in (*done.values(), *texts):
         assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
+
+
+def test_an_image_may_leave_at_another_step(model):
+    """The latents are those of an image that was to leave there from the start; one that is past it leaves at once."""
+    settings, engine = sampling(), InFlight(model, sampling())
+    images = [
+        Image(name=name, prompt=PROMPTS[0], seed=seed, to_step=3)
+        for seed, name in enumerate(("sooner", "later", "past"))
+    ]
+    for image in images:
+        engine.add(image)
+    engine.tick()
+    engine.tick()
+    assert engine.revise("sooner", 5) == 5
+    assert engine.revise("later", 1) == 1
+    assert engine.revise("past", 7) == N - 2
+    with pytest.raises(KeyError):
+        engine.revise("nobody", 2)
+    left = {}
+    while len(engine):
+        left |= engine.tick()
+    for image, to_step in zip(images, (5, 1, N - 2), strict=True):
+        expected = alone(model, replace(image, to_step=to_step), settings)
+        assert torch.allclose(left[image.name], expected, rtol=0, atol=1e-4)
+
+
+def test_images_that_share_a_trajectory_leave_where_each_is_to(model):
+    engine = InFlight(model, sampling())
+    for name in ("one", "other"):
+        engine.add(Image(name=name, prompt=PROMPTS[0], seed=0, to_step=4))
+    engine.tick()
+    assert engine.shared == 1
+    engine.revise("other", 6)
+    assert [list(engine.tick()) for _ in range(3)] == [["other"], [], ["one"]]

@@ -92,9 +92,9 @@ class PacedClient(EdgeClient):
     pace_s = 0.1
 
     async def handoff(self, name, wait_s, word_s=None):
-        payload, edge_s = await super().handoff(name, wait_s, word_s)
+        handed = await super().handoff(name, wait_s, word_s)
         await asyncio.sleep(self.pace_s)
-        return payload, edge_s
+        return handed
 
 
 def served_by(address, count):

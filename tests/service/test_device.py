@@ -23,7 +23,7 @@ from edgesplit.diffusion.inference.sampling import Sampling
 from edgesplit.fitting.latency import LatencyModel
 from edgesplit.fitting.pai import PaiCurve
 from edgesplit.service import own_step
-from edgesplit.service.client import EdgeClient, EdgeError, NotReadyError, PlainClient
+from edgesplit.service.client import EdgeClient, EdgeError, HandedOff, NotReadyError, PlainClient
 from edgesplit.service.device import LAST_WORDS_S, longest_fetch, longest_wait, run_device
 from edgesplit.service.own_pictures import FACTS_S, PersonalDevice
 from edgesplit.service.personal import PersonalModel, StoppedError, Watch, png, stops
@@ -297,7 +297,7 @@ class LateEdge:
         self.waits_s.append(wait_s)
         self.words_s.append(word_s)
         if not self.expected_s:
-            return b"there", 9.0
+            return HandedOff(b"there", 9.0, None)
         raise NotReadyError("not ready", self.expected_s.pop(0))
 
     async def report(self, name, measured):
@@ -534,8 +534,8 @@ def test_the_plain_client_does_the_same(edge):
         ask = Ask(prompt_template=TEMPLATE, seed=SEED, step_latency_s=1.0, alpha=0.0, total_steps=facts.total_steps)
         decision = client.ask(ask, 10.0, key="k")
         assert client.ask(ask, 10.0, key="k") == decision
-        payload, edge_s = client.handoff(decision.id, 10.0)
-        assert Handoff.from_bytes(payload).step == decision.local_steps
+        payload, edge_s, n = client.handoff(decision.id, 10.0)
+        assert Handoff.from_bytes(payload).step == n == decision.local_steps
         assert edge_s >= 0
         client.report(decision.id, decision.planned)
         client.cancel(decision.id)

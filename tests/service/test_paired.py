@@ -17,8 +17,8 @@ from edgesplit.service.learn.training import MIXTURE, held_out_worlds, scores, t
 from edgesplit.service.learn.vector_simulation import VectorSimulation, formula_pricing, tuned_pricing
 from edgesplit.service.price_file import load_prices
 from edgesplit.service.price_policy import OUTPUTS, PricePolicy, load_price_policy, shapes
-from edgesplit.service.scheduler import decide
-from edgesplit.service.simulator import Simulation, decider
+from edgesplit.service.scheduler import by_load, decide, revise
+from edgesplit.service.simulator import Simulation, decider, reviser
 from edgesplit.service.tuning import Kind, worlds_of
 
 SMALL = PairedSettings(steps=4, worlds=2)
@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_training_is_refused():
 
 def test_the_card_says_what_the_shipped_policy_gains():
     policy, kinds = load_price_policy("mixed"), MIXTURE[:1] + MIXTURE[-4:-3]
-    assert scores(policy.weights, kinds) == {words(kind): policy.card.scores[words(kind)] for kind in kinds}
+    assert scores(policy.weights, policy.revises, kinds) == {words(kind): policy.card.scores[words(kind)] for kind in kinds}
     assert list(policy.card.scores) == policy.card.trained_on == [words(kind) for kind in MIXTURE]
 
 
@@ -147,10 +147,10 @@ def test_the_gradient_of_a_price_that_is_far_too_low_points_up():
     busy = [worlds_of(Kind("poisson:12", 20, 2), "default", 30, 0, 6)[0]]
     student = PairedLearner(busy, settings, 0)
     student.network.prices[-1].bias.data[0] = -0.9
-    before = VectorSimulation(busy[0]).run(PricePolicy(student.network.weights()).prices).sum()
+    before = VectorSimulation(busy[0], revises=True).run(PricePolicy(student.network.weights()).prices).sum()
     for _ in range(settings.steps):
         student.step()
-    after = VectorSimulation(busy[0]).run(PricePolicy(student.network.weights()).prices).sum()
+    after = VectorSimulation(busy[0], revises=True).run(PricePolicy(student.network.weights()).prices).sum()
     assert after > before
 
 
@@ -213,11 +213,12 @@ LAW = Law(parse_process("bursts:2,14,10"), parse_gpus("random:10,2,4,8"))
 TUNED = load_prices().rule()
 
 
-@pytest.mark.parametrize("more", [{}, {"law": LAW}, {"known": frozenset(["arrivals", "gpus"])}])
+@pytest.mark.parametrize("more", [{}, {"law": LAW}, {"known": frozenset(["arrivals", "gpus"])}, {"revises": True}])
 def test_rollouts_of_one_multiple_are_the_rule_itself(more, monkeypatch):
     monkeypatch.setattr("edgesplit.service.learn.rollouts.FACTORS", np.array([1.0]))
     world = worlds_of(MIXTURE[-4], "default", 15, 3, 1)[0][0]
-    plain = Simulation(world).run(decider(world, partial(decide, rule=TUNED)))
+    own = reviser(world, partial(revise, terms_of=by_load(TUNED))) if "revises" in more else None
+    plain = Simulation(world, revise=own).run(decider(world, partial(decide, rule=TUNED)))
     ahead = Rollouts(pricing=tuned_pricing(TUNED), futures=2, **more).play(world)
     assert np.array_equal(ahead.local_steps, plain.local_steps)
     assert np.array_equal(ahead.ended_s, plain.ended_s)

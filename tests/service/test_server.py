@@ -133,8 +133,8 @@ def test_the_plain_client_speaks_the_protocol(quick):
     try:
         assert client.facts().total_steps == SCENARIO.total_steps
         decision = client.ask(make_ask(), PATIENCE_S)
-        payload, edge_s = client.handoff(decision.id, PATIENCE_S)
-        assert payload == b"x"
+        payload, edge_s, n = client.handoff(decision.id, PATIENCE_S)
+        assert (payload, n) == (b"x", decision.local_steps)
         assert edge_s > 0
         client.report(decision.id, LatencyParts(wait_s=0, edge_s=0, transmit_s=0, local_s=0))
         client.cancel(decision.id)

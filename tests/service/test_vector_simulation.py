@@ -13,8 +13,8 @@ from edgesplit.service.learn import vector_simulation
 from edgesplit.service.learn.vector_simulation import VectorSimulation
 from edgesplit.service.price_file import load_prices
 from edgesplit.service.price_policy import FEATURES, OUTPUTS, PricePolicy, Sight, features, prices_of, shapes
-from edgesplit.service.scheduler import Load, aware, decide, price, sending
-from edgesplit.service.simulator import Simulation, decider, fixed
+from edgesplit.service.scheduler import Load, aware, by_load, decide, price, revise, sending
+from edgesplit.service.simulator import Simulation, decider, fixed, reviser
 from edgesplit.service.tuning import Kind, worlds_of
 from edgesplit.service.worlds import draw_world
 
@@ -46,22 +46,24 @@ def random_policy(seed):
 
 POLICY, TUNED = random_policy(0), load_prices().rule()
 WAYS = {
-    "price": (vector_simulation.formula_pricing, partial(decide, rule=price)),
-    "aware": (lambda now, sight: FREE, partial(decide, rule=aware)),
-    "learned": (POLICY.prices, POLICY.plan),
-    "trained": (vector_simulation.tuned_pricing(TUNED), partial(decide, rule=TUNED)),
+    "price": (vector_simulation.formula_pricing, partial(decide, rule=price), by_load(price)),
+    "aware": (lambda now, sight: FREE, partial(decide, rule=aware), by_load(aware)),
+    "learned": (POLICY.prices, POLICY.plan, POLICY.terms),
+    "trained": (vector_simulation.tuned_pricing(TUNED), partial(decide, rule=TUNED), by_load(TUNED)),
 }
 
 
+@pytest.mark.parametrize("revises", [False, True])
 @pytest.mark.parametrize("name", WAYS)
-def test_the_twin_plays_every_world_as_the_simulator(name):
-    pricing, plan = WAYS[name]
+def test_the_twin_plays_every_world_as_the_simulator(name, revises):
+    pricing, plan, terms_of = WAYS[name]
     played = worlds()
-    twin = VectorSimulation(played)
+    twin = VectorSimulation(played, revises)
     total = twin.run(pricing)
     by_round = twin.gains_by_round()
     for number, world in enumerate(played):
-        records = Simulation(world).run(decider(world, plan))
+        own = reviser(world, partial(revise, terms_of=terms_of)) if revises else None
+        records = Simulation(world, revise=own).run(decider(world, plan))
         gain, places = gain_of(world, records), slice(0, len(world.requests))
         assert np.array_equal(twin.local_steps[number, places], records.local_steps)
         assert np.allclose(twin.gain[number, places], gain, rtol=0, atol=1e-9, equal_nan=True)
@@ -71,11 +73,32 @@ def test_the_twin_plays_every_world_as_the_simulator(name):
         assert np.allclose(by_round[number], summed, rtol=0, atol=1e-8)
 
 
-def test_a_world_is_played_alike_alone_and_beside_others():
+@pytest.mark.parametrize("revises", [False, True])
+def test_a_world_is_played_alike_alone_and_beside_others(revises):
     played = worlds()
-    together = VectorSimulation(played).run(POLICY.prices)
-    alone = [VectorSimulation([world]).run(POLICY.prices)[0] for world in played]
+    together = VectorSimulation(played, revises).run(POLICY.prices)
+    alone = [VectorSimulation([world], revises).run(POLICY.prices)[0] for world in played]
     assert np.allclose(together, alone, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("revises", [False, True])
+@pytest.mark.parametrize("changed", [0, 7, 23])
+def test_what_a_round_changes_becomes_known_after_it(changed, revises):
+    """Gains by time tell causes from effects; gains by round do not, as later rounds move what is in flight."""
+
+    def dearer(now, sight):
+        prices = vector_simulation.formula_pricing(now, sight)
+        return replace(prices, step_s=3 * prices.step_s + 0.01) if twin.round == changed else prices
+
+    twin, other = (VectorSimulation(worlds(), revises) for _ in range(2))
+    twin.run(dearer)
+    other.run(vector_simulation.formula_pricing)
+    before = slice(0, changed)
+    assert np.allclose(twin.gains_by_time()[:, before], other.gains_by_time()[:, before], rtol=0, atol=1e-8)
+    assert np.abs(twin.gains_by_time() - other.gains_by_time()).max() > 1e-3
+    assert np.allclose(twin.gains_by_time().sum(axis=1), twin.gains_by_round().sum(axis=1))
+    if changed:
+        assert np.abs(twin.gains_by_round() - other.gains_by_round())[:, before].max() > 1e-3
 
 
 def test_more_images_than_there_are_places_at_first():
@@ -89,10 +112,11 @@ def test_more_images_than_there_are_places_at_first():
 
 
 @pytest.mark.parametrize("after", [0, 1, 17])
-def test_a_branch_goes_on_as_the_world_it_left(after):
+@pytest.mark.parametrize("revises", [False, True])
+def test_a_branch_goes_on_as_the_world_it_left(after, revises):
     pricing = vector_simulation.formula_pricing
     for world in worlds(25, seed=3, count=1):
-        play = VectorSimulation([world])
+        play = VectorSimulation([world], revises)
         while play.round < min(after, play.rounds - 1):
             now, sight = play.begin_round()
             play.end_round(now, sight, pricing(now, sight))
@@ -100,8 +124,9 @@ def test_a_branch_goes_on_as_the_world_it_left(after):
         shorter = replace(world, requests=world.requests.take(slice(0, end)))
         branch = play.branch([world, shorter, world])
         whole, short, again = branch.run(pricing)
-        assert whole == again == VectorSimulation([world]).run(pricing)[0]
-        assert short == VectorSimulation([shorter]).run(pricing)[0]
+        assert whole == again == VectorSimulation([world], revises).run(pricing)[0]
+        if not revises or shorter.round_of[-1] >= play.round:  # a world revises until its own last round
+            assert short == VectorSimulation([shorter], revises).run(pricing)[0]
         assert play.run(pricing)[0] == whole  # its own way is left alone
 
 
