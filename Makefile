@@ -82,8 +82,9 @@ learned: $(VENV)/core  ## train the shipped policy that prices rounds again (twe
 	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.service.learn.training .build/learned
 
-prices: $(VENV)/core  ## tune the shipped prices again (about half an hour)
+prices: $(VENV)/core  ## tune the shipped prices again (about an hour)
 	$(BIN)/edgesplit simulate tune --evaluations 1600 --worlds 6 -o .build/mixed.json
+	$(BIN)/edgesplit simulate tune --revise --evaluations 800 --worlds 6 -o .build/revised.json
 
 profiles: $(VENV)/core  ## fit the shipped latency profiles again
 	$(BIN)/python -m edgesplit.fitting.published data/profiles

@@ -1,11 +1,12 @@
 """Learning to price rounds, against the field's standard: `python benchmarks/prices.py [SECONDS]`.
 
-The paired policy gradient, with exploration that persists from round to round and with such that does not, and
-Stable-Baselines3's PPO and DQN learn on the same worlds, by the same vectorised twin, from the same inputs, with one
-thread and as many seconds of processor time. Now and then each is scored on validation worlds: the gain as a share of
-what the rule `price` gains, mean over the kinds. The peers are paid what requests turn out to gain when that is known,
-as a share of what the rule gains in a world; discount 0.98, networks of 2 x 32. PPO's actions begin at 0 with the
-deviation of our exploration. DQN, the kin of the paper's agent, chooses one of 15 pairs of prices.
+The paired policy gradient and Stable-Baselines3's PPO and DQN learn on the same worlds, by the same vectorised twin,
+from the same inputs, with one thread and as many seconds of processor time. Images in flight get new splits every
+round. Two rows show what ours owes to exploration that persists from round to round, and to new splits. Now and then
+each is scored on validation worlds: the gain as a share of what the rule `price` gains, whose splits stay, mean over
+the kinds. The peers are paid what requests turn out to gain when that is known, as a share of what the rule gains in a
+world, with a discount of 0.98 and without; networks of 2 x 32. PPO's actions begin at 0 with the deviation of our
+exploration. DQN, the kin of the paper's agent, chooses one of 15 pairs of prices.
 """
 
 import sys
@@ -111,18 +112,22 @@ class Scores:
         gain: Floats = VectorSimulation(self.worlds, revises).run(pricing).reshape(len(MIXTURE), -1).sum(axis=1)
         return gain
 
-    def of(self, pricing: Pricing) -> float:
+    def of(self, pricing: Pricing, revises: bool = True) -> float:
         """Mean share of what the rule `price` gains."""
-        return float(np.mean(self._by_kind(pricing) / self.unit))
+        return float(np.mean(self._by_kind(pricing, revises) / self.unit))
 
 
-OURS = {"paired policy gradient": 0.9, "the same, exploration anew each round": 0.0}
-"""Our learner, by the persistence of its exploration."""
+OURS: dict[str, dict[str, Any]] = {
+    "paired policy gradient": {},
+    "the same, exploration anew each round": {"persistence": 0.0},
+    "the same, splits stay": {"revises": False},
+}
+"""Our learner, by what differs."""
 
 
-def ours(kinds: list[list[World]], limit_s: float, persistence: float) -> Iterator[tuple[float, Pricing]]:
+def ours(kinds: list[list[World]], limit_s: float, changes: dict[str, Any]) -> Iterator[tuple[float, Pricing]]:
     """Seconds of learning, and the policy then."""
-    learner = PairedLearner(kinds, PairedSettings(steps=int(limit_s / STEP_S), persistence=persistence), 0)
+    learner = PairedLearner(kinds, PairedSettings(steps=int(limit_s / STEP_S), **changes), 0)
     said = 0.0
     while learner.seconds < limit_s:
         learner.step()
@@ -162,23 +167,24 @@ def main() -> None:
     best: dict[str, float] = {}
 
     def tell(name: str, seconds: float, pricing: Pricing) -> None:
-        share = scores.of(pricing)
+        share = scores.of(pricing, OURS.get(name, {}).get("revises", True))
         best[name] = max(best.get(name, 0.0), share)
         table.add_row(name, f"{seconds:.0f}", f"{share:.2%}", f"{best[name]:.2%}")
 
-    for name, persistence in OURS.items():
-        for seconds, pricing in ours(kinds, limit_s, persistence):
+    for name, changes in OURS.items():
+        for seconds, pricing in ours(kinds, limit_s, changes):
             tell(name, seconds, pricing)
-    for name, model in peers(kinds).items():
-        model.learn(10**9, callback=Watch(limit_s, partial(tell, name)))
+    for discount in (0.98, 1.0):
+        for name, model in peers(kinds, discount).items():
+            model.learn(10**9, callback=Watch(limit_s, partial(tell, f"{name}, discount {discount:g}")))
     print_table(table)
 
 
-def peers(kinds: list[list[World]]) -> dict[str, BaseAlgorithm]:
+def peers(kinds: list[list[World]], discount: float) -> dict[str, BaseAlgorithm]:
     """The peers, untrained, by name."""
     network = {"net_arch": [HIDDEN, HIDDEN], "activation_fn": torch.nn.Tanh}
-    same: dict[str, Any] = {"gamma": 0.98, "device": "cpu", "seed": 0}
-    begins = {**network, "log_std_init": float(np.log(0.15))}
+    same: dict[str, Any] = {"gamma": discount, "device": "cpu", "seed": 0}
+    begins = {**network, "log_std_init": float(np.log(PairedSettings.noise))}
     return {
         "PPO": PPO("MlpPolicy", Twin(kinds, 0), n_steps=60, batch_size=1200, policy_kwargs=begins, **same),
         "DQN": DQN(

@@ -18,13 +18,13 @@ from .rounds import RoundSettings
 class CallLog:
     """A file with a line for every call of the scheduler; its first line is what all calls share."""
 
-    def __init__(self, path: Path, method: str, prices: str, policy: str = DEFAULT_POLICY) -> None:
+    def __init__(self, path: Path, method: str, prices: str | None = None, policy: str = DEFAULT_POLICY) -> None:
         """An empty log.
 
         Args:
             path: the file; what it had is lost.
             method: how the server decides.
-            prices: name or file of its prices.
+            prices: name or file of its prices; None for those that ship.
             policy: name or file of its policy.
 
         Raises:

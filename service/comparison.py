@@ -10,7 +10,7 @@ from ..common.progress import Progress
 from ..optimizer.methods.registry import find_method, known_methods, methods_for
 from ..optimizer.model.qoe import Plan, all_local
 from .hindsight import SWEEPS, hindsight
-from .price_file import DEFAULT, load_prices
+from .price_file import DEFAULT, DEFAULT_REVISED, load_prices
 from .price_policy import DEFAULT_POLICY, load_price_policy
 from .runs import Run, play
 from .scheduler import RULES, Rule, aware, by_load, by_method, decide, decide_several, revise
@@ -54,23 +54,23 @@ class Way:
         return f"{self.name} {self.numbers}" if self.numbers else self.name
 
 
-def find_way(name: str, prices: str = DEFAULT, policy: str = DEFAULT_POLICY) -> Way:
+def find_way(name: str, prices: str | None = None, policy: str = DEFAULT_POLICY) -> Way:
     """A way to decide by its name: a price rule, a learnt policy, or a method of the registry.
 
     Args:
         name: the name.
-        prices: prices of the rule `trained`: a shipped name or a file.
+        prices: prices of the rule `trained`: a shipped name or a file; None for those that ship.
         policy: policy of the method `learned`: a shipped name or a file.
 
     Raises:
         InputError: for an unknown name, or prices or a policy that cannot be read.
     """
     if name.endswith(REVISED):
-        return _revised_way(name, prices, policy)
+        return _revised_way(name, prices)
     if name in RULES:
         return by_rule(name, RULES[name], counts_steps=name == "aware-delay")
     if name == TRAINED:
-        rule = load_prices(prices).rule()
+        rule = load_prices(prices or DEFAULT).rule()
         return replace(by_rule(name, rule), numbers=str(rule))
     if name == LEARNED:
         learned = load_price_policy(policy)
@@ -95,7 +95,7 @@ def _rules() -> list[str]:
     return [*RULES, TRAINED, *(f"{name}{REVISED}" for name in REVISABLE)]
 
 
-def _revised_way(name: str, prices: str, policy: str) -> Way:
+def _revised_way(name: str, prices: str | None) -> Way:
     """A price rule under which images in flight get new splits.
 
     Raises:
@@ -108,9 +108,9 @@ def _revised_way(name: str, prices: str, policy: str) -> Way:
             f"--method, --compare: found {shown(name)}, accepted with {REVISED}: {accepted}; {LEARNED} revises as its "
             "card says"
         )
-    terms_of = by_load(load_prices(prices).rule() if plain == TRAINED else RULES[plain])
-    own = partial(revise, terms_of=terms_of)
-    return replace(find_way(plain, prices, policy), name=name, plan_several=None, revise=own)
+    way = find_way(plain, prices or DEFAULT_REVISED)
+    rule = load_prices(prices or DEFAULT_REVISED).rule() if plain == TRAINED else RULES[plain]
+    return replace(way, name=name, plan_several=None, revise=partial(revise, terms_of=by_load(rule)))
 
 
 def by_rule(name: str, rule: Rule, counts_steps: bool = False) -> Way:

@@ -43,7 +43,7 @@ class LoadRequest:
     seed: int
     prompt: str
     method: str
-    prices: str
+    prices: str | None
     policy: str
     token: str | None
     wait: float

@@ -63,7 +63,12 @@ DeviceQueueing = Annotated[
 Patience = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which a request is given up; default: never, or the trace's.")
 ]
-Prices = Annotated[str, typer.Option(help="Prices of the method trained: a shipped name or a file of `simulate tune`.")]
+Prices = Annotated[
+    str | None,
+    typer.Option(
+        help="Prices of trained: a shipped name or a file of `simulate tune`; default: mixed, with +revise revised."
+    ),
+]
 LearnedPolicy = Annotated[
     str, typer.Option("--policy", metavar="POLICY", help="Policy of the method learned: a shipped name or a file.")
 ]

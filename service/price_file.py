@@ -12,7 +12,8 @@ from ..fitting.schemas import LARGEST, Provenance, Text
 from .scheduler import Slopes, TrainedPrices
 
 Share = Annotated[float, Field(ge=0, le=LARGEST)]
-DEFAULT = "mixed"
+DEFAULT, DEFAULT_REVISED = "mixed", "revised"
+"""The shipped prices, and those that were tuned for images that get new splits."""
 
 
 class SlopesRecord(Record):

@@ -43,7 +43,7 @@ class ServeRequest:
     scenario: str
     changes: dict[str, Any]
     method: str
-    prices: str
+    prices: str | None
     policy: str
     engine: str
     emulate_radio: bool

@@ -53,7 +53,7 @@ class SimulateRequest:
     gpus: str | None
     gpus_over_time: str | None
     methods: list[str]
-    prices: str
+    prices: str | None
     policy: str
     rounds: int | None
     hours: float | None

@@ -1,9 +1,9 @@
 """How much a learnt policy gains where it has not been: paired differences in held-out worlds, with intervals.
 
-`python -m edgesplit.service.learn.judging [POLICY] [--worlds COUNT] [--ahead] [--trace FILE]` prints the tables of
-docs/learning.md. Every way to decide plays the same worlds, whose seeds no training sees. The difference of two ways in
-a world is taken as a share of what the rule `price` gains in worlds of that kind; its interval is Student's, over the
-worlds.
+`python -m edgesplit.service.learn.judging [POLICY] [--worlds COUNT] [--hindsight | --ahead] [--trace FILE]` prints the
+tables of docs/learning.md. Every way to decide plays the same worlds, whose seeds no training sees. The difference of
+two ways in a world is taken as a share of what the rule `price` gains in worlds of that kind; its interval is
+Student's, over the worlds.
 """
 
 import argparse
@@ -174,9 +174,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="judging", description="Judge a policy that prices rounds.")
     parser.add_argument("policy", nargs="?", default=DEFAULT_POLICY)
     parser.add_argument("--worlds", type=int, default=48, metavar="COUNT", help="worlds of each kind")
-    parser.add_argument(
-        "--ahead", action="store_true", help="beside schedulers that look ahead, as shares of hindsight; slow"
-    )
+    parser.add_argument("--hindsight", action="store_true", help="as shares of what hindsight gains; slow")
+    parser.add_argument("--ahead", action="store_true", help="the same beside schedulers that look ahead; slower")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="in worlds cut from this trace instead")
     parser.add_argument("--from-day", type=float, metavar="DAY", help="leave earlier days of it out")
     parser.add_argument("--only", default="", metavar="WORDS", help="kind of this name, or those that have the words")
@@ -192,9 +191,10 @@ def judge(options: argparse.Namespace) -> None:
     """
     kinds = asked_for(options)
     ways, policy = [find_way(name, policy=options.policy) for name in WAYS], load_price_policy(options.policy)
-    paired = ["price s", *WAYS[1:], *(f"{LEARNED} - {way}" for way in RIVALS)]
-    table = plain_table("worlds", *([*WAYS, *AHEAD] if options.ahead else paired))
-    row = shares_of_hindsight if options.ahead else paired_differences
+    columns, row = ["price s", *WAYS[1:], *(f"{LEARNED} - {way}" for way in RIVALS)], paired_differences
+    if options.hindsight or options.ahead:
+        columns, row = [*WAYS, *(AHEAD if options.ahead else ())], shares_of_hindsight
+    table = plain_table("worlds", *columns)
     for kind in kinds:
         plays = [kind.player(way) for way in ways] + (lookers(kind, policy) if options.ahead else [])
         worlds = kind.worlds(options.worlds)

@@ -7,14 +7,12 @@ the prices of a round move those of images in flight as well: these step more sl
 
 Exploration persists: e_r = m e_(r-1) + w_r, where w_r is normal and e_r has the deviation s. A single round's price
 hardly matters among all others; prices that stay high or low for a while do, and a network of slow inputs can only
-learn such. With D_r = sum over r' >= r of d^(r' - r) (gain that becomes known after round r' in the one run - in the
-other),
+learn such. With D_r the difference of what becomes known after round r in the one run and in the other,
 
     (w_r D_r / s_r^2 - m w_(r+1) D_(r+1) / s_(r+1)^2) / 2
 
-estimates the gradient of the gain by the outputs of round r, with d = 1 without bias; s_r is the deviation of w_r, and
-a d below 1 forgets what round r can hardly have moved. A world's gains count as a share of what a run gained in it, so
-that loads count alike.
+estimates the gradient of the gain by the outputs of round r without bias; s_r is the deviation of w_r. A world's gains
+count as a share of what a run gained in it, so that loads count alike.
 """
 
 import json
@@ -47,9 +45,8 @@ class PairedSettings:
     Attributes:
         steps: number of learning steps.
         learning_rate: of Adam at the start; it falls to a fiftieth, linearly.
-        noise: deviation s of the exploration of each output.
+        noise: deviation s of the exploration of each output at the start; it falls to a quarter, linearly.
         persistence: m, the share of it that the next round keeps; below 1.
-        forgetting: d, what a round later counts.
         averaging: weight of the past in the running mean of the weights that becomes the policy.
         worlds: worlds of each kind in a learning step.
         revises: whether images in flight get new splits at the end of every round.
@@ -57,9 +54,8 @@ class PairedSettings:
 
     steps: int = 2000
     learning_rate: float = 1e-2
-    noise: float = 0.15
+    noise: float = 0.2
     persistence: float = 0.9
-    forgetting: float = 0.98
     averaging: float = 0.98
     worlds: int = 3
     revises: bool = True
@@ -171,9 +167,8 @@ class PairedLearner:
         start, rng = time.process_time(), np.random.default_rng([self.seed, self.done])
         worlds = [kind[n] for kind in self.kinds for n in rng.permutation(len(kind))[: self.settings.worlds]]
         seen, credit, gain = self._play_pairs(worlds, rng)
-        left = 1 - self.done / self.settings.steps
         for group in self._adam.param_groups:
-            group["lr"] = self.settings.learning_rate * max(0.02, left)
+            group["lr"] = self.settings.learning_rate * max(0.02, self._left)
         self._adam.zero_grad()
         loss = -(self.network(torch.tensor(seen).float()) * torch.tensor(credit).float()).sum() / len(worlds)
         loss.backward()
@@ -182,16 +177,22 @@ class PairedLearner:
         self.done, self.seconds = self.done + 1, self.seconds + time.process_time() - start
         return gain
 
+    @property
+    def _left(self) -> float:
+        """The share of the learning steps that are left."""
+        return 1 - self.done / self.settings.steps
+
     def _play_pairs(self, worlds: Sequence[World], rng: np.random.Generator) -> tuple[Floats, Floats, float]:
         """Inputs (2 worlds, rounds, features) of both runs, the estimated gradient by the outputs there, mean gain."""
         simulation = VectorSimulation([*worlds, *worlds], self.settings.revises)
         shape = (len(worlds), simulation.rounds, OUTPUTS)
-        explored = explore(shape, self.settings.noise, self.settings.persistence, rng)
+        noise = self.settings.noise * max(0.25, self._left)
+        explored = explore(shape, noise, self.settings.persistence, rng)
         trial = Trial(self.network.weights(), np.concatenate([explored.moves, -explored.moves]), [])
         simulation.run(trial)
         one, other = np.split(simulation.gains_by_time(), 2)
         share = (one - other) / np.maximum(1.0, (one + other).sum(axis=1, keepdims=True) / 2)
-        later = discounted(share, self.settings.forgetting)[:, :, None]
+        later = from_then_on(share)[:, :, None]
         credit = explored.gradient(later) / 4  # the two runs differ by twice the moves, and both learn
         gain = float((one + other).sum(axis=1).mean() / 2)
         return np.stack(trial.seen, axis=1), np.concatenate([credit, credit]), gain
@@ -259,9 +260,7 @@ def _metadata(content: bytes) -> dict[str, str]:
     return told
 
 
-def discounted(values: Floats, forgetting: float) -> Floats:
-    """Sum over r' >= r of d^(r' - r) times the value at r'; shape (worlds, rounds)."""
-    sums = values.copy()
-    for r in range(values.shape[1] - 2, -1, -1):
-        sums[:, r] += forgetting * sums[:, r + 1]
+def from_then_on(values: Floats) -> Floats:
+    """The sum of each round's value and of all later ones; shape (worlds, rounds)."""
+    sums: Floats = values[:, ::-1].cumsum(axis=1)[:, ::-1]
     return sums

@@ -11,7 +11,7 @@ from scipy.stats import poisson
 from edgesplit.common.errors import InputError
 from edgesplit.service.arrivals import parse_gpus, parse_process
 from edgesplit.service.learn.judging import AHEAD, grid, interval, lookers, main
-from edgesplit.service.learn.paired import PairedLearner, PairedSettings, Trial, discounted, explore
+from edgesplit.service.learn.paired import PairedLearner, PairedSettings, Trial, explore, from_then_on
 from edgesplit.service.learn.rollouts import Law, Rollouts, burst_probability
 from edgesplit.service.learn.training import MIXTURE, held_out_worlds, scores, train, words
 from edgesplit.service.learn.vector_simulation import VectorSimulation, formula_pricing, tuned_pricing
@@ -52,14 +52,6 @@ def test_a_trial_without_exploration_is_the_policy():
     )
 
 
-@pytest.mark.parametrize("forgetting", [0.0, 0.7, 1.0])
-def test_later_gains_are_discounted(forgetting):
-    values = np.random.default_rng(1).normal(size=(3, 7))
-    for r in range(7):
-        slow = sum(forgetting ** (later - r) * values[:, later] for later in range(r, 7))
-        assert np.allclose(discounted(values, forgetting)[:, r], slow)
-
-
 @pytest.mark.parametrize("persistence", [0.0, 0.9])
 def test_the_credit_is_the_derivative_of_the_likelihood_of_the_moves(persistence):
     rounds, noise, rng = 12, 0.3, np.random.default_rng(5)
@@ -79,7 +71,7 @@ def test_the_estimate_is_the_gradient_on_average():
     rng, rounds = np.random.default_rng(7), 6
     effect = np.tril(rng.normal(size=(rounds, rounds)))  # of every move on the gain of its round and of later ones
     explored = explore((200_000, rounds, 1), 0.2, 0.9, rng)
-    later = discounted(2 * explored.moves[:, :, 0] @ effect.T, 1.0)[:, :, None]
+    later = from_then_on(2 * explored.moves[:, :, 0] @ effect.T)[:, :, None]
     estimate = (explored.gradient(later) / 2).mean(axis=0)[:, 0]
     assert estimate == pytest.approx(effect.sum(axis=0), abs=0.15)
 
@@ -122,7 +114,8 @@ def test_a_checkpoint_of_another_training_is_refused():
 
 def test_the_card_says_what_the_shipped_policy_gains():
     policy, kinds = load_price_policy("mixed"), MIXTURE[:1] + MIXTURE[-4:-3]
-    assert scores(policy.weights, policy.revises, kinds) == {words(kind): policy.card.scores[words(kind)] for kind in kinds}
+    said = {words(kind): policy.card.scores[words(kind)] for kind in kinds}
+    assert scores(policy.weights, policy.revises, kinds) == said
     assert list(policy.card.scores) == policy.card.trained_on == [words(kind) for kind in MIXTURE]
 
 

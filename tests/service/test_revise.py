@@ -296,3 +296,34 @@ def test_a_split_that_was_not_granted_is_not_believed(n, most):
     assert _checked(HandedOff(b"x", 0.0, None), make_ask(), granted)[2] == 8
     with pytest.raises(EdgeError, match="which it had not granted"):
         _checked(HandedOff(b"x", 0.0, n), make_ask(), granted)
+
+
+def test_the_process_with_the_model_hands_off_where_it_is_told_last():
+    """The hand-off is that of an image which was to leave there from the start, and says so."""
+    from edgesplit import data
+    from edgesplit.diffusion.inference.handoff import Handoff
+    from edgesplit.service.edge_worker import EdgeWorker
+
+    settings = {
+        "cluster": str(data.FOLDER / "toyworld" / "cluster"), "dtype": "fp32", "handoff_dtype": "fp32", "device": "cpu",
+        "total_steps": 10, "guidance_scale": 3.0, "scheduler": "ddim", "most": 4, "measure": False,
+    }  # fmt: skip
+    worker = EdgeWorker(settings)
+    asked = {"prompt_template": "a photo of {subject}", "seed": 1, "total_steps": 10}
+
+    def handed_off(n, revised=None):
+        worker.obey({"add": [asked | {"name": "image", "local_steps": n}]})
+        told = [worker.tick() for _ in range(3)]
+        worker.obey({"revise": {"image": revised, "gone": 2} if revised is not None else {}})
+        while not told[-1][1]:
+            told.append(worker.tick())
+        fields, payloads = told[-1]
+        return len(told), fields["splits"]["image"], Handoff.from_bytes(payloads["image"])
+
+    for n, revised, expected, ticks in ((4, 2, 2, 8), (4, 6, 6, 4), (2, 9, 7, 4)):
+        took, split, handoff = handed_off(n, revised)
+        assert (split, handoff.step) == (expected, expected)
+        assert took == ticks
+        if expected < 7:
+            _, _, plain = handed_off(expected)
+            assert np.allclose(handoff.latents, plain.latents, rtol=0, atol=1e-4)
