@@ -78,7 +78,7 @@ policies: $(VENV)/core  ## train the shipped policies again (about two hours)
 	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.optimizer.learn.training .build/policies-new
 
-learned: $(VENV)/core  ## train the shipped policy that prices rounds again (twenty minutes)
+learned: $(VENV)/core  ## train the shipped policy that prices rounds again (a quarter of an hour)
 	@$(PIP) --no-build-isolation '.[train]'
 	$(BIN)/python -m edgesplit.service.learn.training .build/learned
 

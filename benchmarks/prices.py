@@ -42,7 +42,7 @@ STEP_S = 0.5
 """Seconds of a learning step of ours, about, so that its learning rate has fallen when the time is over."""
 
 
-CHOICES = np.array([[y_1, y_2, 0.0, 0.0] for y_1 in (-0.4, -0.2, 0.0, 0.2, 0.4) for y_2 in (-0.2, 0.0, 0.2)])
+CHOICES = np.array([[y_1, y_2] for y_1 in (-0.4, -0.2, 0.0, 0.2, 0.4) for y_2 in (-0.2, 0.0, 0.2)])
 """The outputs that DQN chooses from."""
 
 

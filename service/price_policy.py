@@ -31,11 +31,9 @@ FOLDER = "learned"
 """Folder of `data` with the policies that ship."""
 REMEDY = "train it again with python -m edgesplit.service.learn.training"
 """What to do about a damaged one."""
-STACK, HIDDEN, OUTPUTS = "prices", 32, 4
+STACK, HIDDEN, OUTPUTS = "prices", 32, 2
 LEAST_COUNT = 5.0
 """Images that are counted beside those that are there, so that an idle edge can have a price as well."""
-STEPS_PER_FEE = 10.0
-"""Steps whose delay of one image is the unit of a fee, beside T."""
 LARGEST_SUBSIDY = 0.9
 """Share of a step's latency that its price may take off at most."""
 
@@ -98,8 +96,7 @@ def _step_now(now: Scenario, sight: Sight) -> Floats:
 def prices_of(now: Scenario, sight: Sight, says: Floats) -> Prices:
     """The prices that the network's outputs mean; where they are 0, those of the rule `price`.
 
-    p(b) = (k / G) (b_0 + (b_0 + 5) y_1 + 5 max(0, y_3) b), and
-    f(b) = T (q_0 + b_0) + (T + 10 k / G) ((q_0 + b_0 + 5) y_2 + 5 max(0, y_4) b), b newly granted users.
+    p = (k / G) (b_0 + (b_0 + 5) y_1) and f = T (q_0 + b_0 + (q_0 + b_0 + 5) y_2).
 
     A price below 0 stands for a step that will be shorter than it looks now: it takes off nine tenths of L_e at most,
     and a fee what the intermediates on the radio cost, so that no grant is worth taking for its own sake.
@@ -107,21 +104,15 @@ def prices_of(now: Scenario, sight: Sight, says: Floats) -> Prices:
     Args:
         now: the system with the GPUs of now.
         sight: what is seen of the round.
-        says: (y_1, ..., y_4), shape (..., 4).
+        says: (y_1, y_2), shape (..., 2).
     """
     k, t = now.edge.slope_s / np.asarray(now.gpus), transmit_time(now, 1)
     b_0, waiting = np.asarray(sight.in_flight), np.asarray(sight.on_radio) + np.asarray(sight.in_flight)
-    fee_unit, rise = t + STEPS_PER_FEE * k, LEAST_COUNT * np.maximum(0.0, says[..., 2:])
     step = k * (b_0 + (b_0 + LEAST_COUNT) * says[..., 0])
-    fee = t * waiting + fee_unit * (waiting + LEAST_COUNT) * says[..., 1]
+    fee = t * (waiting + (waiting + LEAST_COUNT) * says[..., 1])
     least_step, least_fee = -LARGEST_SUBSIDY * _step_now(now, sight), -t * np.asarray(sight.on_radio)
-    prices: dict[str, Any] = {  # arrays where there are several worlds
-        "step_s": np.maximum(step, least_step),
-        "step_rise_s": k * rise[..., 0],
-        "grant_s": np.maximum(fee, least_fee),
-        "grant_rise_s": fee_unit * rise[..., 1],
-    }
-    return Prices(**prices)
+    prices: dict[str, Any] = {"step_s": np.maximum(step, least_step), "grant_s": np.maximum(fee, least_fee)}
+    return Prices(**prices)  # arrays where there are several worlds
 
 
 class PricePolicyCard(Record):
@@ -204,7 +195,7 @@ class PricePolicy:
 
 def _as_numbers(prices: Prices) -> Prices:
     """The prices of one round, as plain numbers."""
-    return Prices(float(prices.step_s), float(prices.step_rise_s), float(prices.grant_s), float(prices.grant_rise_s))
+    return Prices(step_s=float(prices.step_s), grant_s=float(prices.grant_s))
 
 
 def outputs(weights: Weights, x: Floats) -> Floats:

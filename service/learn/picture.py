@@ -16,7 +16,7 @@ from ...common.console import run_module, say
 from ...common.figures import check_picture, save_figure
 from ...optimizer.inputs.scenario import load_scenario
 from ...optimizer.model.qoe import Scenario
-from ..price_file import load_prices
+from ..price_file import DEFAULT_REVISED, load_prices
 from ..price_policy import DEFAULT_POLICY, PricePolicy, Sight, load_price_policy
 from ..scheduler import added_step
 from .vector_simulation import Pricing, formula_pricing, tuned_pricing
@@ -46,7 +46,7 @@ class Curve:
 
 def curves(policy: PricePolicy, gpus: int) -> Iterator[Curve]:
     """The lines of one column."""
-    now, tuned = load_scenario("default").with_gpus(gpus), tuned_pricing(load_prices().rule())
+    now, tuned = load_scenario("default").with_gpus(gpus), tuned_pricing(load_prices(DEFAULT_REVISED).rule())
     yield Curve("formula", ":", "0.4", counted_price(now, formula_pricing, 0.0))
     for number, rate in enumerate(RATES):
         yield Curve(f"tuned, {rate} requests/s", "--", f"C{number}", counted_price(now, tuned, rate))

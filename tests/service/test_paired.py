@@ -67,6 +67,18 @@ def test_moves_have_the_deviation_and_the_persistence_that_are_asked_for():
     assert np.corrcoef(moves[:, 3], moves[:, 4])[0, 1] == pytest.approx(0.9, abs=0.02)
 
 
+def test_a_world_explores_one_output_alone_and_all_of_them_in_turn():
+    explored = explore((4, 6, OUTPUTS), 0.2, 0.9, np.random.default_rng(8))
+    for first in range(3):
+        alone = explored.of_one(first)
+        for world in range(4):
+            own = (world + first) % OUTPUTS
+            for output in range(OUTPUTS):
+                kept = float(output == own)
+                assert np.array_equal(alone.moves[world, :, output], kept * explored.moves[world, :, output])
+                assert np.array_equal(alone.score[world, :, output], kept * explored.score[world, :, output])
+
+
 def test_the_estimate_is_the_gradient_on_average():
     rng, rounds = np.random.default_rng(7), 6
     effect = np.tril(rng.normal(size=(rounds, rounds)))  # of every move on the gain of its round and of later ones

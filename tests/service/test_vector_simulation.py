@@ -174,8 +174,6 @@ def test_prices_never_make_a_step_or_a_grant_worth_taking_for_nothing():
     assert (prices.step_s + step > 0).all()
     assert (prices.grant_s + sending(scenario) * (q_0 + 1) > 0).all()
     assert all(np.isfinite(value).all() for value in vars(prices).values() if value is not None)
-    assert (prices.step_rise_s >= 0).all()
-    assert (prices.grant_rise_s >= 0).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -183,7 +181,8 @@ def test_whatever_the_network_says_plans_keep_the_constraints(seed):
     rng = np.random.default_rng(seed)
     wild = PricePolicy({name: rng.normal(0, 10.0**seed, shape) for name, shape in shapes().items()})
     for world in worlds(6, seed, 1):
-        records = Simulation(world).run(decider(world, wild.plan))
+        own = reviser(world, partial(revise, terms_of=wild.terms))
+        records = Simulation(world, revise=own).run(decider(world, wild.plan))
         granted, n = records.granted, records.local_steps
         assert (np.bincount(world.round_of, granted) <= world.scenario.max_batch).all()
         assert (n[granted] >= world.scenario.min_local_steps).all()
