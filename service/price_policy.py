@@ -7,6 +7,7 @@ k: seconds that an image adds to a step on one GPU. G: GPUs now. T: seconds that
 b_0, q_0: images in flight and intermediates on the radio. docs/learning.md says what it is worth.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from ..common.arrays import Floats, Ints
+from ..common.arrays import Bools, Floats, Ints
 from ..common.files import Record, read_record
 from ..fitting.schemas import Provenance, Text
 from ..optimizer.agent.layers import Shapes, Weights, dense, layer_shapes
@@ -123,6 +124,7 @@ class PricePolicyCard(Record):
         trained_on: kinds of worlds that it learned from, in words.
         not_for: where it must not be used, in words.
         revises: whether it has learned to give images in flight new splits at the end of every round.
+        familiar: up to which `in_flight`, `on_radio`, `pending` and `arrivals_per_s` it decides.
         steps: number of learning steps.
         minutes: duration of the training.
         scores: mean gain of the policy in held-out worlds of each random kind as a share of that of the rule `price`.
@@ -134,6 +136,7 @@ class PricePolicyCard(Record):
     trained_on: list[Text]
     not_for: Text
     revises: bool = False
+    familiar: dict[str, float]
     steps: Annotated[int, Field(ge=1)]
     minutes: Annotated[float, Field(ge=0)]
     scores: dict[str, float]
@@ -147,11 +150,14 @@ class PricePolicy:
     Attributes:
         weights: arrays of its network, by name.
         card: what is known of it; None in training.
+        familiar: the largest numbers of a sight, by name, up to which it decides; beyond, the prices are those of the
+            rule `price`. None for no bound.
         fall_back: rule for what it cannot see: batches that queue.
     """
 
     weights: Weights
     card: PricePolicyCard | None = None
+    familiar: Mapping[str, float] | None = None
     fall_back: Rule = price
 
     @property
@@ -163,11 +169,19 @@ class PricePolicy:
     def digest(self) -> str:
         """What tells its decisions from those of another: weights, the rule to fall back on, whether it revises."""
         weights = sha256(b"".join(self.weights[name].tobytes() for name in sorted(self.weights))).hexdigest()
-        return f"{weights} {self.fall_back} {self.revises}"
+        return f"{weights} {self.familiar} {self.fall_back} {self.revises}"
 
     def prices(self, now: Scenario, sight: Sight) -> Prices:
         """The prices of a round, or of one round of many worlds."""
-        return prices_of(now, sight, outputs(self.weights, features(now, sight)))
+        says = outputs(self.weights, features(now, sight))
+        return prices_of(now, sight, says * self._is_familiar(sight)[..., None])
+
+    def _is_familiar(self, sight: Sight) -> Bools:
+        """Whether a round is like those of training; a network says anything about others."""
+        within = [np.asarray(getattr(sight, name)) <= most for name, most in (self.familiar or {}).items()]
+        everywhere = np.ones(np.shape(sight.pending), bool)
+        familiar: Bools = np.all(np.broadcast_arrays(everywhere, *within), axis=0)
+        return familiar
 
     def terms(self, now: Scenario, load: Load, users: Users) -> Terms:
         """The terms of a round; where its batch has to wait for others, those of the rule to fall back on."""
@@ -218,7 +232,7 @@ def load_price_policy(reference: str = DEFAULT_POLICY) -> PricePolicy:
     weights = read_weights(path, REMEDY)
     card = read_record(path.with_suffix(".json"), PricePolicyCard)
     check_shapes(path, weights, shapes(), "the network of --method learned", REMEDY)
-    return PricePolicy(weights, card, load_prices().rule())
+    return PricePolicy(weights, card, card.familiar, load_prices().rule())
 
 
 @cache

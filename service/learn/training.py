@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
+from ...common.arrays import Floats
 from ...common.console import run_module, say
 from ...common.errors import InputError
 from ...common.files import make_folder, whole_file, write_record
 from ...common.interrupts import ctrl_c_waits
 from ...fitting.schemas import of_today
-from ...optimizer.agent.layers import Weights
-from ..price_policy import DEFAULT_POLICY, PricePolicy, PricePolicyCard
+from ...optimizer.model.qoe import Scenario
+from ...optimizer.model.terms import Prices
+from ..price_policy import DEFAULT_POLICY, PricePolicy, PricePolicyCard, Sight
 from ..simulator import World
 from ..tuning import HELD_OUT_SEED, Kind, worlds_of
 from .paired import PairedLearner, PairedSettings
@@ -39,9 +41,11 @@ WORLDS, HELD_OUT, SECONDS, SEED = 48, 24, 60.0, 7
 """Training and held-out worlds of each kind, their length, and the seed of the training ones."""
 BETWEEN = 100
 """Learning steps between two checkpoints."""
+BOUNDED, USUAL = ("in_flight", "on_radio", "pending", "arrivals_per_s"), 0.998
+"""What a policy is to have met in training where it decides, and the share of its rounds that are usual."""
 NOT_FOR = (
-    "several servers; own numbers of steps far from 200; loads, radios, GPUs unlike those above; "
-    "where batches queue, the tuned prices decide"
+    "several servers; own numbers of steps far from 200; radios, GPUs unlike those above; where batches queue, the "
+    "tuned prices decide, and where the load is beyond what is familiar, the rule price"
 )
 
 
@@ -81,7 +85,7 @@ def train(
         view(learner.done, gain)
     _write(folder / f"{name}.safetensors", save(dict(learner.mean)))
     kinds = [*map(words, MIXTURE), *map(str, windows)]
-    write_record(folder / f"{name}.json", new_card(name, kinds, learner, scores(learner.mean, settings.revises)))
+    write_record(folder / f"{name}.json", new_card(name, kinds, learner))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -95,17 +99,31 @@ def held_out_worlds(kind: Kind, count: int = HELD_OUT) -> list[World]:
     return worlds_of(kind, "default", SECONDS, SEED, count)[1]
 
 
-def scores(weights: Weights, revises: bool, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
+def familiar(learner: PairedLearner) -> dict[str, float]:
+    """The numbers of a sight that one round of 500 exceeds in the training worlds, under the policy itself."""
+    seen: dict[str, list[Floats]] = {name: [] for name in BOUNDED}
+    policy = PricePolicy(learner.mean)
+
+    def watching(now: Scenario, sight: Sight) -> Prices:
+        for name, values in seen.items():
+            values.append(np.asarray(getattr(sight, name), float))
+        return policy.prices(now, sight)
+
+    VectorSimulation([world for kind in learner.kinds for world in kind], learner.settings.revises).run(watching)
+    return {name: round(float(np.quantile(np.concatenate(values), USUAL)), 2) for name, values in seen.items()}
+
+
+def scores(policy: PricePolicy, revises: bool, kinds: Sequence[Kind] = MIXTURE) -> dict[str, float]:
     """Gain in held-out worlds of each kind as a share of what the rule `price` gains there, by the kind's words.
 
     Args:
-        weights: the network.
-        revises: whether the policy gives images in flight new splits; the rule does not.
+        policy: the policy.
+        revises: whether it gives images in flight new splits; the rule does not.
         kinds: the kinds.
     """
     worlds = [world for kind in kinds for world in held_out_worlds(kind)]
     gains = [
-        VectorSimulation(worlds, revises).run(PricePolicy(weights).prices),
+        VectorSimulation(worlds, revises).run(policy.prices),
         VectorSimulation(worlds).run(formula_pricing),
     ]
     learned, formula = (gain.reshape(len(kinds), -1).sum(axis=1) for gain in gains)
@@ -118,16 +136,18 @@ def words(kind: Kind) -> str:
     return f"{kind.arrivals}, {kind.bandwidth_mhz:g} MHz, {gpus}"
 
 
-def new_card(name: str, kinds: list[str], learner: PairedLearner, shares: dict[str, float]) -> PricePolicyCard:
+def new_card(name: str, kinds: list[str], learner: PairedLearner) -> PricePolicyCard:
     """The card of a policy that learned from these kinds of worlds, in words."""
+    revises, bounds = learner.settings.revises, familiar(learner)
     return PricePolicyCard(
         name=name,
         trained_on=kinds,
         not_for=NOT_FOR,
-        revises=learner.settings.revises,
+        revises=revises,
+        familiar=bounds,
         steps=learner.done,
         minutes=round(learner.seconds / 60, 2),
-        scores=shares,
+        scores=scores(PricePolicy(learner.mean, familiar=bounds), revises),
         provenance=of_today(
             "measured",
             f"edgesplit.service.learn.training; held-out worlds have the seed {SEED + HELD_OUT_SEED}",

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from oracles import make_users
 
 from edgesplit.common.errors import InputError
 from edgesplit.optimizer.model.terms import FREE
@@ -44,6 +45,7 @@ def random_policy(seed):
     return PricePolicy({name: rng.normal(0, 0.3, shape) for name, shape in shapes().items()})
 
 
+price_of_formula = vector_simulation.formula_pricing
 POLICY, TUNED = random_policy(0), load_prices().rule()
 WAYS = {
     "price": (vector_simulation.formula_pricing, partial(decide, rule=price), by_load(price)),
@@ -174,6 +176,20 @@ def test_prices_never_make_a_step_or_a_grant_worth_taking_for_nothing():
     assert (prices.step_s + step > 0).all()
     assert (prices.grant_s + sending(scenario) * (q_0 + 1) > 0).all()
     assert all(np.isfinite(value).all() for value in vars(prices).values() if value is not None)
+
+
+def test_rounds_unlike_those_of_training_are_priced_by_the_formula():
+    policy = replace(POLICY, familiar={"pending": 20.0, "on_radio": 5.0})
+    now = worlds(2)[0].scenario
+    sight = Sight(np.full(3, 12), np.array([5, 5, 6]), np.full(3, 4.0), np.array([20, 21, 3]), np.full(3, 0.1))
+    own, everywhere, formula = policy.prices(now, sight), POLICY.prices(now, sight), price_of_formula(now, sight)
+    for name in ("step_s", "grant_s"):
+        mine, network, plain = (getattr(prices, name) for prices in (own, everywhere, formula))
+        assert np.allclose(mine, np.where([True, False, False], network, plain))
+        assert not np.allclose(network, plain)
+    load = Load(in_flight=12, on_radio=6, gpus=now.gpus, arrivals_per_s=4.0)
+    users = make_users(np.linspace(0.05, 0.3, 9), 40.0)
+    assert policy.terms(now, load, users).prices == price(now, load).prices
 
 
 @pytest.mark.parametrize("seed", range(5))
