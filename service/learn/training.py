@@ -41,7 +41,7 @@ WORLDS, HELD_OUT, SECONDS, SEED = 48, 24, 60.0, 7
 """Training and held-out worlds of each kind, their length, and the seed of the training ones."""
 BETWEEN = 100
 """Learning steps between two checkpoints."""
-BOUNDED, USUAL = ("in_flight", "on_radio", "pending", "arrivals_per_s"), 0.998
+BOUNDED, USUAL = ("in_flight", "on_radio", "pending", "arrivals_per_s"), 0.9995
 """What a policy is to have met in training where it decides, and the share of its rounds that are usual."""
 NOT_FOR = (
     "several servers; own numbers of steps far from 200; radios, GPUs unlike those above; where batches queue, the "
@@ -100,7 +100,7 @@ def held_out_worlds(kind: Kind, count: int = HELD_OUT) -> list[World]:
 
 
 def familiar(learner: PairedLearner) -> dict[str, float]:
-    """The numbers of a sight that one round of 500 exceeds in the training worlds, under the policy itself."""
+    """The numbers of a sight that one round of 2000 exceeds in the training worlds, under the policy itself."""
     seen: dict[str, list[Floats]] = {name: [] for name in BOUNDED}
     policy = PricePolicy(learner.mean)
 
