@@ -95,10 +95,9 @@ def print_load(report: Mapping[str, Any]) -> None:
     """The report for a person."""
     asked, granted, denied = report["requests"], report["granted"], report["denied"]
     fell_back = report["fell_back"]
-    revised = f"; {report['revised']} got another split on the way" if report["revised"] else ""
-    print(
-        f"{counted(asked, 'request')}: {granted} granted, {denied} denied, {fell_back} went on by themselves{revised}"
-    )
+    print(f"{counted(asked, 'request')}: {granted} granted, {denied} denied, {fell_back} went on by themselves")
+    if report["revised"]:
+        print(f"{report['revised']} got another split on the way; what was planned is the first one")
     table = plain_table("planned against measured", "median error", "95th percentile", "planned - measured")
     for part, errors in report["planned_against_measured"].items():
         table.add_row(part.removesuffix("_s"), *_error_cells(errors))
