@@ -35,7 +35,7 @@ from edgesplit.service.price_policy import FEATURES, HIDDEN, OUTPUTS, PricePolic
 from edgesplit.service.simulator import World
 from edgesplit.service.tuning import worlds_of
 
-LIMIT_S, BETWEEN_S = 120.0, 30.0
+LIMIT_S, BETWEEN_S = 90.0, 30.0
 TRAINING, VALIDATION, AT_ONCE = 24, 6, 3
 VALIDATION_SEED = 100
 STEP_S = 0.5
