@@ -108,9 +108,9 @@ def _revised_way(name: str, prices: str | None) -> Way:
             f"--method, --compare: found {shown(name)}, accepted with {REVISED}: {accepted}; {LEARNED} revises as its "
             "card says"
         )
-    way = find_way(plain, prices or DEFAULT_REVISED)
     rule = load_prices(prices or DEFAULT_REVISED).rule() if plain == TRAINED else RULES[plain]
-    return replace(way, name=name, plan_several=None, revise=partial(revise, terms_of=by_load(rule)))
+    own, numbers = partial(revise, terms_of=by_load(rule)), str(rule) if plain == TRAINED else ""
+    return Way(name, partial(decide, rule=rule), revise=own, numbers=numbers)
 
 
 def by_rule(name: str, rule: Rule, counts_steps: bool = False) -> Way:

@@ -379,27 +379,31 @@ class Simulation:
         waiting = self._still_waiting(now, np.arange(first, end))
         self._count_arrivals(number, end - first)
         if not waiting.size:
-            self._revise(now, waiting, [])
+            self._revise_alone(now)
             return
         loads = self.loads()
         load = loads if self.world.several else loads[0]
         decisions = decide(waiting, load)
-        revised = self._revise(now, waiting, decisions[0])
+        revised = self._revise(now, waiting, loads[0], decisions[0])
         self.start(now, waiting, load, *decisions)
         self._log(now, waiting, load, decisions, revised)
 
     def _play_empty_rounds(self, before: int) -> None:
         """Rounds without requests until some round, as long as images are in flight, which may get new splits."""
-        delta, nobody = self.world.scenario.interval_s, np.zeros(0, np.int64)
+        delta = self.world.scenario.interval_s
         for number in range(self.state.last_round + 1, before):
             now = (number + 1) * delta
             self.advance(now)
             if not len(self.state.edges[0]):
                 return
             self._count_arrivals(number, 0)
-            load, revised = self.load(), self._revise(now, nobody, [])
-            if revised:
-                self._log(now, nobody, load, ([], []), revised)
+            self._revise_alone(now)
+
+    def _revise_alone(self, now: float) -> None:
+        """Give images in flight new splits at the end of a round in which nobody waits for a decision."""
+        nobody, load = np.zeros(0, np.int64), self.load()
+        if revised := self._revise(now, nobody, load, []):
+            self._log(now, nobody, load, ([], []), revised)
 
     def _log(
         self, now: float, requests: Ints, load: Load | tuple[Load, ...], decisions: Decisions, revised: dict[int, int]
@@ -418,14 +422,14 @@ class Simulation:
         n = self.records.local_steps[requests]
         return Images(world.step_latency_s[requests], world.alpha[requests], n, steps_left, own)
 
-    def _revise(self, now: float, requests: Ints, granted: Sequence[bool]) -> dict[int, int]:
+    def _revise(self, now: float, requests: Ints, load: Load, granted: Sequence[bool]) -> dict[int, int]:
         """Give images in flight new splits at the end of a round; returns those that change, by request."""
         edge, n = self.state.edges[0], self.records.local_steps
         left = edge.steps_left(now) if self.revise else {}
         if not left or not self.revise:
             return {}
         images, steps = np.array([*left]), np.array([*left.values()])
-        new = self.revise(requests, self.load(), sum(granted), self._images(images, steps))
+        new = self.revise(requests, load, sum(granted), self._images(images, steps))
         changed = images[new != n[images]].tolist()
         later = dict(zip(images.tolist(), (steps + n[images] - new).tolist(), strict=True))
         edge.change_steps(now, {image: later[image] for image in changed})

@@ -42,7 +42,7 @@ WORLDS, HELD_OUT, SECONDS, SEED = 48, 24, 60.0, 7
 BETWEEN = 100
 """Learning steps between two checkpoints."""
 BOUNDED, USUAL = ("in_flight", "on_radio", "pending", "arrivals_per_s"), 0.9995
-"""What a policy is to have met in training where it decides, and the share of its rounds that are usual."""
+"""The numbers of a sight that bound where a policy decides, and the share of training's rounds below each bound."""
 NOT_FOR = (
     "several servers; own numbers of steps far from 200; radios, GPUs unlike those above; where batches queue, the "
     "tuned prices decide, and where the load is beyond what is familiar, the rule price"

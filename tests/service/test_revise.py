@@ -248,12 +248,14 @@ def test_an_image_that_is_past_its_new_split_leaves_with_the_next_tick():
     engine, told = EmulatedEngine(LatencyModel(0.0, 0.02, 0.0)), []
     image = EdgeImage(name="early", prompt_template="{subject}", seed=0, local_steps=5, total_steps=20)
 
+    def tell(tick):
+        told.append(tick)
+        if len(told) == 3:
+            engine.revise({"early": 19, "late": 14, "nobody": 3})
+
     async def play():
-        await engine.start(told.append, None)
+        await engine.start(tell, None)
         engine.add([image, replace(image, name="late")])
-        while len(told) < 3:
-            await asyncio.sleep(0.001)
-        engine.revise({"early": 19, "late": 14, "nobody": 3})
         while len(told) < 6:
             await asyncio.sleep(0.001)
         await engine.stop()
