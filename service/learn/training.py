@@ -44,8 +44,8 @@ BETWEEN = 100
 BOUNDED, USUAL = ("in_flight", "on_radio", "pending", "arrivals_per_s"), 0.9995
 """The numbers of a sight that bound where a policy decides, and the share of training's rounds below each bound."""
 NOT_FOR = (
-    "several servers; own numbers of steps far from 200; radios, GPUs unlike those above; where batches queue, the "
-    "tuned prices decide, and where the load is beyond what is familiar, the rule price"
+    "several servers; own numbers of steps far from 200; loads, radios, GPUs unlike those above taken together; where "
+    "batches queue, the tuned prices decide, and where a load is beyond what is familiar, the rule price"
 )
 
 
